@@ -1,0 +1,1 @@
+//! The crash simulator: what a power cut may leave, enumerated.

@@ -1,0 +1,1 @@
+//! NVM images on a Linux host: media, and a backend of the programming model.

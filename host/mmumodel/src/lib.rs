@@ -1,0 +1,1 @@
+//! A model of the MMU: TLBs and paging-structure caches with delayed invalidation.

@@ -1,0 +1,2 @@
+//! Reads ELF programs and plans how they are mapped.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Names: a persistent directory tree of objects.
+#![no_std]

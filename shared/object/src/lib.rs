@@ -1,0 +1,2 @@
+//! The programming model: typed objects, invariant pointers, transactions, allocation, collections.
+#![no_std]

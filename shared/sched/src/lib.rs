@@ -1,0 +1,2 @@
+//! Scheduling and waiting decisions, without a machine.
+#![no_std]

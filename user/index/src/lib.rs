@@ -1,0 +1,2 @@
+//! An inverted index over texts, in persistent objects.
+#![no_std]

@@ -1,0 +1,2 @@
+//! An ordered key-value store in persistent objects.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The native programs.
+#![no_std]

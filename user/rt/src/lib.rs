@@ -1,0 +1,2 @@
+//! Runtime of native programs.
+#![no_std]
