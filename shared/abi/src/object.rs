@@ -110,7 +110,7 @@ impl Metadata {
             nonce: self.nonce,
             owner: self.owner,
             flags: ObjectFlags::checked(self.flags).map_err(|_| Error::Damaged)?,
-            default_rights: Rights::checked(self.default_rights).map_err(|_| Error::Damaged)?,
+            default_rights: Rights::granted(self.default_rights).map_err(|_| Error::Damaged)?,
         })
     }
 

@@ -20,7 +20,17 @@ bitflags! {
 }
 
 impl Rights {
-    /// Rights from an untrusted number; unknown bits are refused.
+    /// Rights that an object grants, from an untrusted number; unknown bits are refused. Write and execute may
+    /// stand side by side here: a program's text is written through one mapping and run through another. No
+    /// single mapping has both.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for bits that mean nothing.
+    pub fn granted(bits: u32) -> Result<Self, Error> {
+        Self::from_bits(bits).ok_or(Error::InvalidArgument)
+    }
+
+    /// Rights of a mapping or pointer, from an untrusted number; unknown bits are refused.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for bits that mean nothing, or for write together with execute.
