@@ -29,7 +29,12 @@ impl Image {
     pub fn zeroed(len_bytes: u64) -> Self {
         let len = usize::try_from(len_bytes).expect("a test's image fits the host's memory");
         assert!(len.is_multiple_of(PAGE), "an image is whole pages");
-        Self { pages: vec![Arc::new([0; PAGE]); len / PAGE] }
+        Self {
+            pages: {
+                let zeros = Arc::new([0; PAGE]);
+                vec![zeros; len / PAGE]
+            },
+        }
     }
 
     /// Bytes.
