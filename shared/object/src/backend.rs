@@ -1,0 +1,150 @@
+//! What the programming model asks of the system below it.
+//!
+//! [`Backend`] makes and deletes objects, maps them, and makes memory durable. The runtime implements it
+//! with calls into the kernel, `host/image` with an NVM image or anonymous memory, the crash simulator
+//! with memory whose every store it sees. All state that a program has in memory hangs off the
+//! [`crate::Space`] that owns the backend: drop it, and nothing remains but the objects.
+
+use twizzler_abi::address::{SLOT_BYTES, SMALL_SLOTS, Slot};
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::{Error, ObjId, Rights};
+
+/// Words of one row of the translation table: one for each FOT index that it serves, and a line of skew,
+/// so that the same index of neighbouring rows does not compete for one cache set.
+pub const ROW_WORDS: u64 = 128 + 8;
+/// Bytes of the translation table: one row for each slot of small objects.
+pub const TRANSLATION_BYTES: u64 = (SMALL_SLOTS.end - SMALL_SLOTS.start) as u64 * ROW_WORDS * 8;
+
+const _: () = assert!(TRANSLATION_BYTES < SLOT_BYTES / 2);
+
+/// The system below. Methods take `&self`; nothing is called concurrently by one [`crate::Space`].
+///
+/// # Safety
+/// The implementor promises, for as long as the backend lives:
+/// - [`Backend::map`] returns a slot of small objects. Until it is unmapped, every access to the slot's
+///   range beyond the null page either reaches that object's memory, or stops the program (a fault);
+///   nothing in that range is memory that Rust allocated for something else. Its provenance is exposed.
+/// - [`Backend::translation`] returns the 8-byte aligned address of [`TRANSLATION_BYTES`] of memory,
+///   zero at first, which nobody else writes. Its provenance is exposed.
+pub unsafe trait Backend {
+    /// Makes an object. Durable and whole when it returns, for a persistent one; its pages read as zeros.
+    /// The ID is [`ObjId::derive`] of the spec's nonce (random where the nonce is zero), owner, flags and rights.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], out of memory or NVM, and the system's own.
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error>;
+
+    /// Deletes an object. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`] and the system's own.
+    fn delete(&self, id: ObjId) -> Result<(), Error>;
+
+    /// Describes an object.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`] and the system's own.
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error>;
+
+    /// Maps an object at a slot of its own, with `rights` (read, or read and write). Called once for an object that
+    /// is not mapped; an object that does not exist is an error here, not a fault later.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`], [`Error::AccessDenied`], [`Error::Damaged`], [`Error::TooMany`].
+    fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error>;
+
+    /// Ends a mapping that [`Backend::map`] made. The caller has made sure that nobody uses it any more.
+    fn unmap(&self, slot: Slot);
+
+    /// Makes the pages of `[offset, offset + len_bytes)` exist, durably, so that no access to them can fail for want of
+    /// memory. The range need not be aligned.
+    ///
+    /// # Errors
+    /// [`Error::OutOfNvm`], [`Error::OutOfMemory`], [`Error::OutOfRange`].
+    fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error>;
+
+    /// Address of the translation table's memory.
+    fn translation(&self) -> u64;
+
+    /// Is told, right after it happened and in program order, of each store to object memory. Atomic for aligned
+    /// words, in program order for each cache line. For the simulator; costs nothing elsewhere.
+    #[inline(always)]
+    fn stored(&self, address: u64, len_bytes: u64) {
+        let _ = (address, len_bytes);
+    }
+
+    /// Starts writing back every cache line that holds a byte of the range.
+    fn flush(&self, address: u64, len_bytes: u64);
+
+    /// Waits until all that was flushed is durable.
+    fn fence(&self);
+
+    /// The word that this program's claims on locks and lanes carry: even, not 0, and never used by another
+    /// program, not in an earlier boot either.
+    fn owner(&self) -> u64;
+
+    /// True while the program of that owner word may still act. False for words of earlier boots.
+    fn is_alive(&self, owner: u64) -> bool;
+
+    /// Waits while the word at `address` equals `value`, at most `timeout_ns`; may return early.
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64);
+
+    /// Wakes all who wait on the word at `address`.
+    fn wake(&self, address: u64);
+
+    /// Fills with random bytes.
+    ///
+    /// # Errors
+    /// The system's own.
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error>;
+}
+
+// SAFETY: the promise is the referent's, which lives at least as long.
+unsafe impl<B: Backend> Backend for &B {
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
+        (**self).create(spec)
+    }
+    fn delete(&self, id: ObjId) -> Result<(), Error> {
+        (**self).delete(id)
+    }
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
+        (**self).stat(id)
+    }
+    fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
+        (**self).map(id, rights)
+    }
+    fn unmap(&self, slot: Slot) {
+        (**self).unmap(slot);
+    }
+    fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        (**self).ensure(id, offset, len_bytes)
+    }
+    fn translation(&self) -> u64 {
+        (**self).translation()
+    }
+    #[inline(always)]
+    fn stored(&self, address: u64, len_bytes: u64) {
+        (**self).stored(address, len_bytes);
+    }
+    fn flush(&self, address: u64, len_bytes: u64) {
+        (**self).flush(address, len_bytes);
+    }
+    fn fence(&self) {
+        (**self).fence();
+    }
+    fn owner(&self) -> u64 {
+        (**self).owner()
+    }
+    fn is_alive(&self, owner: u64) -> bool {
+        (**self).is_alive(owner)
+    }
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
+        (**self).wait(address, value, timeout_ns);
+    }
+    fn wake(&self, address: u64) {
+        (**self).wake(address);
+    }
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        (**self).random(bytes)
+    }
+}

@@ -1,0 +1,208 @@
+//! Every access to object memory that the library makes.
+//!
+//! Others may write an object while we read it, so memory is accessed by relaxed atomic words, halves and bytes,
+//! never through `&T`. All stores are here, and each is told to the backend after it happened.
+//!
+//! Invariant of the callers: a `Ptr` or `Span` guarantees what the functions ask for. See
+//! `docs/decisions/references.md`.
+
+use core::mem::MaybeUninit;
+use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use crate::backend::Backend;
+use crate::pointer::{Ptr, Span};
+use crate::stored::{Stored, Value};
+
+/// # Safety
+/// `address` is aligned and readable as an `A` in mapped object memory.
+#[inline(always)]
+unsafe fn atom<A>(address: u64) -> &'static A {
+    // SAFETY: forwarded; atomics are shared references to memory that others may change. The reference doesn't
+    // outlive the caller's expression.
+    unsafe { &*with_exposed_provenance::<A>(address as usize) }
+}
+
+/// Reads a value.
+#[inline(always)]
+pub(crate) fn load<T: Value>(place: Ptr<'_, T>) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the pointer's invariant covers `size_of::<T>()` bytes; the buffer has as many.
+    unsafe { copy_out(place.address(), value.as_mut_ptr().cast(), size_of::<T>(), align_of::<T>()) };
+    // SAFETY: all bytes are initialised, and every bit pattern is a `T`.
+    unsafe { value.assume_init() }
+}
+
+/// Reads bytes; the buffer is as long as the span.
+pub(crate) fn read(from: Span<'_, u8>, buffer: &mut [u8]) {
+    assert_eq!(from.len(), buffer.len() as u64, "the caller made the lengths equal");
+    // SAFETY: the span's invariant covers its bytes; the buffer has as many.
+    unsafe { copy_out(from.address(), buffer.as_mut_ptr(), buffer.len(), 1) };
+}
+
+/// Stores a value; not durable before flush and fence.
+#[inline(always)]
+pub(crate) fn store<T: Value>(backend: &impl Backend, place: Ptr<'_, T>, value: &T) {
+    // SAFETY: the pointer's invariant covers `size_of::<T>()` bytes, of which the value has as many, all initialised since there is
+    // no padding.
+    unsafe { copy_in(place.address(), core::ptr::from_ref(value).cast(), size_of::<T>(), align_of::<T>()) };
+    backend.stored(place.address(), size_of::<T>() as u64);
+}
+
+/// Stores bytes, as many as the span has.
+pub(crate) fn write(backend: &impl Backend, to: Span<'_, u8>, bytes: &[u8]) {
+    assert_eq!(to.len(), bytes.len() as u64, "the caller made the lengths equal");
+    // SAFETY: the span's invariant covers its bytes, of which the slice has as many.
+    unsafe { copy_in(to.address(), bytes.as_ptr(), bytes.len(), 1) };
+    backend.stored(to.address(), bytes.len() as u64);
+}
+
+/// Stores zeros.
+pub(crate) fn zero(backend: &impl Backend, to: Span<'_, u8>) {
+    const ZEROS: [u8; 256] = [0; 256];
+    let mut at = 0;
+    while at < to.len() {
+        let len = (to.len() - at).min(ZEROS.len() as u64);
+        // SAFETY: the span's invariant covers its bytes; `ZEROS` has `len`.
+        unsafe { copy_in(to.address() + at, ZEROS.as_ptr(), len as usize, 1) };
+        at += len;
+    }
+    backend.stored(to.address(), to.len());
+}
+
+/// Stores `new` in a word if it is `old`; otherwise the error is what it is. Orders as a lock needs it.
+pub(crate) fn compare_exchange(backend: &impl Backend, place: Ptr<'_, u64>, old: u64, new: u64) -> Result<(), u64> {
+    // SAFETY: the pointer's invariant covers an aligned word.
+    let word = unsafe { atom::<AtomicU64>(place.address()) };
+    // Acquire pairs with the release of whoever stored `old`.
+    word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)?;
+    backend.stored(place.address(), 8);
+    Ok(())
+}
+
+/// Stores a word that others wait for: all our stores before are seen by who sees it.
+pub(crate) fn store_release(backend: &impl Backend, place: Ptr<'_, u64>, value: u64) -> u64 {
+    // SAFETY: the pointer's invariant covers an aligned word.
+    let word = unsafe { atom::<AtomicU64>(place.address()) };
+    // Pairs with the acquire of `compare_exchange` and `load_acquire`.
+    let old = word.swap(value, Ordering::AcqRel);
+    backend.stored(place.address(), 8);
+    old
+}
+
+/// Loads a word of the translation table.
+///
+/// # Safety
+/// `address` is that of a word within the table.
+#[inline(always)]
+pub(crate) unsafe fn load_row(address: u64) -> u64 {
+    // SAFETY: forwarded.
+    unsafe { atom::<AtomicU64>(address) }.load(Ordering::Relaxed)
+}
+
+/// Stores a word of the translation table: volatile memory, so no backend is told.
+///
+/// # Safety
+/// `address` is that of a word within the table.
+pub(crate) unsafe fn store_row(address: u64, value: u64) {
+    // SAFETY: forwarded.
+    unsafe { atom::<AtomicU64>(address) }.store(value, Ordering::Relaxed);
+}
+
+macro_rules! copies {
+    ($out:ident, $in:ident, $atomic:ty, $plain:ty) => {
+        /// # Safety
+        /// `address` is an aligned atom of mapped object memory; `to` may be written, aligned or not.
+        #[inline(always)]
+        unsafe fn $out(address: u64, to: *mut u8) {
+            // SAFETY: forwarded.
+            let value = unsafe { atom::<$atomic>(address) }.load(Ordering::Relaxed);
+            // SAFETY: forwarded.
+            unsafe { to.cast::<$plain>().write_unaligned(value) };
+        }
+
+        /// # Safety
+        /// `address` is an aligned atom of mapped, writable object memory; `from` may be read, aligned or not.
+        #[inline(always)]
+        unsafe fn $in(address: u64, from: *const u8) {
+            // SAFETY: forwarded.
+            let value = unsafe { from.cast::<$plain>().read_unaligned() };
+            // SAFETY: forwarded. A relaxed store has no need of more than a shared reference.
+            unsafe { atom::<$atomic>(address) }.store(value, Ordering::Relaxed);
+        }
+    };
+}
+
+copies!(out8, in8, AtomicU64, u64);
+copies!(out4, in4, AtomicU32, u32);
+copies!(out2, in2, AtomicU16, u16);
+copies!(out1, in1, AtomicU8, u8);
+
+/// Walks `len` bytes from `address` in the largest aligned pieces: `piece(offset, bytes)`. With an alignment known at
+/// compile time, the tests fold away.
+#[inline(always)]
+fn pieces(address: u64, len: usize, align: usize, mut piece: impl FnMut(usize, usize)) {
+    let mut at = 0;
+    if align < 8 {
+        while at < len && !(address + at as u64).is_multiple_of(8) {
+            let bytes = if align >= 4 { 4 } else if align >= 2 { 2 } else { 1 };
+            if bytes > len - at {
+                break;
+            }
+            piece(at, bytes);
+            at += bytes;
+        }
+    }
+    while len - at >= 8 {
+        piece(at, 8);
+        at += 8;
+    }
+    for bytes in [4, 2, 1] {
+        if len - at >= bytes {
+            piece(at, bytes);
+            at += bytes;
+        }
+    }
+}
+
+/// # Safety
+/// `len` bytes from `address`, which is aligned by `align`, are mapped object memory; as many may be written from `to`.
+#[inline(always)]
+unsafe fn copy_out(address: u64, to: *mut u8, len: usize, align: usize) {
+    pieces(address, len, align, |at, bytes| {
+        let from = address + at as u64;
+        // SAFETY: `pieces` stays within `len`.
+        let to = unsafe { to.add(at) };
+        match bytes {
+            // SAFETY: `pieces` gives aligned pieces within the range, whose sizes are those of the atoms. The same below.
+            8 => unsafe { out8(from, to) },
+            // SAFETY: as above.
+            4 => unsafe { out4(from, to) },
+            // SAFETY: as above.
+            2 => unsafe { out2(from, to) },
+            // SAFETY: as above.
+            _ => unsafe { out1(from, to) },
+        }
+    });
+}
+
+/// # Safety
+/// `len` bytes from `address`, which is aligned by `align`, are mapped, writable object memory; as many may be read from `from`.
+#[inline(always)]
+unsafe fn copy_in(address: u64, from: *const u8, len: usize, align: usize) {
+    pieces(address, len, align, |at, bytes| {
+        let to = address + at as u64;
+        // SAFETY: `pieces` stays within `len`.
+        let from = unsafe { from.add(at) };
+        match bytes {
+            // SAFETY: `pieces` gives aligned pieces within the range, whose sizes are those of the atoms. The same below.
+            8 => unsafe { in8(to, from) },
+            // SAFETY: as above.
+            4 => unsafe { in4(to, from) },
+            // SAFETY: as above.
+            2 => unsafe { in2(to, from) },
+            // SAFETY: as above.
+            _ => unsafe { in1(to, from) },
+        }
+    });
+}

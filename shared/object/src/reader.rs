@@ -1,0 +1,45 @@
+//! Reading objects: the same inside and outside transactions.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use twizzler_abi::Error;
+
+use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
+use crate::stored::{Stored, Value};
+
+/// Whoever can read places: `&Space`, which sees what is in memory, and [`crate::Tx`], which also sees what it has
+/// staged. Code over `impl Reader<'s>` works with both.
+pub trait Reader<'s> {
+    /// The value at a place.
+    fn get<T: Value>(&self, place: Ptr<'s, T>) -> T;
+
+    /// Follows the pointer at a place. None: it is null.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for bits that no pointer has, or an offset outside its object; what [`crate::Space::open`] says where the target
+    /// can't be mapped.
+    fn follow<T: Stored>(&self, place: Ptr<'s, InvPtr<T>>) -> Result<Option<Ptr<'s, T>>, Error>;
+
+    /// Follows the span at a place; an empty one is [`Span::EMPTY`].
+    ///
+    /// # Errors
+    /// As [`Reader::follow`].
+    fn follow_span<T: Stored>(&self, place: Ptr<'s, InvSpan<T>>) -> Result<Span<'s, T>, Error>;
+
+    /// Copies `buffer.len()` bytes out of `bytes`, from `from` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    fn read(&self, bytes: Bytes<'s>, from: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// Compares bytes with others, as slices compare.
+    fn compare(&self, bytes: Bytes<'s>, other: &[u8]) -> Ordering;
+
+    /// A copy of all the bytes.
+    fn to_vec(&self, bytes: Bytes<'s>) -> Vec<u8> {
+        let mut copy = alloc::vec![0; bytes.len() as usize];
+        self.read(bytes, 0, &mut copy).expect("the copy is as long as the span");
+        copy
+    }
+}
