@@ -140,6 +140,9 @@ pub const FOT_OFFSET: u64 = HEADER_OFFSET + PAGE_BYTES - (FOT_INLINE_ENTRIES * s
 /// Version words of lock domains in the header.
 pub const DOMAINS: usize = 16;
 
+/// Bytes of a declared type's name in the header.
+pub const TYPE_NAME_BYTES: usize = 56;
+
 /// The fixed part of the header page, at [`HEADER_OFFSET`]. Programs write it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -152,8 +155,12 @@ pub struct Header {
     pub fot_len_entries: u64,
     /// Companion object with the FOT entries from [`FOT_INLINE_ENTRIES`] on, or none.
     pub fot_companion: ObjId,
+    /// Declared name of the base type, padded with zeros, for messages; the metadata's fingerprint is what counts.
+    pub type_name: [u8; TYPE_NAME_BYTES],
+    /// Who holds the object's lock; volatile in meaning: the word of a program that no longer lives counts as free.
+    pub lock: u64,
     /// Zero.
-    pub reserved: [u64; 11],
+    pub reserved: [u64; 3],
     /// Version of each lock domain: the last transaction that changed it.
     pub domain_versions: [u64; DOMAINS],
 }
