@@ -1,0 +1,66 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::progress::say;
+use crate::{run, status};
+
+/// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
+#[derive(Parser, Debug)]
+#[command(name = "cargo run --", bin_name = "cargo run --", version, disable_help_subcommand = false)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Boots the system: on this terminal, or with -c to run commands and power off
+    Run(run::Arguments),
+    /// Installs and builds what the other commands need, then stops
+    Setup,
+    /// Builds the kernel and the programs, then stops
+    Build,
+}
+
+/// Does what the command line says. Everything but the commands' own output goes to stderr.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let _ = message.print();
+            return ExitCode::from(if message.use_stderr() { status::NOT_STARTED } else { 0 });
+        }
+    };
+    let result = match arguments.command.unwrap_or_else(|| Verb::Run(run::Arguments::default())) {
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Setup => crate::setup::tools().map(|tools| {
+            say(format!("Ready. Compiling for bare metal: {}. QEMU: {}", tools.way, tools.qemu.display()));
+            0
+        }),
+        Verb::Build => crate::setup::way().and_then(|way| crate::build::build(&way)).map(|built| {
+            say(format!("Kernel: {}", built.kernel.display()));
+            0
+        }),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            say(format!("error: {error:#}"));
+            ExitCode::from(status::NOT_STARTED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,22 @@
+//! Builds, runs, tests and measures Twizzler, all from cargo.
+//!
+//! `setup` finds or installs the tools, `build` compiles kernel and programs, `archive` packs them,
+//! `qemu` is one run of the machine, and `run` is the command that puts these together. What the tests
+//! in `xtask/tests` need beyond that is in `testing`.
+#![forbid(unsafe_code)]
+
+pub mod accel;
+pub mod archive;
+pub mod build;
+pub mod cli;
+pub mod nvm;
+pub mod paths;
+pub mod progress;
+pub mod qemu;
+pub mod run;
+pub mod setup;
+pub mod size;
+pub mod status;
+pub mod symbols;
+pub mod terminal;
+pub mod transfer;
