@@ -1,2 +1,3 @@
 //! The native programs.
 #![no_std]
+#![forbid(unsafe_code)]

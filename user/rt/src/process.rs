@@ -1,0 +1,239 @@
+//! Other programs: starting them, waiting for them, clearing up after them.
+//!
+//! A program gets a view and volatile objects of its own: text, data, stack, heap, startup object and
+//! translation table. They end with it, and so does every volatile object that it has listed in its startup
+//! object.
+
+use alloc::vec::Vec;
+use core::mem::offset_of;
+
+use twizzler_abi::address::band;
+use twizzler_abi::call::{SpawnSpec, StatOp, USUAL_RIGHTS};
+use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::system::{ARCHIVE_ID, SYSTEM_ID, System};
+use twizzler_abi::{Error, Life, ObjId, Rights};
+use twizzler_loader::{LoadError, Part, Plan};
+
+use crate::mapping::Mapping;
+use crate::thread::{self, End, Watch};
+use crate::{call, slots, stack, startup, sync, system};
+
+/// Why a program could not be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpawnError {
+    /// The file is no program.
+    Load(LoadError),
+    /// The kernel refused.
+    Call(Error),
+}
+
+impl From<Error> for SpawnError {
+    fn from(error: Error) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<LoadError> for SpawnError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+impl core::fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Load(error) => error.fmt(f),
+            Self::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Volatile objects that are deleted again unless they are kept.
+struct Objects(Vec<ObjId>);
+
+impl Objects {
+    fn create(&mut self, flags: ObjectFlags, rights: Rights) -> Result<ObjId, Error> {
+        let id = call::create(flags, rights)?;
+        self.keep(id);
+        Ok(id)
+    }
+
+    fn keep(&mut self, id: ObjId) {
+        startup::own(id);
+        self.0.push(id);
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        for id in self.0.drain(..) {
+            let _ = call::delete(id);
+            startup::disown(id);
+        }
+    }
+}
+
+/// A program that was started. Dropping it ends the program and deletes its volatile objects.
+pub struct Process {
+    watch: Option<Watch>,
+    startup: Option<Mapping>,
+    interrupts: u64,
+    objects: Objects,
+}
+
+impl core::fmt::Debug for Process {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Process").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}
+
+/// Starts a program with arguments (the first is its name) and variables.
+///
+/// # Errors
+/// What is wrong with the file, or the kernel's reason. Nothing is left behind then.
+pub fn spawn(file: &[u8], arguments: &[&str], variables: &[&str]) -> Result<Process, SpawnError> {
+    let plan = Plan::new(file)?;
+    let mut objects = Objects(Vec::new());
+    let startup_id = objects.create(ObjectFlags::empty(), USUAL_RIGHTS)?;
+    let startup = Mapping::new(startup_id, Rights::READ | Rights::WRITE)?;
+    startup::fill(&startup, arguments, variables)?;
+
+    let view_id = objects.create(ObjectFlags::VIEW, USUAL_RIGHTS)?;
+    let view = Mapping::new(view_id, Rights::READ | Rights::WRITE)?;
+    let set = |slot, id, rights| slots::write_entry(view.slot(), slot, id, rights);
+    let read_write = Rights::READ | Rights::WRITE;
+    for part in [Part::Text, Part::Data] {
+        let id = load(&mut objects, file, &plan, part)?;
+        set(part.slot(), id, part.rights());
+    }
+    for slot in [band::HEAP, band::TRANSLATION] {
+        set(slot, objects.create(ObjectFlags::empty(), USUAL_RIGHTS)?, read_write);
+    }
+    let stack = stack::create()?;
+    objects.keep(stack);
+    set(band::STACK, stack, read_write);
+    set(band::VIEW, view_id, read_write);
+    set(band::STARTUP, startup_id, read_write);
+    set(band::SYSTEM, SYSTEM_ID, Rights::READ);
+    if !slots::entry(band::ARCHIVE).id.is_none() {
+        set(band::ARCHIVE, ARCHIVE_ID, Rights::READ);
+    }
+
+    let interrupts = system::word(offset_of!(System, console_interrupts));
+    let spec = SpawnSpec {
+        view: view_id,
+        entry: plan.entry,
+        stack_pointer: stack::top(band::STACK),
+        stack_low: stack::low(band::STACK),
+        argument: band::STARTUP.base() + BASE_OFFSET,
+        argument2: 0,
+        fs_base: 0,
+        priority: thread::PRIORITY_USUAL,
+        reserved: 0,
+        name: thread::name_bytes(arguments.first().copied().unwrap_or("program")),
+    };
+    // SAFETY: the thread runs in another view, which shares no memory with Rust's values here.
+    let thread = unsafe { call::thread_spawn(&spec) }?;
+    objects.keep(thread);
+    let mut process = Process { watch: None, startup: Some(startup), interrupts, objects };
+    process.watch = Some(Watch::new(thread)?);
+    Ok(process)
+}
+
+/// Makes one part's object and copies the file's bytes into it.
+fn load(objects: &mut Objects, file: &[u8], plan: &Plan, part: Part) -> Result<ObjId, Error> {
+    let rights = part.rights() | Rights::WRITE | Rights::DELETE;
+    let id = objects.create(ObjectFlags::empty(), rights)?;
+    let mapping = Mapping::new(id, Rights::READ | Rights::WRITE)?;
+    for segment in plan.segments().filter(|segment| segment.part == part) {
+        mapping.write(segment.offset, &file[segment.file_range()]);
+    }
+    Ok(id)
+}
+
+/// What [`Process::wait`] saw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// The program ended.
+    Ended(End),
+    /// Ctrl-C was pressed; the program still runs.
+    Interrupted,
+}
+
+impl Process {
+    fn watch(&self) -> &Watch {
+        self.watch.as_ref().expect("there from spawn to drop")
+    }
+
+    /// The program's first thread.
+    #[must_use]
+    pub fn thread(&self) -> ObjId {
+        self.watch().id()
+    }
+
+    /// Waits until the program's first thread ends, or Ctrl-C is pressed.
+    pub fn wait(&mut self) -> Waited {
+        loop {
+            if let Some(end) = self.watch().end() {
+                return Waited::Ended(end);
+            }
+            let pressed = system::word(offset_of!(System, console_interrupts));
+            if pressed != self.interrupts {
+                self.interrupts = pressed;
+                return Waited::Interrupted;
+            }
+            let mut ops = [self.watch().change(), sync::wait(system::interrupts_address(), pressed)];
+            let _ = call::thread_sync(&mut ops, sync::FOR_EVER);
+        }
+    }
+
+    /// Waits until the program ends, whatever is pressed.
+    #[must_use]
+    pub fn wait_for_end(&mut self) -> End {
+        self.watch().wait()
+    }
+
+    /// Ends the program and waits until its first thread has ended.
+    pub fn kill(&mut self) {
+        let _ = call::thread_kill(self.thread());
+        let _ = self.watch().wait();
+    }
+
+    /// Ends the threads that the program has listed, and returns the volatile objects to delete.
+    fn remains(&self) -> Vec<ObjId> {
+        let listed = self.startup.as_ref().map(startup::owned).unwrap_or_default();
+        let stats = listed.into_iter().filter_map(|id| call::stat(StatOp::Object, id).ok());
+        let of_program = |stat: &twizzler_abi::call::ObjectStat| {
+            let flags = ObjectFlags::from_bits_truncate(stat.flags);
+            let shared = stat.id == SYSTEM_ID || stat.id == ARCHIVE_ID || stat.id == slots::view();
+            (flags.life() == Life::Volatile && !shared).then_some((stat.id, flags))
+        };
+        let remains: Vec<_> = stats.filter_map(|stat| of_program(&stat)).collect();
+        for (id, _) in remains.iter().filter(|(_, flags)| flags.contains(ObjectFlags::THREAD)) {
+            if call::thread_kill(*id).is_ok()
+                && let Ok(watch) = Watch::new(*id)
+            {
+                let _ = watch.wait();
+            }
+        }
+        remains.into_iter().map(|(id, _)| id).collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch
+            && watch.end().is_none()
+        {
+            self.kill();
+        }
+        for id in self.remains() {
+            let _ = call::delete(id);
+        }
+        // The mappings go before the objects.
+        self.watch = None;
+        self.startup = None;
+        self.objects.0.reverse();
+    }
+}
