@@ -9,6 +9,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+pub mod counted;
+pub mod memory;
+
 use core::fmt;
 
 /// Bytes of a cache line.
@@ -132,7 +137,8 @@ mod tests {
     fn lines_are_those_of_every_byte() {
         for at in 0..3 * LINE_BYTES {
             for len in 0..4 * LINE_BYTES {
-                let expected: BTreeSet<u64> = (at..at + len).map(|byte| byte / LINE_BYTES * LINE_BYTES).collect();
+                let expected: BTreeSet<u64> =
+                    (at..at + len).map(|byte| byte / LINE_BYTES * LINE_BYTES).collect();
                 assert!(lines(at, len).eq(expected), "at {at} len {len}");
             }
         }
