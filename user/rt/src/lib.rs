@@ -16,6 +16,7 @@
 extern crate alloc;
 
 pub mod args;
+mod backend;
 pub mod call;
 pub mod console;
 pub mod exit;
@@ -35,6 +36,7 @@ pub mod system;
 pub mod thread;
 pub mod upcall;
 
+pub use backend::Rt;
 pub use exit::exit;
 pub use syscall::raw;
 pub use twizzler_abi as abi;
