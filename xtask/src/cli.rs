@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::progress::say;
-use crate::{run, status};
+use crate::{abi_reference, run, status};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
@@ -23,6 +24,10 @@ enum Verb {
     Setup,
     /// Builds the kernel and the programs, then stops
     Build,
+    /// Counts the kernel's lines and calls
+    Loc,
+    /// Writes docs/abi.md anew from shared/abi
+    Abi,
 }
 
 /// Does what the command line says. Everything but the commands' own output goes to stderr.
@@ -45,6 +50,11 @@ pub fn main() -> ExitCode {
             say(format!("Kernel: {}", built.kernel.display()));
             0
         }),
+        Verb::Loc => crate::loc::report().map(|report| {
+            print!("{report}");
+            0
+        }),
+        Verb::Abi => write_abi_reference(),
     };
     match result {
         Ok(status) => ExitCode::from(status),
@@ -53,6 +63,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(status::NOT_STARTED)
         }
     }
+}
+
+fn write_abi_reference() -> Result<u8> {
+    let path = abi_reference::path();
+    std::fs::write(&path, abi_reference::page()?)
+        .with_context(|| format!("can't write {}", path.display()))?;
+    say(format!("Written: {}", path.display()));
+    Ok(0)
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@
 //! in `xtask/tests` need beyond that is in `testing`.
 #![forbid(unsafe_code)]
 
+pub mod abi_reference;
 pub mod accel;
 pub mod archive;
 pub mod build;
 pub mod cli;
+pub mod loc;
 pub mod nvm;
 pub mod paths;
 pub mod progress;

@@ -9,7 +9,7 @@ use crate::id::ObjId;
 /// The system object's ID.
 pub const SYSTEM_ID: ObjId = ObjId::new(0x5459_5354_454d);
 /// The boot archive's ID: a ustar archive of programs, and of what the host asked for.
-pub const ARCHIVE_ID: ObjId = ObjId::new(0x4152_4348_4956_45);
+pub const ARCHIVE_ID: ObjId = ObjId::new(0x0041_5243_4849_5645);
 
 /// Threads that the table holds; more run, but are not listed.
 pub const THREADS_MAX: usize = 1024;
@@ -82,4 +82,4 @@ pub struct System {
     pub threads: [ObjId; THREADS_MAX],
 }
 
-const _: () = assert!(size_of::<System>() % 8 == 0);
+const _: () = assert!(size_of::<System>().is_multiple_of(8));
