@@ -1,3 +1,16 @@
-//! The native programs.
+//! What the native programs are made of.
+//!
+//! The parts that touch neither the kernel nor an object are plain functions, tested on the host: reading a
+//! command line ([`shell::parse`]), editing one ([`line`]), archives ([`archive`]), and making text for
+//! people ([`text`]). [`shell`] is the interpreter that both `shell` and `init` run.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod archive;
+pub mod line;
+pub mod shell;
+pub mod text;

@@ -1,0 +1,3 @@
+//! The command interpreter.
+
+pub mod parse;
