@@ -1,0 +1,130 @@
+//! Starting the other CPUs, and waking them.
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+
+use super::cpu::{self, CPUS_MAX, Cpu};
+use super::segments::{self, StackTops};
+use super::{apic, boot, clock, entry, features, idt, timer};
+use crate::memory::{direct, paging, stacks, window};
+
+/// How long a CPU may take to appear.
+const APPEAR_NS: u64 = 200_000_000;
+
+#[unsafe(no_mangle)]
+static trampoline_root: AtomicU64 = AtomicU64::new(0);
+#[unsafe(no_mangle)]
+static trampoline_stack: AtomicU64 = AtomicU64::new(0);
+/// What the starting CPU takes over.
+static STARTING: AtomicPtr<Start> = AtomicPtr::new(core::ptr::null_mut());
+/// Set when all CPUs may schedule.
+static GO: AtomicBool = AtomicBool::new(false);
+
+struct Start {
+    cpu: Cpu,
+    stacks: StackTops,
+}
+
+unsafe extern "C" {
+    static trampoline_start: u8;
+    static trampoline_end: u8;
+}
+
+/// Makes what a CPU needs before it runs.
+fn prepare(index: usize, apic_id: u32) -> Option<&'static mut Start> {
+    let stacks = stacks::make(index)?;
+    let cpu = Cpu::new(index, apic_id, stacks.kernel, window::make(index));
+    Some(Box::leak(Box::new(Start { cpu, stacks })))
+}
+
+/// Makes this CPU, the one that booted, number 0. Gives the top of its kernel stack, which it is not on yet.
+pub(super) fn init_boot_cpu() {
+    let start = prepare(0, apic::id()).expect("memory for the boot CPU");
+    install(start);
+}
+
+fn install(start: &'static mut Start) {
+    segments::load(start.stacks);
+    idt::load();
+    cpu::install(&mut start.cpu);
+}
+
+/// Starts the CPUs with these APIC IDs, one after the other. Those that don't appear are left out.
+pub(super) fn start(apic_ids: impl Iterator<Item = u32>) {
+    let (from, end) = (&raw const trampoline_start, &raw const trampoline_end);
+    let bytes = end as usize - from as usize;
+    // SAFETY: the trampoline's code goes to its page below 1 MiB, which nobody else uses.
+    unsafe { core::ptr::copy_nonoverlapping(from, direct::pointer(boot::TRAMPOLINE), bytes) };
+    trampoline_root.store(paging::kernel_root().address(), Ordering::Relaxed);
+    for apic_id in apic_ids.filter(|&id| id != apic::id()) {
+        let index = cpu::count();
+        if index == CPUS_MAX {
+            log::warn!("cpus: more than {CPUS_MAX}; the others stay off");
+            break;
+        }
+        let Some(start) = prepare(index, apic_id) else {
+            log::warn!("cpus: no memory for another");
+            break;
+        };
+        trampoline_stack.store(start.stacks.kernel, Ordering::Relaxed);
+        // Partner: the acquire load in `ap_main`.
+        STARTING.store(start, Ordering::Release);
+        if !start_one(apic_id, index) {
+            log::warn!("cpus: the one with APIC ID {apic_id} does not start");
+            // Its stack and place must not be given to another while it might still come.
+            break;
+        }
+    }
+    log::info!("cpus: {}", cpu::count());
+}
+
+fn start_one(apic_id: u32, index: usize) -> bool {
+    let appeared = || cpu::count() > index;
+    apic::send_init(apic_id);
+    clock::spin_ns(200_000);
+    for _ in 0..2 {
+        apic::send_start(apic_id, boot::TRAMPOLINE);
+        let end = clock::now_ns() + APPEAR_NS;
+        while clock::now_ns() < end {
+            if appeared() {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+    }
+    appeared()
+}
+
+/// Where the trampoline leads to, on the new CPU's own stack.
+#[unsafe(no_mangle)]
+extern "C" fn ap_main() -> ! {
+    // SAFETY: the boot CPU stored a leaked `Start` for this CPU alone, and waits until it is taken.
+    install(unsafe { &mut *STARTING.load(Ordering::Acquire) });
+    features::enable();
+    apic::enable();
+    timer::init();
+    // Partner: the release store in `go`.
+    while !GO.load(Ordering::Acquire) {
+        super::lock::relax();
+    }
+    entry::run(cpu::current())
+}
+
+/// Lets all CPUs schedule.
+pub(super) fn go() {
+    GO.store(true, Ordering::Release);
+}
+
+/// Makes another CPU call [`entry::Hooks::interrupt`] with [`entry::Interrupt::Reschedule`], soon.
+pub fn kick(index: usize) {
+    if let Some(cpu) = cpu::get(index) {
+        apic::interrupt(cpu.apic_id(), idt::RESCHEDULE);
+    }
+}
+
+/// Whether a CPU idles, or is about to: a hint where to put work.
+#[must_use]
+pub fn is_idle(index: usize) -> bool {
+    // Partner: the store in `entry::idle`.
+    cpu::get(index).is_some_and(|cpu| cpu.idle.load(Ordering::SeqCst))
+}
