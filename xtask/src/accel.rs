@@ -39,11 +39,19 @@ impl Choice {
     pub fn decide(self, qemu: &Path) -> Result<Accel> {
         match self {
             Self::Tcg => Ok(Accel::Tcg),
-            Self::Auto => Ok(if kvm_works(qemu)? { Accel::Kvm } else { Accel::Tcg }),
+            Self::Auto => Ok(if pages_in_hardware() && kvm_works(qemu)? { Accel::Kvm } else { Accel::Tcg }),
             Self::Kvm if kvm_works(qemu)? => Ok(Accel::Kvm),
             Self::Kvm => bail!("KVM does not work here (a trial failed): use --accel tcg or auto"),
         }
     }
+}
+
+/// Whether the processor walks the guest's page tables itself. Where KVM has to imitate that (nested without
+/// support, PVM), short trials succeed and real kernels stop with "emulation failure" after a while.
+fn pages_in_hardware() -> bool {
+    ["/sys/module/kvm_intel/parameters/ept", "/sys/module/kvm_amd/parameters/npt"]
+        .iter()
+        .any(|file| fs::read_to_string(file).is_ok_and(|text| matches!(text.trim(), "Y" | "1")))
 }
 
 /// Tries KVM with a kernel of four instructions; remembers the answer until the next start of the host.

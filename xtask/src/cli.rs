@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::progress::say;
-use crate::{abi_reference, run, status};
+use crate::{abi_reference, bench, run, status};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
@@ -24,6 +24,8 @@ enum Verb {
     Setup,
     /// Builds the kernel and the programs, then stops
     Build,
+    /// Measures the system, beside Linux in the same emulator
+    Bench(bench::Arguments),
     /// Counts the kernel's lines and calls
     Loc,
     /// Writes docs/abi.md anew from shared/abi
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
             say(format!("Kernel: {}", built.kernel.display()));
             0
         }),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Loc => crate::loc::report().map(|report| {
             print!("{report}");
             0

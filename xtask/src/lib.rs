@@ -8,6 +8,7 @@
 pub mod abi_reference;
 pub mod accel;
 pub mod archive;
+pub mod bench;
 pub mod build;
 pub mod cli;
 pub mod loc;
