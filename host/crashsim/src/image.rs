@@ -12,7 +12,8 @@ const LINE: usize = LINE_BYTES as usize;
 /// Content of a cache line.
 pub type Line = [u8; LINE];
 
-type Page = [u8; PAGE];
+/// Content of a page.
+pub type Page = [u8; PAGE];
 
 /// Content of a region at one moment.
 #[derive(Clone)]
@@ -90,6 +91,12 @@ impl Image {
         let mut line = [0; LINE];
         self.read(at, &mut line);
         line
+    }
+
+    /// A page by number. Two images that share a page have the same `Arc`.
+    #[must_use]
+    pub fn page(&self, number: usize) -> &Arc<Page> {
+        &self.pages[number]
     }
 
     /// All bytes.

@@ -20,7 +20,7 @@ mod scenario;
 
 pub use enumerate::{Choice, Effort};
 pub use harness::{Config, Failure, Report, SEED_VARIABLE, check_crashes, panic_text, seed_from_environment};
-pub use image::{Image, Line};
+pub use image::{Image, Line, Page};
 pub use media::Media;
 pub use memory::{Counts, Event, Mutation, SimMemory};
 pub use mutate::{Mutations, mutation_run};

@@ -51,8 +51,15 @@ impl Media {
                 effective
             }
             Event::Fenced => self.fence(),
+            Event::Settled(range) => self.settle(range.start, range.end - range.start),
             Event::Marked(_) => false,
         }
+    }
+
+    /// A word as it is durable.
+    #[must_use]
+    pub fn durable_word(&self, at: u64) -> u64 {
+        self.durable.word(at)
     }
 
     /// Whether a fence would make anything durable.
@@ -103,20 +110,37 @@ impl Media {
     }
 
     fn fence(&mut self) -> bool {
+        let settled: Vec<u64> =
+            self.pending.iter().filter(|(_, pending)| pending.flushed > 0).map(|(&at, _)| at).collect();
+        for &at in &settled {
+            self.settle_line(at);
+        }
+        !settled.is_empty()
+    }
+
+    fn settle(&mut self, at: u64, len_bytes: u64) -> bool {
         let mut effective = false;
-        let (durable, hash) = (&mut self.durable, &mut self.durable_hash);
-        self.pending.retain(|&at, pending| {
-            if pending.flushed > 0 {
+        for at in lines(at, len_bytes) {
+            if let Some(pending) = self.pending.get_mut(&at) {
+                pending.flushed = pending.contents.len();
+                self.settle_line(at);
                 effective = true;
-                let content = pending.contents[pending.flushed - 1];
-                *hash ^= line_hash(at, &durable.line(at)) ^ line_hash(at, &content);
-                durable.write(at, &content);
-                pending.contents.drain(..pending.flushed);
-                pending.flushed = 0;
             }
-            !pending.contents.is_empty()
-        });
+        }
         effective
+    }
+
+    /// Makes durable what the line's last flush covered.
+    fn settle_line(&mut self, at: u64) {
+        let Some(pending) = self.pending.get_mut(&at).filter(|pending| pending.flushed > 0) else { return };
+        let content = pending.contents[pending.flushed - 1];
+        pending.contents.drain(..pending.flushed);
+        pending.flushed = 0;
+        if pending.contents.is_empty() {
+            self.pending.remove(&at);
+        }
+        self.durable_hash ^= line_hash(at, &self.durable.line(at)) ^ line_hash(at, &content);
+        self.durable.write(at, &content);
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Event {
     Flushed(Range<u64>),
     /// A fence.
     Fenced,
+    /// A range became durable by other means than this trace's flushes and fences.
+    Settled(Range<u64>),
     /// What must be found after a crash changed: a number of [`crate::Log`].
     Marked(usize),
 }
@@ -85,6 +87,17 @@ impl SimMemory {
         inner.flushes = 0;
         inner.fences = 0;
         std::mem::take(&mut inner.trace)
+    }
+
+    /// Makes what a range holds durable, without the help of a fence: for what is below the code under test,
+    /// and tested by itself.
+    pub fn settle(&self, at: u64, len_bytes: u64) {
+        self.lock().trace.push(Event::Settled(at..at + len_bytes));
+    }
+
+    /// Looks at what loads see now.
+    pub fn with_image<R>(&self, look: impl FnOnce(&Image) -> R) -> R {
+        look(&self.lock().now)
     }
 
     /// Flushes and fences since the trace began.

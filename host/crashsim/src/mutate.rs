@@ -71,7 +71,7 @@ fn steps<S: Scenario>(scenario: &S) -> Vec<(Mutation, bool)> {
                 steps.push((Mutation::DropFence(fences), effective));
                 fences += 1;
             }
-            Event::Stored(_) | Event::Marked(_) => {}
+            Event::Stored(_) | Event::Marked(_) | Event::Settled(_) => {}
         }
     }
     steps

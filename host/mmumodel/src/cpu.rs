@@ -26,8 +26,8 @@ type TableKey = (Pcid, u32, u64);
 pub struct Cpu {
     root: u64,
     pcid: Pcid,
-    tlb: BTreeMap<PageKey, Page>,
-    structures: BTreeMap<TableKey, Table>,
+    tlb: BTreeMap<PageKey, Vec<Page>>,
+    structures: BTreeMap<TableKey, Vec<Table>>,
 }
 
 /// Something that a CPU has cached, and would translate with.
@@ -94,7 +94,7 @@ impl Cpu {
     }
 
     /// An access in user mode: translates by one of the ways that are possible, and caches what it finds.
-    /// A fault makes the CPU forget what it knows of that address.
+    /// Real CPUs forget what they know of an address that faulted; code must not lean on it, so these don't.
     ///
     /// # Errors
     /// The fault.
@@ -105,8 +105,8 @@ impl Cpu {
         access: Access,
         rng: &mut Rng,
     ) -> Result<u64, Fault> {
-        let cached = self.tlb.iter().filter(|(key, _)| covers(key, self.pcid, linear)).map(|(_, page)| *page);
-        let cached: Vec<Page> = cached.collect();
+        let cached = self.tlb.iter().filter(|(key, _)| covers(key, self.pcid, linear));
+        let cached: Vec<Page> = cached.flat_map(|(_, pages)| pages).copied().collect();
         let page = if !cached.is_empty() && !rng.one_in(4) {
             Ok(cached[rng.index(cached.len())])
         } else {
@@ -115,20 +115,21 @@ impl Cpu {
             self.cache(linear, &walk);
             walk.end.map(|(page, _)| page)
         };
-        let fault = match page {
-            Ok(page) if page.allowed.allows(access) => return Ok(page.translate(linear)),
-            Ok(_) => Fault::Rights { access },
-            Err(fault) => fault,
-        };
-        self.invpcid_address(self.pcid, linear);
-        Err(fault)
+        match page {
+            Ok(page) if page.allowed.allows(access) => Ok(page.translate(linear)),
+            Ok(_) => Err(Fault::Rights { access }),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// All that is cached.
     pub fn cached(&self) -> impl Iterator<Item = Cached> {
-        let pages = self.tlb.iter().map(|(&(pcid, linear, _), &page)| Cached::Page(pcid, linear, page));
-        let tables =
-            self.structures.iter().map(|(&(pcid, _, linear), &table)| Cached::Table(pcid, linear, table));
+        let pages = self.tlb.iter().flat_map(|(&(pcid, linear, _), pages)| {
+            pages.iter().map(move |&page| Cached::Page(pcid, linear, page))
+        });
+        let tables = self.structures.iter().flat_map(|(&(pcid, _, linear), tables)| {
+            tables.iter().map(move |&table| Cached::Table(pcid, linear, table))
+        });
         pages.chain(tables)
     }
 
@@ -136,17 +137,26 @@ impl Cpu {
     fn starts(&self, linear: u64) -> Vec<Table> {
         let root = Table { address: self.root, level: TOP_LEVEL, allowed: Allowed::ALL };
         let cached = (1..TOP_LEVEL)
-            .filter_map(|level| self.structures.get(&(self.pcid, level, table_base(linear, level))).copied());
-        std::iter::once(root).chain(cached).collect()
+            .filter_map(|level| self.structures.get(&(self.pcid, level, table_base(linear, level))));
+        std::iter::once(root).chain(cached.flatten().copied()).collect()
     }
 
     fn cache(&mut self, linear: u64, walk: &Walk) {
         for &(table, _) in &walk.tables {
-            self.structures.insert((self.pcid, table.level, table_base(linear, table.level)), table);
+            let key = (self.pcid, table.level, table_base(linear, table.level));
+            remember(self.structures.entry(key).or_default(), table);
         }
         if let Ok((page, _)) = walk.end {
-            self.tlb.insert((self.pcid, linear / page.len_bytes * page.len_bytes, page.len_bytes), page);
+            let key = (self.pcid, linear / page.len_bytes * page.len_bytes, page.len_bytes);
+            remember(self.tlb.entry(key).or_default(), page);
         }
+    }
+}
+
+/// What was known before stays known beside it: which of the two a CPU uses is up to the CPU.
+fn remember<T: PartialEq>(known: &mut Vec<T>, new: T) {
+    if !known.contains(&new) {
+        known.push(new);
     }
 }
 
