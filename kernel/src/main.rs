@@ -8,8 +8,15 @@
 
 extern crate alloc;
 
+mod archive;
+mod call;
+mod init;
+mod level;
 mod log;
 mod machine;
 mod memory;
+mod object;
 mod panic;
 mod test;
+mod thread;
+mod view;

@@ -70,10 +70,11 @@ extern "C" fn start() -> ! {
     if boot.has_word("script") {
         serial::keep_errors_apart();
     }
-    if let Some(name) = boot.value("test") {
-        crate::test::run(name, boot);
-    }
+    entry::install(&crate::thread::entry::HOOKS);
     (entry::hooks().start)(boot);
+    if boot.value("test").is_some() {
+        crate::test::run(boot);
+    }
     smp::go();
     entry::run(cpu::current())
 }

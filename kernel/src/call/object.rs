@@ -1,0 +1,48 @@
+//! Calls on objects.
+
+use twizzler_abi::call::{ControlOp, CreateSpec, StatOp};
+use twizzler_abi::{Error, ObjId};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::{DONE, Done};
+use crate::machine::user;
+use crate::object::{create, delete as deletion, registry, stat as description};
+
+pub(super) fn create(spec_at: u64, id_at: u64) -> Result<Done, Error> {
+    let mut spec = CreateSpec::new_zeroed();
+    user::copy_in(spec.as_mut_bytes(), spec_at)?;
+    let object = create::create(&spec)?;
+    if let Err(error) = user::copy_out(id_at, object.id.as_bytes()) {
+        // Nobody knows it yet.
+        deletion::delete(&object)?;
+        return Err(error);
+    }
+    DONE
+}
+
+pub(super) fn delete(id: ObjId) -> Result<Done, Error> {
+    deletion::by_id(id)?;
+    DONE
+}
+
+pub(super) fn stat(op: u64, id: ObjId, out: u64) -> Result<Done, Error> {
+    let stat = match StatOp::try_from(op)? {
+        StatOp::Object => description::object(id)?,
+        StatOp::NextPersistent => description::next_persistent(id)?,
+        StatOp::NextVolatile => description::next_volatile(id)?,
+    };
+    user::copy_out(out, stat.as_bytes())?;
+    DONE
+}
+
+pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error> {
+    match ControlOp::try_from(op)? {
+        ControlOp::Nothing => {}
+        ControlOp::Populate => registry::find(id)?.populate(a, b)?,
+        ControlOp::Discard => registry::find(id)?.discard(a, b)?,
+        ControlOp::Forbid => registry::find(id)?.forbid(a, b)?,
+        ControlOp::SetType => registry::find(id)?.set_type(a)?,
+        ControlOp::Promote => return Err(Error::NotSupported),
+    }
+    DONE
+}

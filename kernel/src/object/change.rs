@@ -1,0 +1,109 @@
+//! Changes that calls make to an object's pages and metadata.
+
+use core::ops::Range;
+
+use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::object::METADATA_OFFSET;
+use twizzler_abi::object::Metadata;
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Error, Life, Rights};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::Object;
+use super::mapping::Mappings;
+use crate::machine::lock;
+
+/// Pages that are made before shootdowns of other CPUs are served.
+const STEP_PAGES: u64 = 512;
+
+impl Object {
+    /// Makes pages exist.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], no memory, [`Error::AccessDenied`]; pages that were made by then stay.
+    pub(crate) fn populate(&self, offset: u64, bytes: u64) -> Result<(), Error> {
+        self.check_writable()?;
+        let pages = self.pages(offset, bytes)?;
+        if pages.is_empty() {
+            return Ok(());
+        }
+        self.reach(pages.end - 1)?;
+        let mut from = pages.start;
+        while from < pages.end {
+            let to = pages.end.min((from / STEP_PAGES + 1) * STEP_PAGES);
+            self.state.read().space.populate(from..to)?;
+            from = to;
+            lock::relax();
+        }
+        Ok(())
+    }
+
+    /// Gives pages back.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::AccessDenied`].
+    pub(crate) fn discard(&self, offset: u64, bytes: u64) -> Result<(), Error> {
+        self.check_writable()?;
+        let pages = self.pages(offset, bytes)?;
+        let state = self.state.write();
+        state.space.discard(pages, &mut Mappings(&state.mappings))?;
+        Ok(())
+    }
+
+    /// Gives pages of a volatile object back and makes each access a fault.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::AccessDenied`], [`Error::NotSupported`] for persistent objects.
+    pub(crate) fn forbid(&self, offset: u64, bytes: u64) -> Result<(), Error> {
+        self.check_writable()?;
+        if self.flags().life() == Life::Persistent {
+            return Err(Error::NotSupported);
+        }
+        let pages = self.pages(offset, bytes)?;
+        if pages.is_empty() {
+            return Ok(());
+        }
+        self.reach(pages.end - 1)?;
+        let state = self.state.write();
+        state.space.forbid(pages, &mut Mappings(&state.mappings))?;
+        Ok(())
+    }
+
+    /// Sets the base type's fingerprint of an object that has none.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if it has one, [`Error::AccessDenied`], no memory.
+    pub(crate) fn set_type(&self, fingerprint: u64) -> Result<(), Error> {
+        self.check_writable()?;
+        let state = self.state.write();
+        let mut metadata = Metadata::new_zeroed();
+        state.space.read(METADATA_OFFSET, metadata.as_mut_bytes())?;
+        metadata.verify(self.id)?;
+        if metadata.fingerprint != 0 {
+            return Err(Error::WrongType);
+        }
+        metadata.fingerprint = fingerprint;
+        state.space.set_metadata(&metadata.sealed(), &mut Mappings(&state.mappings))?;
+        Ok(())
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        // The kernel keeps addresses of a thread object's pages.
+        if self.flags().contains(ObjectFlags::THREAD) {
+            return Err(Error::AccessDenied);
+        }
+        self.check(Rights::WRITE)
+    }
+
+    /// The pages of a range that a call named, within the object and after its metadata.
+    fn pages(&self, offset: u64, bytes: u64) -> Result<Range<u64>, Error> {
+        let end = offset.checked_add(bytes).ok_or(Error::OutOfRange)?;
+        if !offset.is_multiple_of(PAGE_BYTES) || !bytes.is_multiple_of(PAGE_BYTES) {
+            return Err(Error::InvalidArgument);
+        }
+        if offset <= METADATA_OFFSET || end > self.size_class().range_bytes() {
+            return Err(Error::OutOfRange);
+        }
+        Ok(offset / PAGE_BYTES..end / PAGE_BYTES)
+    }
+}

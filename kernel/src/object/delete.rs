@@ -1,0 +1,63 @@
+//! Deleting objects.
+
+use alloc::sync::Arc;
+
+use twizzler_abi::{Error, Life, ObjId, Rights};
+use twizzler_store::tree::Unmapped;
+
+use super::budget::{self, USERS};
+use super::registry::OPENING;
+use super::space::{self, Space};
+use super::{Object, nvm, registry, system};
+
+/// Deletes an object that a caller names. When it returns, the object is gone for everyone.
+///
+/// One that is too damaged to be opened may be deleted by anyone: what it grants can't be known.
+///
+/// # Errors
+/// [`Error::NoSuchObject`], [`Error::AccessDenied`], [`Error::Busy`].
+pub(crate) fn by_id(id: ObjId) -> Result<(), Error> {
+    match registry::find(id) {
+        Ok(object) => {
+            object.check(Rights::DELETE)?;
+            delete(&object)
+        }
+        Err(Error::Damaged | Error::Unreadable | Error::NotSupported) => {
+            let _opening = OPENING.lock();
+            nvm::delete(id, &mut Unmapped)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes an object.
+///
+/// # Errors
+/// [`Error::NoSuchObject`], [`Error::Busy`].
+pub(crate) fn delete(object: &Arc<Object>) -> Result<(), Error> {
+    let opening = (object.flags().life() == Life::Persistent).then(|| OPENING.lock());
+    let mut state = object.state.write();
+    state.space.check_alive()?;
+    if state.pins != 0 {
+        return Err(Error::Busy);
+    }
+    let mappings = state.unmap_all(object);
+    let space = core::mem::replace(&mut state.space, Space::Gone);
+    let upper = core::mem::take(&mut state.upper);
+    drop(state);
+    // No CPU reaches the tree any more, and nobody will map it again: it is gone.
+    let done = match space {
+        Space::Volatile(root) => {
+            space::free(root);
+            USERS.refund(budget::OBJECT_FRAMES);
+            system::subtract(system::Counter::ObjectsVolatile, 1);
+            Ok(())
+        }
+        Space::Persistent(_) => nvm::delete(object.id, &mut Unmapped),
+        Space::Gone => Err(Error::NoSuchObject),
+    };
+    let listed = registry::leave(object.id);
+    drop(opening);
+    drop((mappings, upper, listed));
+    done
+}
