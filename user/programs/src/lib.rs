@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod archive;
+pub mod init;
 pub mod line;
 pub mod shell;
 pub mod text;

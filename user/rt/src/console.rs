@@ -5,14 +5,62 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::Ordering;
 
-use twizzler_abi::Error;
 use twizzler_abi::call::{ConsoleOp, TRANSFER_BYTES_MAX};
+use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::{Error, Rights};
 
-use crate::call;
+use crate::file::{FILE_BYTES_MAX, LEN_OFFSET};
+use crate::mapping::Mapping;
 use crate::sync::Mutex;
+use crate::{args, call};
 
-static OUTPUT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static OUTPUT: Mutex<Output> = Mutex::new(Output { kept: Vec::new(), place: None });
+
+/// The variable that names the object that output goes to in place of the console.
+pub(crate) const OUTPUT_VARIABLE: &str = "OUTPUT";
+
+struct Output {
+    /// What has not been written yet.
+    kept: Vec<u8>,
+    /// Where output goes; looked up when there is some for the first time.
+    place: Option<Place>,
+}
+
+enum Place {
+    Console,
+    Object(Mapping),
+}
+
+impl Output {
+    fn flush(&mut self) {
+        if self.kept.is_empty() {
+            return;
+        }
+        match self.place.get_or_insert_with(Place::find) {
+            Place::Console => write_all(ConsoleOp::Write, &self.kept),
+            Place::Object(object) => append(object, &self.kept),
+        }
+        self.kept.clear();
+    }
+}
+
+impl Place {
+    fn find() -> Self {
+        let id = args::variable(OUTPUT_VARIABLE).and_then(|text| text.parse().ok());
+        let object = id.and_then(|id| Mapping::new(id, Rights::READ | Rights::WRITE).ok());
+        object.map_or(Self::Console, Self::Object)
+    }
+}
+
+/// Writes to the end of a file that only this program writes. What doesn't fit is lost.
+fn append(object: &Mapping, bytes: &[u8]) {
+    let len = object.len_bytes();
+    let part = &bytes[..bytes.len().min((FILE_BYTES_MAX - len) as usize)];
+    object.write(BASE_OFFSET + len, part);
+    object.word(LEN_OFFSET).store(len + part.len() as u64, Ordering::Release);
+}
 
 fn write_all(op: ConsoleOp, mut bytes: &[u8]) {
     while !bytes.is_empty() {
@@ -48,10 +96,9 @@ impl fmt::Write for Messages {
 /// Writes output.
 pub fn write(bytes: &[u8]) {
     let mut output = OUTPUT.lock();
-    output.extend_from_slice(bytes);
-    if output.len() >= TRANSFER_BYTES_MAX as usize {
-        write_all(ConsoleOp::Write, &output);
-        output.clear();
+    output.kept.extend_from_slice(bytes);
+    if output.kept.len() >= TRANSFER_BYTES_MAX as usize {
+        output.flush();
     }
 }
 
@@ -63,16 +110,13 @@ pub fn write_message(bytes: &[u8]) {
 
 /// Writes out what output was kept back.
 pub fn flush() {
-    let mut output = OUTPUT.lock();
-    write_all(ConsoleOp::Write, &output);
-    output.clear();
+    OUTPUT.lock().flush();
 }
 
 /// The same, where the program is about to end and a thread may have died with the lock held.
 pub(crate) fn flush_at_end() {
     if let Some(mut output) = OUTPUT.try_lock() {
-        write_all(ConsoleOp::Write, &output);
-        output.clear();
+        output.flush();
     }
 }
 

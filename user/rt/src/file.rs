@@ -15,7 +15,7 @@ use crate::call;
 use crate::mapping::Mapping;
 
 /// Offset of the number of bytes.
-const LEN_OFFSET: u64 = HEADER_OFFSET + core::mem::offset_of!(Header, len_bytes) as u64;
+pub(crate) const LEN_OFFSET: u64 = HEADER_OFFSET + core::mem::offset_of!(Header, len_bytes) as u64;
 /// Most bytes that a small object can hold.
 pub const FILE_BYTES_MAX: u64 = SizeClass::Small.range_bytes() - BASE_OFFSET;
 

@@ -4,6 +4,8 @@
 //! translation table. They end with it, and so does every volatile object that it has listed in its startup
 //! object.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
@@ -17,7 +19,7 @@ use twizzler_loader::{LoadError, Part, Plan};
 
 use crate::mapping::Mapping;
 use crate::thread::{self, End, Watch};
-use crate::{call, slots, stack, startup, sync, system};
+use crate::{call, console, file, slots, stack, startup, sync, system};
 
 /// Why a program could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,6 +152,43 @@ fn load(objects: &mut Objects, file: &[u8], plan: &Plan, part: Part) -> Result<O
         mapping.write(segment.offset, &file[segment.file_range()]);
     }
     Ok(id)
+}
+
+/// An object that a program's output goes to in place of the console.
+#[derive(Debug)]
+pub struct Kept(ObjId);
+
+impl Kept {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn new() -> Result<Self, Error> {
+        let id = call::create(ObjectFlags::empty(), USUAL_RIGHTS)?;
+        startup::own(id);
+        Ok(Self(id))
+    }
+
+    /// The variable to start the program with.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{}={}", console::OUTPUT_VARIABLE, self.0)
+    }
+
+    /// All output so far.
+    ///
+    /// # Errors
+    /// That the object is gone.
+    pub fn read(&self) -> Result<Vec<u8>, Error> {
+        file::read(self.0)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = call::delete(self.0);
+        startup::disown(self.0);
+    }
 }
 
 /// What [`Process::wait`] saw.

@@ -1,7 +1,5 @@
-//! First program.
+//! The first program: runs the script that the host passed, or shells for people, and powers off.
 #![cfg_attr(target_os = "none", no_std, no_main)]
-twizzler_rt::program!(run);
-fn run() -> u64 {
-    twizzler_rt::println!("hello {:?}", twizzler_rt::args::all());
-    0
-}
+#![deny(unsafe_code)]
+
+twizzler_rt::program!(twizzler_programs::init::run);

@@ -1,0 +1,304 @@
+//! Commands about objects and their names.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use twizzler_abi::call::{ObjectStat, StatOp, USUAL_RIGHTS};
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Error, Life, ObjId, Rights};
+use twizzler_rt::call;
+
+use super::failure::{Failure, Outcome};
+use super::machine::rights_text;
+use super::names::{Directory, Entry};
+use super::output::Output;
+use super::{Shell, Style};
+use crate::text::{Table, bytes, columns};
+
+/// Columns that a list of names may take.
+const LIST_COLUMNS: usize = 80;
+
+impl<'s> Shell<'s> {
+    /// The persistent names, if there are any.
+    pub(super) fn directory(&self) -> Result<&Directory<'s>, Failure> {
+        self.directory.as_ref().map_err(|error| Failure::new(format!("names can't be used: {error}")))
+    }
+
+    /// The object of a name or of an ID.
+    pub(super) fn object(&self, text: &str) -> Result<ObjId, Failure> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let entry = self.directory()?.lookup(text).map_err(Failure::of(text))?;
+        if entry.directory { Err(Failure::new(format!("{text} is a directory"))) } else { Ok(entry.id) }
+    }
+
+    /// One name for each object that has one.
+    pub(super) fn names_by_id(&self) -> BTreeMap<ObjId, String> {
+        let mut names = BTreeMap::new();
+        if let Ok(directory) = self.directory() {
+            walk(directory, "", 0, &mut |path, entry, _| {
+                names.entry(entry.id).or_insert_with(|| path.to_string());
+            });
+        }
+        names
+    }
+
+    /// Deletes an object that no name is left for.
+    pub(super) fn delete_unless_named(&self, id: ObjId) -> Result<(), Failure> {
+        if self.names_by_id().contains_key(&id) {
+            return Ok(());
+        }
+        match call::delete(id) {
+            Ok(()) | Err(Error::NoSuchObject) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Visits all names below a directory, each directory before what is in it.
+fn walk(directory: &Directory<'_>, path: &str, depth: usize, visit: &mut dyn FnMut(&str, &Entry, usize)) {
+    for (name, entry) in directory.list(path).unwrap_or_default() {
+        let below = if path.is_empty() { name } else { format!("{path}/{name}") };
+        visit(&below, &entry, depth);
+        if entry.directory {
+            walk(directory, &below, depth + 1, visit);
+        }
+    }
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// What an object is, in one word.
+fn kind(stat: &ObjectStat) -> &'static str {
+    let flags = ObjectFlags::from_bits_truncate(stat.flags);
+    if flags.contains(ObjectFlags::VIEW) {
+        "view"
+    } else if flags.contains(ObjectFlags::THREAD) {
+        "thread"
+    } else if stat.quarantine != 0 {
+        "damaged"
+    } else if stat.fingerprint != 0 {
+        "typed"
+    } else {
+        "file"
+    }
+}
+
+/// `ls [-a] [-l] [DIRECTORY]`.
+pub(super) fn ls(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -> Outcome {
+    let mut all = false;
+    let mut long = false;
+    let mut path = None;
+    for argument in arguments {
+        match *argument {
+            "-a" => all = true,
+            "-l" => long = true,
+            "-al" | "-la" => (all, long) = (true, true),
+            option if option.starts_with('-') => return Err(Failure::Usage),
+            other if path.is_none() => path = Some(other),
+            _ => return Err(Failure::Usage),
+        }
+    }
+    let path = path.unwrap_or("");
+    let directory = shell.directory()?;
+    let mut entries = match directory.list(path) {
+        Err(Error::WrongType) => {
+            [(path.to_string(), directory.lookup(path).map_err(Failure::of(path))?)].into()
+        }
+        listed => listed.map_err(Failure::of(if path.is_empty() { "/" } else { path }))?,
+    };
+    entries.retain(|(name, _)| all || !name.starts_with('.'));
+    if long {
+        output.lines(long_list(&entries));
+        return Ok(0);
+    }
+    let names: Vec<String> =
+        entries.into_iter().map(|(name, entry)| name + if entry.directory { "/" } else { "" }).collect();
+    match shell.style {
+        Style::Terminal => output.lines(columns(&names, LIST_COLUMNS)),
+        Style::Script => output.lines(names),
+    }
+    Ok(0)
+}
+
+fn long_list(entries: &[(String, Entry)]) -> Vec<String> {
+    let mut table = Table::new(&["OBJECT", "KIND", ">LENGTH", ">STORED", "NAME"]);
+    for (name, entry) in entries {
+        let id = entry.id.to_string();
+        let row = match call::stat(StatOp::Object, entry.id) {
+            _ if entry.directory => {
+                [id, "directory".into(), String::new(), String::new(), format!("{name}/")]
+            }
+            Ok(stat) => {
+                let stored = bytes((stat.pages + stat.tables) * twizzler_abi::address::PAGE_BYTES);
+                [id, kind(&stat).into(), stat.len_bytes.to_string(), stored, name.clone()]
+            }
+            Err(error) => [id, error.to_string(), String::new(), String::new(), name.clone()],
+        };
+        table.row(row);
+    }
+    if table.is_empty() { Vec::new() } else { table.lines() }
+}
+
+/// `tree [DIRECTORY]`.
+pub(super) fn tree(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -> Outcome {
+    let path = match *arguments {
+        [] => "",
+        [path] => path,
+        _ => return Err(Failure::Usage),
+    };
+    let directory = shell.directory()?;
+    directory.list(path).map_err(Failure::of(if path.is_empty() { "/" } else { path }))?;
+    walk(directory, path.trim_matches('/'), 0, &mut |below, entry, depth| {
+        let end = if entry.directory { "/" } else { "" };
+        output.line(format!("{}{}{end}", "  ".repeat(depth), last_part(below)));
+    });
+    Ok(0)
+}
+
+/// `show OBJECT...`.
+pub(super) fn show(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -> Outcome {
+    if arguments.is_empty() {
+        return Err(Failure::Usage);
+    }
+    for (index, name) in arguments.iter().enumerate() {
+        let id = shell.object(name)?;
+        let stat = call::stat(StatOp::Object, id).map_err(Failure::of(name))?;
+        if index > 0 {
+            output.line("");
+        }
+        describe(shell, &stat, output);
+    }
+    Ok(0)
+}
+
+fn describe(shell: &Shell<'_>, stat: &ObjectStat, output: &mut Output) {
+    let flags = ObjectFlags::from_bits_truncate(stat.flags);
+    let life = match flags.life() {
+        Life::Persistent => "persistent",
+        Life::Volatile => "volatile",
+    };
+    let size = if stat.size_class == 0 { "small (1 GiB)" } else { "large (512 GiB)" };
+    let mut table = Table::new(&["", ""]);
+    let mut row = |name: &str, value: String| table.row([name.to_string(), value]);
+    row("object", stat.id.to_string());
+    if let Some(name) = shell.names_by_id().get(&stat.id) {
+        row("name", name.clone());
+    }
+    row("kind", format!("{life} {}, {size}", kind(stat)));
+    row("rights", rights_text(Rights::from_bits_truncate(stat.default_rights)));
+    if stat.fingerprint != 0 {
+        row("type", format!("{:016x}", stat.fingerprint));
+    }
+    if !stat.owner.is_none() {
+        row("owner", stat.owner.to_string());
+    }
+    row("length", format!("{} bytes", stat.len_bytes));
+    let stored = bytes((stat.pages + stat.tables) * twizzler_abi::address::PAGE_BYTES);
+    row("stored", format!("{stored} ({} pages, {} tables)", stat.pages, stat.tables));
+    row("mappings", stat.mappings.to_string());
+    if let Some(error) = Error::from_number(stat.quarantine) {
+        row("quarantine", error.to_string());
+    }
+    output.lines(table.lines().into_iter().skip(1));
+}
+
+/// `create NAME...`.
+pub(super) fn create(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -> Outcome {
+    if arguments.is_empty() {
+        return Err(Failure::Usage);
+    }
+    for name in arguments {
+        let directory = shell.directory()?;
+        if directory.lookup(name).is_ok() {
+            return Err(Failure::of(name)(Error::Exists));
+        }
+        let id = call::create(ObjectFlags::PERSISTENT, USUAL_RIGHTS).map_err(Failure::of(name))?;
+        directory.bind(name, id).map_err(|error| {
+            let _ = call::delete(id);
+            Failure::of(name)(error)
+        })?;
+        output.line(id.to_string());
+    }
+    Ok(0)
+}
+
+/// `mkdir NAME...`.
+pub(super) fn mkdir(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> Outcome {
+    if arguments.is_empty() {
+        return Err(Failure::Usage);
+    }
+    for name in arguments {
+        shell.directory()?.mkdir(name).map_err(Failure::of(name))?;
+    }
+    Ok(0)
+}
+
+/// `name ID NAME`.
+pub(super) fn name(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> Outcome {
+    let &[id, name] = arguments else { return Err(Failure::Usage) };
+    let id = shell.object(id)?;
+    let stat = call::stat(StatOp::Object, id).map_err(Failure::of(arguments[0]))?;
+    if ObjectFlags::from_bits_truncate(stat.flags).life() == Life::Volatile {
+        return Err(Failure::new("a volatile object can't have a persistent name"));
+    }
+    let directory = shell.directory()?;
+    if directory.lookup(name).is_ok() {
+        return Err(Failure::of(name)(Error::Exists));
+    }
+    directory.bind(name, id).map_err(Failure::of(name))?;
+    Ok(0)
+}
+
+/// `mv NAME NEW`: into NEW, where that is a directory.
+pub(super) fn mv(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> Outcome {
+    let &[from, to] = arguments else { return Err(Failure::Usage) };
+    let directory = shell.directory()?;
+    directory.lookup(from).map_err(Failure::of(from))?;
+    let to = match directory.lookup(to) {
+        Ok(entry) if entry.directory => format!("{}/{}", to.trim_end_matches('/'), last_part(from)),
+        _ => to.to_string(),
+    };
+    directory.rename(from, &to).map_err(Failure::of(&to))?;
+    Ok(0)
+}
+
+/// `rm [-r] NAME...`.
+pub(super) fn rm(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> Outcome {
+    let (names, deep) = match arguments {
+        ["-r", names @ ..] => (names, true),
+        names => (names, false),
+    };
+    if names.is_empty() || names[0].starts_with('-') {
+        return Err(Failure::Usage);
+    }
+    for name in names {
+        remove(shell, name, deep)?;
+    }
+    Ok(0)
+}
+
+fn remove(shell: &Shell<'_>, name: &str, deep: bool) -> Result<(), Failure> {
+    let directory = shell.directory()?;
+    let entry = match (directory.lookup(name), name.parse::<ObjId>()) {
+        (Ok(entry), _) => entry,
+        (Err(_), Ok(id)) => return call::delete(id).map_err(Failure::of(name)),
+        (Err(error), Err(_)) => return Err(Failure::of(name)(error)),
+    };
+    if entry.directory {
+        let listed = directory.list(name).map_err(Failure::of(name))?;
+        if !deep && !listed.is_empty() {
+            return Err(Failure::new(format!("{name} is a directory that is not empty; `rm -r` removes it")));
+        }
+        for (below, _) in listed {
+            remove(shell, &format!("{}/{below}", name.trim_end_matches('/')), deep)?;
+        }
+    }
+    directory.unbind(name).map_err(Failure::of(name))?;
+    if entry.directory { Ok(()) } else { shell.delete_unless_named(entry.id) }
+}

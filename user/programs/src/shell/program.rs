@@ -1,0 +1,148 @@
+//! Programs: where they are, how they are run, what is said about their end.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use twizzler_abi::Rights;
+use twizzler_abi::address::band;
+use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::system::ARCHIVE_ID;
+use twizzler_abi::thread::{ACCESS_FETCH, ACCESS_WRITE, FaultInfo, FaultKind};
+use twizzler_rt::mapping::Mapping;
+use twizzler_rt::process::{self, SpawnError, Waited};
+use twizzler_rt::thread::End;
+use twizzler_rt::{eprintln, exit, file, slots};
+
+use super::Shell;
+use super::failure::{Failure, Outcome};
+use super::output::Output;
+use crate::archive::{self, File};
+
+/// What the programs of the boot archive do.
+pub(super) const ABOUT: &[(&str, &str)] = &[
+    ("bench", "measures the system"),
+    ("fault", "shows what happens to a program that does wrong"),
+    ("fuzz", "tries system calls with hostile arguments"),
+    ("index", "indexes texts and searches them"),
+    ("kv", "keeps keys and values in order"),
+    ("selftest", "tests the system from a program's side"),
+];
+
+/// The files of the boot archive, if this program has been lent it.
+fn archive_files(archive: &Mapping) -> impl Iterator<Item = File> {
+    archive::files(archive.len_bytes(), |at, bytes| archive.read(BASE_OFFSET + at, bytes))
+}
+
+fn boot_archive() -> Option<Mapping> {
+    let lent = !slots::entry(band::ARCHIVE).id.is_none();
+    lent.then(|| Mapping::new(ARCHIVE_ID, Rights::READ).ok()).flatten()
+}
+
+/// A file of the boot archive.
+pub(crate) fn archived_file(name: &str) -> Option<Vec<u8>> {
+    let archive = boot_archive()?;
+    let file = archive_files(&archive).find(|file| file.name == name)?;
+    let mut bytes = vec![0; file.len_bytes as usize];
+    archive.read(BASE_OFFSET + file.offset, &mut bytes);
+    Some(bytes)
+}
+
+/// Names of the programs that people may run from the boot archive.
+pub(super) fn archived() -> Vec<String> {
+    let Some(archive) = boot_archive() else { return Vec::new() };
+    let programs =
+        archive_files(&archive).filter_map(|file| file.name.strip_prefix("bin/").map(String::from));
+    let mut names: Vec<String> =
+        programs.filter(|name| !["init", "shell"].contains(&name.as_str())).collect();
+    names.sort_unstable();
+    names
+}
+
+/// A program's bytes, from the boot archive or a named object.
+fn find(shell: &Shell<'_>, name: &str) -> Result<Vec<u8>, Failure> {
+    if let Some(bytes) = archived_file(&format!("bin/{name}")) {
+        return Ok(bytes);
+    }
+    let missing =
+        || Failure::Message { text: "no such command; try `help`".to_string(), status: exit::NO_COMMAND };
+    let id = shell.object(name).map_err(|_| missing())?;
+    file::read(id).map_err(Failure::from)
+}
+
+/// Runs a program by its bare name; `words` starts with that.
+pub(super) fn run(shell: &mut Shell<'_>, words: &[&str], output: &mut Output) -> Outcome {
+    let name = words[0];
+    let bytes = find(shell, name)?;
+    start(&bytes, words, output)
+}
+
+/// `run PROGRAM [ARGUMENT...]`.
+pub(super) fn run_named(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -> Outcome {
+    if arguments.is_empty() {
+        return Err(Failure::Usage);
+    }
+    let name = arguments[0];
+    let bytes = find(shell, name).map_err(|failure| match failure {
+        Failure::Message { status: exit::NO_COMMAND, .. } => {
+            Failure::Message { text: format!("there is no program `{name}`"), status: exit::NO_COMMAND }
+        }
+        other => other,
+    })?;
+    start(&bytes, arguments, output)
+}
+
+/// Starts a program, waits for it and says what there is to say about its end.
+fn start(bytes: &[u8], words: &[&str], output: &mut Output) -> Outcome {
+    twizzler_rt::console::flush();
+    let kept = match output {
+        Output::Console => None,
+        Output::Kept(_) => Some(process::Kept::new()?),
+    };
+    let variables: Vec<String> = kept.iter().map(process::Kept::variable).collect();
+    let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
+    let mut process = process::spawn(bytes, words, &variables).map_err(|error| {
+        let status = if matches!(error, SpawnError::Load(_)) { exit::NO_PROGRAM } else { exit::FAILURE };
+        Failure::Message { text: error.to_string(), status }
+    })?;
+    let status = match process.wait() {
+        Waited::Ended(End::Exited(status)) => status,
+        Waited::Ended(End::Fault { info, rip }) => {
+            eprintln!("{}: {}", words[0], fault_text(&info, rip));
+            exit::FAULT
+        }
+        Waited::Interrupted => {
+            process.kill();
+            eprintln!("^C");
+            exit::INTERRUPTED
+        }
+    };
+    drop(process);
+    if let Some(kept) = kept {
+        output.bytes(&kept.read()?);
+    }
+    Ok(status)
+}
+
+/// What happened, and where.
+pub(crate) fn fault_text(info: &FaultInfo, rip: u64) -> String {
+    let what = FaultKind::try_from(info.kind).map_or("unknown fault", FaultKind::text);
+    let mut text = vec![what.to_string()];
+    if info.address != 0 || info.access != 0 || !info.object.is_none() {
+        let access = match info.access {
+            access if access & ACCESS_FETCH != 0 => "fetch from",
+            access if access & ACCESS_WRITE != 0 => "store to",
+            _ => "load from",
+        };
+        text.push(format!("{access} {:#x}", info.address));
+    }
+    if !info.object.is_none() {
+        text.push(format!("in object {}", info.object));
+    }
+    if rip != 0 {
+        text.push(format!("at instruction {rip:#x}"));
+    }
+    let rest = text.split_off(1).join(" ");
+    if rest.is_empty() { text.remove(0) } else { format!("{}: {rest}", text[0]) }
+}
