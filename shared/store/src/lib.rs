@@ -13,12 +13,27 @@
 
 extern crate alloc;
 
+pub mod check;
 pub mod entry;
 mod error;
+mod format;
 pub mod frames;
+mod mount;
 pub mod nvm;
+mod relocate;
+mod store;
+mod superblock;
+mod survey;
+mod table;
 pub mod tree;
 
+pub use check::CheckReport;
 pub use error::Error;
+pub use format::{FormatOptions, MIN_BYTES};
 pub use frames::{FrameKind, FrameNo, Frames, Need, OutOfFrames};
-pub use tree::{Root, Tree};
+pub use mount::{Access, MountError, MountOptions, MountReport};
+pub use nvm::{Counts, Nvm};
+pub use store::{Opened, Stat, Store};
+pub use superblock::VERSION;
+pub use survey::Quarantined;
+pub use tree::{Batch, Filled, Found, Invalidate, Root, Stale, Tree, Unmapped, Usage};

@@ -18,6 +18,7 @@ pub(crate) use count::Uses;
 
 use crate::entry::Generation;
 use crate::frames::{FrameKind, FrameNo, Frames, HUGE_FRAMES, Need, OutOfFrames};
+use crate::mount::Access;
 
 /// Frames kept back for [`Need::Free`].
 pub const RESERVE_FRAMES: u64 = 16;
@@ -31,6 +32,7 @@ pub struct Nvm<P, L: RawMutex> {
     media: P,
     first: FrameNo,
     generation: Generation,
+    access: Access,
     /// Level: below all locks of the store and of objects. Held for a few hundred instructions, never while zeroing.
     state: Mutex<L, State>,
 }
@@ -49,9 +51,9 @@ impl<P, L: RawMutex> fmt::Debug for Nvm<P, L> {
 }
 
 impl<P: Persist, L: RawMutex> Nvm<P, L> {
-    pub(crate) fn new(media: P, first: FrameNo, generation: Generation, uses: Uses) -> Self {
+    pub(crate) fn new(media: P, first: FrameNo, generation: Generation, uses: Uses, access: Access) -> Self {
         let state = State { uses, pool: [FrameNo(0); POOL_FRAMES], pool_len: 0 };
-        Self { media, first, generation, state: Mutex::new(state) }
+        Self { media, first, generation, access, state: Mutex::new(state) }
     }
 
     /// How many frames are what. Zeroed frames count as free.
@@ -98,7 +100,11 @@ impl<P: Persist, L: RawMutex> Nvm<P, L> {
     /// Takes frames that may hold anything, all as data.
     fn take(&self, state: &mut State, need: Need, into: &mut [FrameNo]) -> usize {
         for (done, place) in into.iter_mut().enumerate() {
-            let frame = if may_take(state, need) { state.uses.take(FrameKind::Data) } else { None };
+            let frame = if self.access == Access::ReadWrite && may_take(state, need) {
+                state.uses.take(FrameKind::Data)
+            } else {
+                None
+            };
             match frame {
                 Some(frame) => *place = FrameNo(self.first.0 + frame),
                 None => return done,
@@ -202,7 +208,7 @@ impl<P: Persist, L: RawMutex> Frames for Nvm<P, L> {
 
     fn allocate_huge(&self, need: Need) -> Result<FrameNo, OutOfFrames> {
         // A 2 MiB leaf is aligned in physical memory; groups are aligned in the region.
-        if !self.first.0.is_multiple_of(HUGE_FRAMES) {
+        if self.access == Access::ReadOnly || !self.first.0.is_multiple_of(HUGE_FRAMES) {
             return Err(OutOfFrames);
         }
         let mut state = self.state.lock();

@@ -54,7 +54,7 @@ impl<F: Frames> Walk<'_, F> {
         for index in 0..entries {
             let page = start + index * level.entry_pages();
             let word = self.frames.media().load(table_at + index * WORD_BYTES);
-            if word != 0 || page == 0 {
+            if word != 0 || page <= METADATA_PAGE {
                 self.entry(table_at + index * WORD_BYTES, word, level, page, visit);
             }
         }
