@@ -7,12 +7,12 @@
 //! `docs/decisions/references.md`.
 
 use core::mem::MaybeUninit;
-use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
+use core::ptr::with_exposed_provenance;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::backend::Backend;
 use crate::pointer::{Ptr, Span};
-use crate::stored::{Stored, Value};
+use crate::stored::Value;
 
 /// # Safety
 /// `address` is aligned and readable as an `A` in mapped object memory.
@@ -57,6 +57,28 @@ pub(crate) fn write(backend: &impl Backend, to: Span<'_, u8>, bytes: &[u8]) {
     backend.stored(to.address(), bytes.len() as u64);
 }
 
+/// Stores words, as many as the span has.
+pub(crate) fn write_words(backend: &impl Backend, to: Span<'_, u64>, words: &[u64]) {
+    assert_eq!(to.len(), words.len() as u64, "the caller made the lengths equal");
+    // SAFETY: the span's invariant covers its words, of which the slice has as many.
+    unsafe { copy_in(to.address(), words.as_ptr().cast(), size_of_val(words), 8) };
+    backend.stored(to.address(), to.len_bytes());
+}
+
+/// A value's bytes.
+#[inline(always)]
+pub(crate) fn bytes_of<T: Value>(value: &T) -> &[u8] {
+    // SAFETY: a stored type has no padding, so all its bytes are initialised; they live as long as the value.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// A value's bytes, to be changed.
+#[inline(always)]
+pub(crate) fn bytes_of_mut<T: Value>(value: &mut T) -> &mut [u8] {
+    // SAFETY: as in `bytes_of`; whatever is written, every bit pattern is a `T`.
+    unsafe { core::slice::from_raw_parts_mut(core::ptr::from_mut(value).cast(), size_of::<T>()) }
+}
+
 /// Stores zeros.
 pub(crate) fn zero(backend: &impl Backend, to: Span<'_, u8>) {
     const ZEROS: [u8; 256] = [0; 256];
@@ -71,7 +93,12 @@ pub(crate) fn zero(backend: &impl Backend, to: Span<'_, u8>) {
 }
 
 /// Stores `new` in a word if it is `old`; otherwise the error is what it is. Orders as a lock needs it.
-pub(crate) fn compare_exchange(backend: &impl Backend, place: Ptr<'_, u64>, old: u64, new: u64) -> Result<(), u64> {
+pub(crate) fn compare_exchange(
+    backend: &impl Backend,
+    place: Ptr<'_, u64>,
+    old: u64,
+    new: u64,
+) -> Result<(), u64> {
     // SAFETY: the pointer's invariant covers an aligned word.
     let word = unsafe { atom::<AtomicU64>(place.address()) };
     // Acquire pairs with the release of whoever stored `old`.
@@ -145,7 +172,13 @@ fn pieces(address: u64, len: usize, align: usize, mut piece: impl FnMut(usize, u
     let mut at = 0;
     if align < 8 {
         while at < len && !(address + at as u64).is_multiple_of(8) {
-            let bytes = if align >= 4 { 4 } else if align >= 2 { 2 } else { 1 };
+            let bytes = if align >= 4 {
+                4
+            } else if align >= 2 {
+                2
+            } else {
+                1
+            };
             if bytes > len - at {
                 break;
             }

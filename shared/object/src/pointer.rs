@@ -67,10 +67,13 @@ unsafe impl<T: Stored> Stored for InvSpan<T> {
     const FINGERPRINT: u64 = Fingerprint::new("span", 1).text(T::NAME).finish();
 }
 
+/// What a resolved pointer is made of, to the type checker.
+type Borrowed<'s, T> = (&'s (), fn() -> T);
+
 /// A resolved pointer: where a `T` is mapped in this program.
 pub struct Ptr<'s, T> {
     address: NonZeroU64,
-    target: PhantomData<(&'s (), fn() -> T)>,
+    target: PhantomData<Borrowed<'s, T>>,
 }
 
 impl<T> Clone for Ptr<'_, T> {
@@ -135,6 +138,14 @@ impl<'s, T> Ptr<'s, T> {
     }
 }
 
+impl<'s, T> Ptr<'s, InvPtr<T>> {
+    /// The pointer's bits as a word.
+    #[inline(always)]
+    pub(crate) const fn bits(self) -> Ptr<'s, u64> {
+        Ptr { address: self.address, target: PhantomData }
+    }
+}
+
 impl<'s, T: Stored, const N: usize> Ptr<'s, [T; N]> {
     /// An element's place; None beyond the end.
     #[inline(always)]
@@ -158,7 +169,7 @@ impl<'s, T: Stored, const N: usize> Ptr<'s, [T; N]> {
 pub struct Span<'s, T> {
     address: u64,
     len: u64,
-    target: PhantomData<(&'s (), fn() -> T)>,
+    target: PhantomData<Borrowed<'s, T>>,
 }
 
 /// Resolved bytes.
@@ -230,7 +241,11 @@ impl<'s, T: Stored> Span<'s, T> {
     #[must_use]
     pub fn slice(self, from: u64, len: u64) -> Option<Self> {
         let end = from.checked_add(len)?;
-        (end <= self.len).then(|| Self { address: self.address + from * size_of::<T>() as u64, len, target: PhantomData })
+        (end <= self.len).then(|| Self {
+            address: self.address + from * size_of::<T>() as u64,
+            len,
+            target: PhantomData,
+        })
     }
 
     /// The same memory as bytes.
@@ -304,7 +319,8 @@ impl<T> fmt::Debug for Object<'_, T> {
 
 impl<'s, T: Stored> Object<'s, T> {
     const ROOT_FITS: () = assert!(
-        BASE_OFFSET + size_of::<T>() as u64 <= SLOT_BYTES && BASE_OFFSET.is_multiple_of(align_of::<T>() as u64),
+        BASE_OFFSET + size_of::<T>() as u64 <= SLOT_BYTES
+            && BASE_OFFSET.is_multiple_of(align_of::<T>() as u64),
         "the root type must fit an object"
     );
 

@@ -238,7 +238,17 @@ mod tests {
 
     #[test]
     fn fingerprints_do_not_drift() {
-        assert_eq!(One::FINGERPRINT, Fingerprint::new("test.record", 1).word(16).text("a").word(0).word(u64::FINGERPRINT)
-            .text("b").word(8).word(<[u32; 2]>::FINGERPRINT).finish());
+        assert_eq!(
+            One::FINGERPRINT,
+            Fingerprint::new("test.record", 1)
+                .word(16)
+                .text("a")
+                .word(0)
+                .word(u64::FINGERPRINT)
+                .text("b")
+                .word(8)
+                .word(<[u32; 2]>::FINGERPRINT)
+                .finish()
+        );
     }
 }

@@ -1,0 +1,315 @@
+//! A backend of anonymous memory: for tests and measurements on the host.
+//!
+//! Objects live as long as the backend, whatever [`twizzler_object::Space`]s come and go: dropping a space is a program's end in
+//! order; forgetting it and calling [`MemoryBackend::kill_all`] is a program that was killed. The backend checks that every store goes to
+//! pages that were made to exist, counts flushes and fences, and can run out of memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata};
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_object::Backend;
+use twizzler_object::backend::TRANSLATION_BYTES;
+
+use crate::slots::Reserved;
+
+/// Objects in anonymous memory.
+#[derive(Debug)]
+pub struct MemoryBackend {
+    state: Mutex<State>,
+    flushed_lines: AtomicU64,
+    fences: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<ObjId, MemoryObject>,
+    by_slot: HashMap<u64, ObjId>,
+    tables: Vec<Table>,
+    /// Slots of deleted objects.
+    graves: Vec<Reserved>,
+    /// Pages that may still be made to exist.
+    room_pages: u64,
+    owners: u64,
+    living: HashSet<u64>,
+    nonces: u64,
+}
+
+#[derive(Debug)]
+struct MemoryObject {
+    memory: Reserved,
+    spec: CreateSpec,
+    pages: BTreeSet<u64>,
+}
+
+impl MemoryBackend {
+    /// No objects, and room for any number of pages.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_room(u64::MAX)
+    }
+
+    /// Room for so many pages of objects.
+    #[must_use]
+    pub fn with_room(pages: u64) -> Self {
+        Self {
+            state: Mutex::new(State { room_pages: pages, ..State::default() }),
+            flushed_lines: AtomicU64::new(0),
+            fences: AtomicU64::new(0),
+        }
+    }
+
+    /// Changes the number of pages that may still be made to exist.
+    pub fn set_room(&self, pages: u64) {
+        self.state().room_pages = pages;
+    }
+
+    /// From now on, every program that attached before counts as dead.
+    pub fn kill_all(&self) {
+        self.state().living.clear();
+    }
+
+    /// Cache lines flushed so far.
+    pub fn flushed_lines(&self) -> u64 {
+        self.flushed_lines.load(Ordering::Relaxed)
+    }
+
+    /// Fences so far.
+    pub fn fences(&self) -> u64 {
+        self.fences.load(Ordering::Relaxed)
+    }
+
+    /// All objects there are.
+    pub fn ids(&self) -> Vec<ObjId> {
+        self.state().objects.keys().copied().collect()
+    }
+
+    /// Where an object lies: the address of its null page.
+    pub fn address_of(&self, id: ObjId) -> Option<u64> {
+        self.state().objects.get(&id).map(|object| object.memory.slot().base())
+    }
+
+    /// Pages of an object that exist.
+    pub fn pages_of(&self, id: ObjId) -> Vec<u64> {
+        self.state().objects.get(&id).map(|object| object.pages.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// What the object was made of.
+    pub fn spec_of(&self, id: ObjId) -> Option<CreateSpec> {
+        self.state().objects.get(&id).map(|object| object.spec)
+    }
+
+    /// Overwrites a byte, as damaged media would.
+    ///
+    /// # Panics
+    /// Where there is no such object or page.
+    pub fn damage(&self, id: ObjId, offset: u64, change: impl FnOnce(u8) -> u8) {
+        let state = self.state();
+        let object = &state.objects[&id];
+        assert!(object.pages.contains(&(offset / PAGE_BYTES)), "no page there");
+        let at = std::ptr::with_exposed_provenance_mut::<u8>((object.memory.slot().base() + offset) as usize);
+        // SAFETY: the page exists, so it lies in the object's mapping, beyond the null page.
+        let old = unsafe { at.read_volatile() };
+        // SAFETY: as above; others see the memory through atomics alone.
+        unsafe { at.write_volatile(change(old)) };
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A translation table's memory.
+#[derive(Debug)]
+struct Table(NonNull<u8>);
+
+// SAFETY: the memory is reached through atomics alone; the table only frees it.
+unsafe impl Send for Table {}
+
+impl Table {
+    fn new() -> io::Result<Self> {
+        // SAFETY: a new mapping where the host likes it.
+        let start = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                TRANSLATION_BYTES as usize,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        start.expose_provenance();
+        Ok(Self(NonNull::new(start.cast()).expect("mappings don't lie at 0")))
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; the spaces that used it borrowed the backend.
+        let _ = unsafe { munmap(self.0.as_ptr().cast(), TRANSLATION_BYTES as usize) };
+    }
+}
+
+impl State {
+    fn ensure(&mut self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        let object = self.objects.get_mut(&id).ok_or(Error::NoSuchObject)?;
+        let end = offset.checked_add(len_bytes).filter(|&end| end <= SLOT_BYTES).ok_or(Error::OutOfRange)?;
+        for page in offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES) {
+            if page == 0 {
+                return Err(Error::OutOfRange);
+            }
+            if !object.pages.contains(&page) {
+                self.room_pages = self.room_pages.checked_sub(1).ok_or(Error::OutOfNvm)?;
+                object.pages.insert(page);
+            }
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: each object lies in a reserved slot of its own until it is deleted or the backend dropped; a deleted one's slot is kept
+// while the backend lives (`graves`). Tables are mappings of their own, one for each call. Provenance of both is exposed.
+unsafe impl Backend for MemoryBackend {
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
+        let mut state = self.state();
+        let mut spec = *spec;
+        if spec.nonce == [0; 16] {
+            state.nonces += 1;
+            spec.nonce[..8].copy_from_slice(&state.nonces.to_le_bytes());
+            spec.nonce[15] = 0xaa;
+        }
+        let inputs = IdInputs {
+            nonce: spec.nonce,
+            owner: spec.owner,
+            flags: ObjectFlags::checked(spec.flags)?,
+            default_rights: Rights::granted(spec.default_rights)?,
+        };
+        let id = ObjId::derive(&inputs);
+        if state.objects.contains_key(&id) {
+            return Err(Error::Exists);
+        }
+        let memory = Reserved::new().map_err(|_| Error::OutOfMemory)?;
+        let metadata = Metadata::new(&inputs, spec.fingerprint);
+        let at = memory.slot().base() + METADATA_OFFSET;
+        // SAFETY: the page is of the new mapping, aligned, and nobody knows of it yet.
+        unsafe { std::ptr::with_exposed_provenance_mut::<Metadata>(at as usize).write(metadata) };
+        state.by_slot.insert(memory.slot().base(), id);
+        state.objects.insert(id, MemoryObject { memory, spec, pages: BTreeSet::new() });
+        let made = state.ensure(id, METADATA_OFFSET, BASE_OFFSET - METADATA_OFFSET);
+        if made.is_err() {
+            state.objects.remove(&id);
+        }
+        made.map(|()| id)
+    }
+
+    fn delete(&self, id: ObjId) -> Result<(), Error> {
+        let mut state = self.state();
+        let object = state.objects.remove(&id).ok_or(Error::NoSuchObject)?;
+        state.room_pages = state.room_pages.saturating_add(object.pages.len() as u64);
+        // Resolved pointers may still be about: they fault, or read what was there.
+        state.graves.push(object.memory);
+        Ok(())
+    }
+
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
+        let state = self.state();
+        let object = state.objects.get(&id).ok_or(Error::NoSuchObject)?;
+        let len =
+            object.memory.slot().base() + HEADER_OFFSET + std::mem::offset_of!(Header, len_bytes) as u64;
+        // SAFETY: an aligned word of the object's header page.
+        let len = unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(len as usize) };
+        Ok(ObjectStat {
+            id,
+            owner: object.spec.owner,
+            flags: object.spec.flags,
+            default_rights: object.spec.default_rights,
+            fingerprint: object.spec.fingerprint,
+            len_bytes: len.load(Ordering::Relaxed),
+            pages: object.pages.len() as u64,
+            ..ObjectStat::default()
+        })
+    }
+
+    fn map(&self, id: ObjId, _rights: Rights) -> Result<Slot, Error> {
+        self.state().objects.get(&id).map(|object| object.memory.slot()).ok_or(Error::NoSuchObject)
+    }
+
+    fn unmap(&self, _slot: Slot) {}
+
+    fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.state().ensure(id, offset, len_bytes)
+    }
+
+    fn translation(&self) -> u64 {
+        let table = Table::new().expect("the host has address space for a table");
+        let address = table.0.as_ptr().expose_provenance() as u64;
+        self.state().tables.push(table);
+        address
+    }
+
+    fn stored(&self, address: u64, len_bytes: u64) {
+        let state = self.state();
+        let base = address / SLOT_BYTES * SLOT_BYTES;
+        let Some(object) = state.objects.values().find(|object| object.memory.slot().base() == base) else {
+            return;
+        };
+        let (first, last) =
+            ((address - base) / PAGE_BYTES, (address - base + len_bytes.max(1) - 1) / PAGE_BYTES);
+        assert!(first >= HEADER_OFFSET / PAGE_BYTES, "a store to the metadata");
+        for page in first..=last {
+            assert!(object.pages.contains(&page), "a store to page {page}, which need not exist");
+        }
+    }
+
+    fn flush(&self, address: u64, len_bytes: u64) {
+        let lines = twizzler_pmem::lines(address, len_bytes).count() as u64;
+        self.flushed_lines.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    fn fence(&self) {
+        self.fences.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn owner(&self) -> u64 {
+        let mut state = self.state();
+        state.owners += 2;
+        let owner = state.owners;
+        state.living.insert(owner);
+        owner
+    }
+
+    fn is_alive(&self, owner: u64) -> bool {
+        self.state().living.contains(&owner)
+    }
+
+    fn wait(&self, _address: u64, _value: u64, timeout_ns: u64) {
+        std::thread::sleep(Duration::from_nanos(timeout_ns.min(1_000_000)));
+    }
+
+    fn wake(&self, _address: u64) {}
+
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        let mut state = self.state();
+        state.nonces += 1;
+        // Not random, but never twice, and the same in every run.
+        for (byte, value) in bytes.iter_mut().zip(state.nonces.to_le_bytes().into_iter().cycle()) {
+            *byte = value;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Slots of this process: where objects are mapped on the host.
+//!
+//! The address map is Twizzler's: small objects lie at the same addresses on both systems. A slot is taken from a table of the
+//! process and reserved with the host kernel, which says if something else lies there.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, SMALL_SLOTS, Slot};
+
+/// Slots in use by this process, and where to look for the next one.
+static TAKEN: Mutex<(BTreeSet<u32>, u32)> = Mutex::new((BTreeSet::new(), SMALL_SLOTS.start));
+
+/// A slot of the process, reserved until dropped: the null page faults, the rest is zeros, or what is mapped over it.
+#[derive(Debug)]
+pub struct Reserved {
+    slot: Slot,
+}
+
+impl Reserved {
+    /// Reserves a slot of zeros that take no memory until they are touched.
+    ///
+    /// # Errors
+    /// The host's, or `OutOfMemory` where no slot is left.
+    pub fn new() -> io::Result<Self> {
+        loop {
+            let slot = take()?;
+            // SAFETY: a new mapping that replaces none (`MAP_FIXED_NOREPLACE`), of memory that Rust knows nothing of.
+            let mapped = unsafe {
+                mmap_anonymous(
+                    std::ptr::with_exposed_provenance_mut(slot.base() as usize),
+                    SLOT_BYTES as usize,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
+                )
+            };
+            match mapped {
+                Ok(start) => {
+                    start.expose_provenance();
+                    let reserved = Self { slot };
+                    reserved.forbid_null_page()?;
+                    return Ok(reserved);
+                }
+                // Something of the process lies there: leave the slot marked as taken, try the next.
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => {
+                    release(slot);
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn forbid_null_page(&self) -> io::Result<()> {
+        let start = std::ptr::with_exposed_provenance_mut(self.slot.base() as usize);
+        // SAFETY: the page is of our mapping, and nothing uses it.
+        unsafe { mprotect(start, PAGE_BYTES as usize, rustix::mm::MprotectFlags::empty()) }?;
+        Ok(())
+    }
+
+    /// The slot.
+    #[must_use]
+    pub const fn slot(&self) -> Slot {
+        self.slot
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let start = std::ptr::with_exposed_provenance_mut(self.slot.base() as usize);
+        // SAFETY: the whole range is ours; its owner dropped it, so nobody uses it.
+        if unsafe { munmap(start, SLOT_BYTES as usize) }.is_ok() {
+            release(self.slot);
+        }
+    }
+}
+
+fn take() -> io::Result<Slot> {
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (slots, next) = &mut *taken;
+    for _ in 0..SMALL_SLOTS.len() {
+        let number = *next;
+        *next = if number + 1 == SMALL_SLOTS.end { SMALL_SLOTS.start } else { number + 1 };
+        if slots.insert(number) {
+            return Ok(Slot::new(number).expect("small slots are slots"));
+        }
+    }
+    Err(io::ErrorKind::OutOfMemory.into())
+}
+
+fn release(slot: Slot) {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&slot.number());
+}

@@ -1,0 +1,202 @@
+//! The record of a transaction, as it lies in a lane: words.
+//!
+//! | word | |
+//! |---|---|
+//! | 0 | checksum of all that follows, seeded with the lane's generation |
+//! | 1 | the transaction's number |
+//! | 2 | words in all |
+//! | 3 | objects, and deletes in the upper half |
+//! | 4 | lines |
+//! | 5-7 | zero |
+//! | then | objects: ID (2 words), new version, zero |
+//! | then | IDs of objects to delete |
+//! | then | lines: object's number above bit 48, offset; mask of new bytes; the new bytes, packed, filled up to a word |
+//!
+//! A record is valid where the checksum holds; all else is checked again when it is applied.
+
+use alloc::vec::Vec;
+
+use twizzler_abi::{Error, ObjId};
+
+use crate::tx::overlay::Line;
+
+const HEAD_WORDS: usize = 8;
+const OBJECT_BITS: u32 = 48;
+
+/// Mixes words one by one; sensitive to order, so that a torn record shows.
+pub(crate) fn checksum(seed: u64, words: impl Iterator<Item = u64>) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = seed ^ 0x7477_697a_7a6c_6572;
+    for word in words {
+        state = (state ^ word).wrapping_mul(ODD);
+        state ^= state >> 32;
+    }
+    state.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ state >> 29
+}
+
+/// An object that a record changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Changed {
+    pub(crate) id: ObjId,
+    /// Its version after the transaction.
+    pub(crate) version: u64,
+}
+
+/// Builds a record.
+pub(crate) fn encode<'a>(
+    generation: u64,
+    transaction: u64,
+    objects: &[Changed],
+    deletes: &[ObjId],
+    lines: impl Iterator<Item = (usize, u64, &'a Line)>,
+) -> Vec<u64> {
+    let mut words = alloc::vec![0; HEAD_WORDS];
+    for object in objects {
+        words.extend([object.id.hi, object.id.lo, object.version, 0]);
+    }
+    for id in deletes {
+        words.extend([id.hi, id.lo]);
+    }
+    let mut count = 0;
+    for (object, offset, line) in lines {
+        words.extend([(object as u64) << OBJECT_BITS | offset, line.mask]);
+        let mut packed = [0; 64];
+        let mut len = 0;
+        for (first, run) in line.runs() {
+            let run = first as usize..(first + run) as usize;
+            packed[len..len + run.len()].copy_from_slice(&line.bytes[run.clone()]);
+            len += run.len();
+        }
+        words.extend(packed[..len.next_multiple_of(8)].chunks_exact(8).map(word_of));
+        count += 1;
+    }
+    words[1] = transaction;
+    words[2] = words.len() as u64;
+    words[3] = objects.len() as u64 | (deletes.len() as u64) << 32;
+    words[4] = count;
+    words[0] = checksum(generation, words[1..].iter().copied());
+    words
+}
+
+fn word_of(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("chunks of eight"))
+}
+
+/// Words of the record whose head this is, if it can be one that fits `room` words.
+pub(crate) fn words_of(head: &[u64; HEAD_WORDS], room: u64) -> Option<usize> {
+    (head[2] >= HEAD_WORDS as u64 && head[2] <= room).then_some(head[2] as usize)
+}
+
+/// A valid record.
+#[derive(Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) transaction: u64,
+    objects: &'a [u64],
+    deletes: &'a [u64],
+    lines: &'a [u64],
+}
+
+impl<'a> Record<'a> {
+    /// The record in these words, if it is one of this generation.
+    pub(crate) fn decode(generation: u64, words: &'a [u64]) -> Option<Self> {
+        let (head, body) = words.split_first_chunk::<HEAD_WORDS>()?;
+        if head[0] != checksum(generation, words[1..].iter().copied()) || head[2] != words.len() as u64 {
+            return None;
+        }
+        let objects = ((head[3] & 0xffff_ffff) as usize).checked_mul(4)?;
+        let deletes = ((head[3] >> 32) as usize).checked_mul(2)?;
+        let (objects, body) = body.split_at_checked(objects)?;
+        let (deletes, lines) = body.split_at_checked(deletes)?;
+        Some(Self { transaction: head[1], objects, deletes, lines })
+    }
+
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Changed> + use<'a> {
+        self.objects.chunks_exact(4).map(|o| Changed { id: ObjId { hi: o[0], lo: o[1] }, version: o[2] })
+    }
+
+    pub(crate) fn deletes(&self) -> impl Iterator<Item = ObjId> + use<'a> {
+        self.deletes.chunks_exact(2).map(|id| ObjId { hi: id[0], lo: id[1] })
+    }
+
+    /// Lines: (object's number, offset in it, new bytes). An error ends them.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Result<(usize, u64, Line), Error>> + use<'a> {
+        let mut rest = self.lines;
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let line = take_line(&mut rest).ok_or(Error::Damaged);
+            if line.is_err() {
+                rest = &[];
+            }
+            Some(line)
+        })
+    }
+}
+
+fn take_line(rest: &mut &[u64]) -> Option<(usize, u64, Line)> {
+    let (&[place, mask], body) = rest.split_first_chunk::<2>()?;
+    let (packed, after) = body.split_at_checked((mask.count_ones() as usize).div_ceil(8))?;
+    *rest = after;
+    let mut line = Line { mask, bytes: [0; 64] };
+    let mut bytes = packed.iter().flat_map(|word| word.to_le_bytes());
+    for at in (0..64).filter(|at| mask >> at & 1 != 0) {
+        line.bytes[at] = bytes.next()?;
+    }
+    Some(((place >> OBJECT_BITS) as usize, place & ((1 << OBJECT_BITS) - 1), line))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn line(mask: u64, fill: u8) -> Line {
+        let mut line = Line { mask, bytes: [0; 64] };
+        for at in 0..64 {
+            if mask >> at & 1 != 0 {
+                line.bytes[at] = fill.wrapping_add(at as u8);
+            }
+        }
+        line
+    }
+
+    proptest! {
+        #[test]
+        fn records_round_trip(generation: u64, masks in prop::collection::vec(any::<u64>(), 0..20), deletes in prop::collection::vec(any::<u128>(), 0..3)) {
+            let lines: Vec<_> = masks.iter().enumerate().map(|(i, &mask)| (i % 3, i as u64 * 64, line(mask, i as u8))).collect();
+            let objects = [Changed { id: ObjId::new(5), version: 9 }, Changed { id: ObjId::new(6), version: 1 }];
+            let deletes: Vec<_> = deletes.into_iter().map(ObjId::new).collect();
+            let words = encode(generation, 77, &objects, &deletes, lines.iter().map(|(o, a, l)| (*o, *a, l)));
+            let record = Record::decode(generation, &words).expect("valid");
+            prop_assert_eq!(record.transaction, 77);
+            prop_assert!(record.objects().eq(objects));
+            prop_assert!(record.deletes().eq(deletes));
+            let back: Vec<_> = record.lines().map(|l| l.expect("valid")).collect();
+            prop_assert_eq!(back.len(), lines.len());
+            for (a, b) in back.iter().zip(&lines) {
+                prop_assert_eq!((a.0, a.1, a.2.mask, a.2.bytes), (b.0, b.1, b.2.mask, b.2.bytes));
+            }
+            prop_assert!(Record::decode(generation.wrapping_add(1), &words).is_none());
+        }
+
+        #[test]
+        fn a_flipped_bit_makes_it_void(mask: u64, word in 0usize..12, bit in 0u32..64) {
+            let l = line(mask | 1 << 63, 3);
+            let mut words = encode(1, 2, &[Changed { id: ObjId::new(5), version: 9 }], &[], [(0, 64, &l)].into_iter());
+            words[word] ^= 1 << bit;
+            prop_assert!(Record::decode(1, &words).is_none());
+        }
+
+        #[test]
+        fn hostile_words_give_errors(mut words in prop::collection::vec(any::<u64>(), 8..60), objects in 0u64..8, deletes in 0u64..8) {
+            words[2] = words.len() as u64;
+            words[3] = objects | deletes << 32;
+            words[0] = checksum(3, words[1..].iter().copied());
+            if let Some(record) = Record::decode(3, &words) {
+                let _ = (record.objects().count(), record.deletes().count(), record.lines().count());
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Recovery: finishing what committed and undoing what did not, for programs that no longer live.
+//!
+//! Everything here may be cut off and done again: applying a record is idempotent, an object's version word keeps older records
+//! away, deleting twice is harmless, and the lane's generation, which makes its content void, is raised last.
+
+use alloc::vec::Vec;
+use core::mem::offset_of;
+
+use hashbrown::HashMap;
+use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::object::{HEADER_OFFSET, Header};
+use twizzler_abi::{Error, ObjId};
+
+use crate::backend::Backend;
+use crate::journal::{Record, words_of};
+use crate::lane::{Directory, INTENTS_MAX, LANES_MAX, LaneHead, LaneSlot, RECORD_OFFSET, lane_slot};
+use crate::memory;
+use crate::pointer::{Area, Ptr};
+use crate::space::{Space, header_place};
+use crate::tx::overlay::{LINE, Line};
+
+/// What recovery found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovery {
+    /// Lanes of programs that did not end in order.
+    pub lanes: u32,
+    /// Objects that a committed transaction changed and that were brought up to it.
+    pub redone: u32,
+    /// Objects that were made by transactions that did not commit, and are gone again.
+    pub undone: u32,
+    /// Lanes, and objects named by records, that could not be read. A transaction may be lost there.
+    pub damaged: u32,
+}
+
+/// A dead owner's lane, with the words of the record that it may hold.
+struct Dead {
+    slot: usize,
+    lane: ObjId,
+    generation: u64,
+    words: Vec<u64>,
+}
+
+/// The highest version of each object among all records that are to be looked at.
+type Newest = HashMap<ObjId, u64>;
+
+impl<B: Backend> Space<B> {
+    /// Recovers every lane whose owner no longer lives.
+    pub(crate) fn recover(&self) -> Result<(), Error> {
+        self.with_directory(|directory| {
+            let dead = self.dead_lanes(directory)?;
+            let mut newest = Newest::new();
+            for lane in &dead {
+                let objects = Record::decode(lane.generation, &lane.words)
+                    .into_iter()
+                    .flat_map(|record| record.objects());
+                for object in objects {
+                    let version = newest.entry(object.id).or_default();
+                    *version = object.version.max(*version);
+                }
+            }
+            for lane in &dead {
+                match self.recover_lane(lane, &newest) {
+                    Ok(()) => {
+                        self.store_durably(lane_slot(directory, lane.slot).at(LaneSlot::owner), &0);
+                        self.note(|found| found.lanes += 1);
+                    }
+                    Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Lanes of owners that no longer live. One that can't be read keeps its dead owner, so that nobody writes to it.
+    fn dead_lanes(&self, directory: Ptr<'_, Directory>) -> Result<Vec<Dead>, Error> {
+        let len = (memory::load(directory.at(Directory::len)) as usize).min(LANES_MAX);
+        let mut dead = Vec::new();
+        for slot in 0..len {
+            let LaneSlot { lane, owner, .. } = memory::load(lane_slot(directory, slot));
+            if owner == 0 || owner == self.owner || self.backend().is_alive(owner) {
+                continue;
+            }
+            match self.read_lane(lane) {
+                Ok((generation, words)) => dead.push(Dead { slot, lane, generation, words }),
+                Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(dead)
+    }
+
+    fn read_lane(&self, lane: ObjId) -> Result<(u64, Vec<u64>), Error> {
+        let head = self.open_lane(lane)?;
+        let generation = memory::load(head.at(LaneHead::generation));
+        Ok((generation, read_record(head.object(), self.stat(lane)?.pages)))
+    }
+
+    fn recover_lane(&self, lane: &Dead, newest: &Newest) -> Result<(), Error> {
+        let head = self.open_lane(lane.lane)?;
+        let mut committed = memory::load(head.at(LaneHead::done));
+        if let Some(record) = Record::decode(lane.generation, &lane.words) {
+            if record.transaction != memory::load(head.at(LaneHead::applied)) {
+                self.redo(&record, newest)?;
+            }
+            for id in record.deletes() {
+                self.delete_if_there(id)?;
+            }
+            committed = committed.max(record.transaction);
+        }
+        for index in 0..INTENTS_MAX {
+            let intent = memory::load(head.at(LaneHead::intents).index(index).expect("below INTENTS_MAX"));
+            if intent.holds(lane.generation)
+                && intent.transaction > committed
+                && self.delete_if_there(intent.id)?
+            {
+                self.note(|found| found.undone += 1);
+            }
+        }
+        self.store_flushed(head.at(LaneHead::done), &committed);
+        self.backend().fence();
+        // COMMIT: what lies in the lane is void.
+        self.store_durably(head.at(LaneHead::generation), &lane.generation.wrapping_add(1));
+        Ok(())
+    }
+
+    /// Applies a record to the objects of which neither media nor another record has a later version: where one has, this record
+    /// was in place before, and what it wrote may since have become someone else's fresh memory.
+    fn redo(&self, record: &Record<'_>, newest: &Newest) -> Result<(), Error> {
+        let mut areas: Vec<Option<Area<'_>>> = Vec::new();
+        for object in record.objects() {
+            let is_newest = newest.get(&object.id) == Some(&object.version);
+            let area = match self.map(object.id) {
+                Ok(area) => {
+                    Some(area).filter(|&area| is_newest && memory::load(version_word(area)) <= object.version)
+                }
+                // Deleted since, by this record or a later one.
+                Err(Error::NoSuchObject) => None,
+                Err(error) if is_damage(error) => {
+                    self.note(|found| found.damaged += 1);
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            if area.is_some() {
+                self.note(|found| found.redone += 1);
+            }
+            areas.push(area);
+        }
+        for line in record.lines() {
+            let (object, offset, line) = line?;
+            if let Some(&Some(area)) = areas.get(object) {
+                self.apply(area, offset, &line)?;
+            }
+        }
+        for (area, object) in areas.iter().zip(record.objects()) {
+            if let &Some(area) = area {
+                self.store_flushed(version_word(area), &object.version);
+            }
+        }
+        self.backend().fence();
+        Ok(())
+    }
+
+    /// Stores a line's new bytes where they belong and starts writing them back.
+    pub(crate) fn apply(&self, area: Area<'_>, offset: u64, line: &Line) -> Result<(), Error> {
+        let span = area.span_from::<u8>(HEADER_OFFSET, offset, LINE).ok_or(Error::Damaged)?;
+        if !offset.is_multiple_of(LINE) {
+            return Err(Error::Damaged);
+        }
+        for (first, len) in line.runs() {
+            let part = span.slice(first, len).expect("runs lie in the line");
+            memory::write(self.backend(), part, &line.bytes[first as usize..(first + len) as usize]);
+        }
+        self.backend().flush(span.address(), LINE);
+        Ok(())
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Recovery)) {
+        let mut found = self.found.get();
+        change(&mut found);
+        self.found.set(found);
+    }
+
+    /// Deletes an object; false if it is gone already.
+    pub(crate) fn delete_if_there(&self, id: ObjId) -> Result<bool, Error> {
+        self.forget(id);
+        match self.backend().delete(id) {
+            Ok(()) => Ok(true),
+            Err(Error::NoSuchObject) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The words of the record that the lane may hold. Lanes have `pages`, so a longer one is none.
+fn read_record(lane: Area<'_>, pages: u64) -> Vec<u64> {
+    let words = |len: usize| -> Option<Vec<u64>> {
+        let span = lane.span::<u64>(RECORD_OFFSET, len as u64)?;
+        (0..len as u64).map(|index| Some(memory::load(span.index(index)?))).collect()
+    };
+    let whole = || {
+        let head = words(8)?.try_into().ok()?;
+        words(words_of(&head, pages * PAGE_BYTES / 8)?)
+    };
+    whole().unwrap_or_default()
+}
+
+/// The version of an object's one lock domain.
+pub(crate) fn version_word(area: Area<'_>) -> Ptr<'_, u64> {
+    header_place(area, offset_of!(Header, domain_versions))
+}
+
+/// True for an error that says something of the object, not of the system.
+const fn is_damage(error: Error) -> bool {
+    matches!(
+        error,
+        Error::Damaged | Error::NoSuchObject | Error::WrongType | Error::Unreadable | Error::NotSupported
+    )
+}

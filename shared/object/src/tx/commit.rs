@@ -1,0 +1,114 @@
+//! Commit: record, fence, apply, fence.
+
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use twizzler_abi::Error;
+use twizzler_abi::address::SLOT_BYTES;
+
+use super::Tx;
+use crate::backend::Backend;
+use crate::journal::{self, Changed};
+use crate::lane::{LaneHead, RECORD_OFFSET};
+use crate::memory;
+use crate::pointer::Area;
+use crate::recover::version_word;
+use crate::space::area_of;
+use twizzler_abi::address::Slot;
+
+impl<'s, B: Backend> Tx<'s, B> {
+    /// Makes all changes at once. When it returns, they are durable.
+    ///
+    /// # Errors
+    /// Before the commit point: [`Error::OutOfNvm`] or [`Error::OutOfRange`] where the record doesn't fit the lane,
+    /// [`Error::Damaged`] where something freed was not allocated. Then nothing has changed. After it: where an object that
+    /// was to be deleted could not be; the changes hold.
+    pub fn commit(mut self) -> Result<(), Error> {
+        self.free_now()?;
+        if self.overlay.is_empty()
+            && self.fresh.is_empty()
+            && self.created.is_empty()
+            && self.deletes.is_empty()
+        {
+            return Ok(());
+        }
+        let changed = self.write_record()?;
+        let backend = self.space.backend();
+        self.fresh.flush(backend);
+        backend.fence();
+        // COMMIT: the record is durable, and all that it will make reachable.
+        self.committed = true;
+        if let Some(lane) = self.space.lane.borrow_mut().as_mut() {
+            lane.transaction = self.number;
+        }
+        for &(address, ref line) in self.overlay.lines() {
+            let area = area_at(address);
+            self.space.apply(area, address % SLOT_BYTES, line)?;
+        }
+        for (area, Changed { version, .. }) in &changed {
+            self.space.store_flushed(version_word(*area), version);
+        }
+        let head = self.space.open_lane(self.lane()?.0)?;
+        if !self.created.is_empty() {
+            self.space.store_flushed(head.at(LaneHead::done), &self.number);
+        }
+        backend.fence();
+        memory::store(backend, head.at(LaneHead::applied), &self.number);
+        let mut result = Ok(());
+        for &id in &self.deletes {
+            if let Err(error) = self.space.delete_if_there(id) {
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    /// Writes the record into the lane and starts writing it back. Gives the changed objects.
+    fn write_record(&mut self) -> Result<Vec<(Area<'s>, Changed)>, Error> {
+        let mut changed: Vec<(Area<'s>, Changed)> = Vec::new();
+        let mut numbers: HashMap<u64, usize> = HashMap::new();
+        for &(address, _) in self.overlay.lines() {
+            let area = area_at(address);
+            if let hashbrown::hash_map::Entry::Vacant(entry) = numbers.entry(area.start()) {
+                entry.insert(changed.len());
+                let id = self.space.mapped(area)?.id;
+                let version = memory::load(version_word(area)).wrapping_add(1);
+                changed.push((area, Changed { id, version }));
+            }
+        }
+        let lines = self.overlay.lines().iter().map(|(address, line)| {
+            let start = address / SLOT_BYTES * SLOT_BYTES;
+            (numbers[&start], address - start, line)
+        });
+        let objects: Vec<Changed> = changed.iter().map(|(_, object)| *object).collect();
+        let (lane, generation) = self.lane()?;
+        let words = journal::encode(generation, self.number, &objects, &self.deletes, lines);
+        let len_bytes = words.len() as u64 * 8;
+        self.room_for(len_bytes)?;
+        let area = self.space.map(lane)?;
+        let to = area.span::<u64>(RECORD_OFFSET, words.len() as u64).ok_or(Error::OutOfRange)?;
+        memory::write_words(self.space.backend(), to, &words);
+        self.space.backend().flush(to.address(), len_bytes);
+        Ok(changed)
+    }
+
+    /// Makes sure that a record of that length has its pages.
+    fn room_for(&self, len_bytes: u64) -> Result<(), Error> {
+        let mut lane = self.space.lane.borrow_mut();
+        let lane = lane.as_mut().ok_or(Error::Busy)?;
+        if len_bytes > SLOT_BYTES - RECORD_OFFSET {
+            return Err(Error::OutOfRange);
+        }
+        if len_bytes > lane.record_bytes {
+            let wanted = len_bytes.next_multiple_of(64 * 1024).min(SLOT_BYTES - RECORD_OFFSET);
+            self.space.backend().ensure(lane.id, RECORD_OFFSET, wanted)?;
+            lane.record_bytes = wanted;
+        }
+        Ok(())
+    }
+}
+
+/// The object at whose mapping a staged address lies.
+fn area_at<'s>(address: u64) -> Area<'s> {
+    area_of(Slot::of(address).expect("staged addresses lie in mapped objects"))
+}

@@ -1,0 +1,100 @@
+//! What a transaction has made itself, and may write in place: blocks, and whole objects.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use twizzler_abi::address::SLOT_BYTES;
+
+use crate::backend::Backend;
+use crate::pointer::Area;
+use crate::tx::overlay::LINE;
+
+/// Ranges that nobody else can reach before the commit.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    /// Start to end. Flushed whole at commit.
+    blocks: BTreeMap<u64, u64>,
+    /// The block that was looked at last.
+    last: core::cell::Cell<(u64, u64)>,
+    objects: Vec<Made>,
+}
+
+/// An object that the transaction made, and what of it was written since the last flush.
+#[derive(Debug)]
+struct Made {
+    start: u64,
+    dirty: (u64, u64),
+}
+
+impl Fresh {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.objects.is_empty()
+    }
+
+    pub(super) fn add_block(&mut self, address: u64, len_bytes: u64) {
+        self.blocks.insert(address, address + len_bytes);
+    }
+
+    pub(super) fn add_object(&mut self, area: Area<'_>) {
+        self.objects.push(Made { start: area.start(), dirty: (0, 0) });
+    }
+
+    /// True for an object that the transaction made.
+    pub(super) fn made(&self, area: Area<'_>) -> bool {
+        self.objects.iter().any(|made| made.start == area.start())
+    }
+
+    /// True where all of the range may be written in place.
+    pub(super) fn contains(&self, address: u64, len_bytes: u64) -> bool {
+        let end = address + len_bytes;
+        let within = |(from, to): (u64, u64)| from <= address && end <= to;
+        if within(self.last.get()) {
+            return true;
+        }
+        if let Some((&from, &to)) = self.blocks.range(..=address).next_back()
+            && within((from, to))
+        {
+            self.last.set((from, to));
+            return true;
+        }
+        self.objects.iter().any(|made| within((made.start, made.start + SLOT_BYTES)))
+    }
+
+    /// Remembers what must be flushed. Writes that follow each other are flushed together.
+    pub(super) fn wrote(&mut self, backend: &impl Backend, address: u64, len_bytes: u64) {
+        let Some(made) = self.objects.iter_mut().find(|made| made.start == address / SLOT_BYTES * SLOT_BYTES)
+        else {
+            return;
+        };
+        let (from, to) = made.dirty;
+        let end = address + len_bytes;
+        if from != to && address <= to + LINE && end + LINE >= from {
+            made.dirty = (from.min(address), to.max(end));
+        } else {
+            if from != to {
+                backend.flush(from, to - from);
+            }
+            made.dirty = (address, end);
+        }
+    }
+
+    /// Starts writing everything back, no line twice.
+    pub(super) fn flush(&self, backend: &impl Backend) {
+        let mut pending = (0, 0);
+        let dirty = self.objects.iter().map(|made| made.dirty).filter(|(from, to)| from != to);
+        for (from, to) in self.blocks.iter().map(|(&from, &to)| (from, to)).chain(dirty) {
+            let (from, to) = (from / LINE * LINE, to.next_multiple_of(LINE));
+            if from <= pending.1 && from >= pending.0 {
+                pending.1 = pending.1.max(to);
+            } else {
+                if pending.0 != pending.1 {
+                    backend.flush(pending.0, pending.1 - pending.0);
+                }
+                pending = (from, to);
+            }
+        }
+        if pending.0 != pending.1 {
+            backend.flush(pending.0, pending.1 - pending.0);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Transactions: any number of changes to any number of objects, all or nothing, for two fences.
+//!
+//! New values are staged privately; the transaction itself reads them, nobody else does. Commit writes one *record* into the
+//! program's lane and flushes it together with everything that was freshly allocated: **fence 1 is the commit point**. Then the
+//! new bytes are copied in place, the version word of each changed object is written, all is flushed: **fence 2**, and the
+//! locks are released. Recovery applies a record to an object unless the object has a later version.
+//!
+//! What the transaction allocated, and objects that it made, nobody else can reach: they are written in place at once.
+//! Freed memory is not given out again before the commit, so an undone transaction finds it as it was.
+
+mod commit;
+mod fresh;
+mod link;
+mod objects;
+pub(crate) mod overlay;
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use twizzler_abi::object::{BASE_OFFSET, Header};
+use twizzler_abi::pointer::PointerBits;
+use twizzler_abi::{Error, ObjId, address::Slot};
+
+use crate::backend::Backend;
+use crate::heap::Freed;
+use crate::memory;
+use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Ptr, Span};
+use crate::reader::Reader;
+use crate::space::{Space, compare_by, header_place};
+use crate::stored::{Stored, Value};
+use fresh::Fresh;
+use overlay::Overlay;
+
+/// A transaction. Dropped without [`Tx::commit`], it leaves nothing behind.
+pub struct Tx<'s, B: Backend> {
+    space: &'s Space<B>,
+    overlay: Overlay,
+    fresh: Fresh,
+    locked: Vec<Area<'s>>,
+    created: Vec<ObjId>,
+    deletes: Vec<ObjId>,
+    frees: Vec<Freed<'s>>,
+    /// FOT entries that it staged: (object, index, target).
+    entries: Vec<(Slot, u64, Slot)>,
+    /// Its number in the lane.
+    number: u64,
+    committed: bool,
+}
+
+impl<B: Backend> Space<B> {
+    /// Begins a transaction. A program has one at a time.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] within another; what making a lane says.
+    pub fn begin(&self) -> Result<Tx<'_, B>, Error> {
+        if self.in_transaction.get() {
+            return Err(Error::Busy);
+        }
+        self.claim_lane()?;
+        let number = self.lane.borrow().as_ref().map_or(0, |lane| lane.transaction + 1);
+        self.in_transaction.set(true);
+        Ok(Tx {
+            space: self,
+            overlay: Overlay::default(),
+            fresh: Fresh::default(),
+            locked: Vec::new(),
+            created: Vec::new(),
+            deletes: Vec::new(),
+            frees: Vec::new(),
+            entries: Vec::new(),
+            number,
+            committed: false,
+        })
+    }
+
+    /// Runs `change` in a transaction: commits where it returns `Ok`, undoes everything where it returns an error.
+    ///
+    /// # Errors
+    /// Those of `change`, of [`Space::begin`] and of [`Tx::commit`].
+    pub fn transact<'s, R, E: From<Error>>(
+        &'s self,
+        change: impl FnOnce(&mut Tx<'s, B>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut tx = self.begin()?;
+        let result = change(&mut tx)?;
+        tx.commit()?;
+        Ok(result)
+    }
+}
+
+impl<'s, B: Backend> Tx<'s, B> {
+    /// The space that it changes.
+    #[must_use]
+    pub const fn space(&self) -> &'s Space<B> {
+        self.space
+    }
+
+    /// Locks an object until the transaction ends. Every write does so by itself; whoever bases a write on what it reads
+    /// locks first, the root object before others.
+    ///
+    /// # Errors
+    /// As [`Space::lock`].
+    pub fn lock(&mut self, area: Area<'s>) -> Result<(), Error> {
+        if self.locked.last() == Some(&area) || self.locked.contains(&area) || self.fresh.made(area) {
+            return Ok(());
+        }
+        self.space.acquire(area)?;
+        self.locked.push(area);
+        Ok(())
+    }
+
+    /// Sets the value at a place.
+    ///
+    /// # Errors
+    /// As [`Tx::lock`].
+    pub fn set<T: Value>(&mut self, place: Ptr<'s, T>, value: T) -> Result<(), Error> {
+        if self.fresh.contains(place.address(), size_of::<T>() as u64) {
+            memory::store(self.space.backend(), place, &value);
+            self.fresh.wrote(self.space.backend(), place.address(), size_of::<T>() as u64);
+            return Ok(());
+        }
+        self.lock(place.object())?;
+        self.overlay.write(place.address(), memory::bytes_of(&value));
+        Ok(())
+    }
+
+    /// Overwrites bytes from `from` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]; otherwise as [`Tx::lock`].
+    pub fn write(&mut self, to: Bytes<'s>, from: u64, bytes: &[u8]) -> Result<(), Error> {
+        let to = to.slice(from, bytes.len() as u64).ok_or(Error::OutOfRange)?;
+        let Some(first) = to.index(0) else { return Ok(()) };
+        if self.fresh.contains(to.address(), to.len()) {
+            memory::write(self.space.backend(), to, bytes);
+            self.fresh.wrote(self.space.backend(), to.address(), to.len());
+            return Ok(());
+        }
+        self.lock(first.object())?;
+        self.overlay.write(to.address(), bytes);
+        Ok(())
+    }
+
+    /// Writes into a file, from `at` bytes beyond the base; makes the pages exist. The length stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] beyond what an object holds, [`Error::OutOfNvm`]; otherwise as [`Tx::lock`].
+    pub fn write_at(&mut self, area: Area<'s>, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        let offset = at.checked_add(BASE_OFFSET).ok_or(Error::OutOfRange)?;
+        let to: Bytes<'s> = area.span(offset, bytes.len() as u64).ok_or(Error::OutOfRange)?;
+        self.ensure(area, offset, to.len())?;
+        self.write(to, 0, bytes)
+    }
+
+    /// Sets a file's length.
+    ///
+    /// # Errors
+    /// As [`Tx::lock`].
+    pub fn set_len_bytes(&mut self, area: Area<'s>, len_bytes: u64) -> Result<(), Error> {
+        self.set(header_place(area, core::mem::offset_of!(Header, len_bytes)), len_bytes)
+    }
+
+    /// Makes pages exist.
+    pub(crate) fn ensure(&self, area: Area<'s>, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.space.backend().ensure(self.space.mapped(area)?.id, offset, len_bytes)
+    }
+
+    /// Notes that the transaction has allocated these bytes: it may write them in place.
+    pub(crate) fn add_fresh(&mut self, bytes: Bytes<'s>) {
+        if !self.fresh.contains(bytes.address(), bytes.len()) {
+            self.fresh.add_block(bytes.address(), bytes.len());
+        } else {
+            self.fresh.wrote(self.space.backend(), bytes.address(), bytes.len());
+        }
+    }
+
+    pub(crate) fn push_free(&mut self, freed: Freed<'s>) {
+        self.frees.push(freed);
+    }
+
+    pub(crate) fn take_frees(&mut self) -> Vec<Freed<'s>> {
+        core::mem::take(&mut self.frees)
+    }
+
+    /// Undoes everything. The same as dropping it.
+    pub fn abort(self) {}
+}
+
+impl<B: Backend> Drop for Tx<'_, B> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.undo();
+        }
+        for &area in self.locked.iter().rev() {
+            self.space.release(area);
+        }
+        self.space.in_transaction.set(false);
+    }
+}
+
+impl<'s, B: Backend> Reader<'s> for Tx<'s, B> {
+    #[inline]
+    fn get<T: Value>(&self, place: Ptr<'s, T>) -> T {
+        let mut value = memory::load(place);
+        if !self.overlay.is_empty() {
+            self.overlay.patch(place.address(), memory::bytes_of_mut(&mut value));
+        }
+        value
+    }
+
+    #[inline]
+    fn follow<T: Stored>(&self, place: Ptr<'s, InvPtr<T>>) -> Result<Option<Ptr<'s, T>>, Error> {
+        self.space.resolve(place.address(), PointerBits(self.get(place.bits())))
+    }
+
+    fn follow_span<T: Stored>(&self, place: Ptr<'s, InvSpan<T>>) -> Result<Span<'s, T>, Error> {
+        let at = place.at(InvSpan::AT);
+        self.space.resolve_span(
+            at.address(),
+            PointerBits(self.get(at.bits())),
+            self.get(place.at(InvSpan::LEN)),
+        )
+    }
+
+    fn read(&self, bytes: Bytes<'s>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let part = bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?;
+        memory::read(part, buffer);
+        self.overlay.patch(part.address(), buffer);
+        Ok(())
+    }
+
+    fn compare(&self, bytes: Bytes<'s>, other: &[u8]) -> Ordering {
+        compare_by(bytes, other, |part, buffer| {
+            memory::read(part, buffer);
+            self.overlay.patch(part.address(), buffer);
+        })
+    }
+}
