@@ -6,7 +6,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{DONE, Done};
 use crate::machine::user;
-use crate::object::{create, delete as deletion, registry, stat as description};
+use crate::object::{create, delete as deletion, nvm, registry, stat as description};
 
 pub(super) fn create(spec_at: u64, id_at: u64) -> Result<Done, Error> {
     let mut spec = CreateSpec::new_zeroed();
@@ -42,6 +42,7 @@ pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error>
         ControlOp::Discard => registry::find(id)?.discard(a, b)?,
         ControlOp::Forbid => registry::find(id)?.forbid(a, b)?,
         ControlOp::SetType => registry::find(id)?.set_type(a)?,
+        ControlOp::SetNamesRoot => nvm::set_names_root(&*registry::find(id)?)?,
         ControlOp::Promote => return Err(Error::NotSupported),
     }
     DONE

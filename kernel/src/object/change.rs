@@ -79,6 +79,9 @@ impl Object {
         let mut metadata = Metadata::new_zeroed();
         state.space.read(METADATA_OFFSET, metadata.as_mut_bytes())?;
         metadata.verify(self.id)?;
+        if metadata.fingerprint == fingerprint {
+            return Ok(());
+        }
         if metadata.fingerprint != 0 {
             return Err(Error::WrongType);
         }

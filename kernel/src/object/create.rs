@@ -7,6 +7,7 @@ use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::Metadata;
 use twizzler_abi::rights::{ObjectFlags, Rights};
 use twizzler_abi::{Error, Life, ObjId};
+use twizzler_store::tree::Unmapped;
 
 use super::budget::{self, USERS};
 use super::registry::OPENING;
@@ -30,10 +31,12 @@ pub(crate) fn create(spec: &CreateSpec) -> Result<Arc<Object>, Error> {
     }
     let nonce = if spec.nonce == [0; 16] { nonce() } else { spec.nonce };
     let inputs = IdInputs { nonce, owner: spec.owner, flags, default_rights };
-    let metadata = Metadata::new(&inputs, spec.fingerprint);
     match flags.life() {
-        Life::Volatile => make_volatile(metadata.id, inputs, &metadata),
-        Life::Persistent => make_persistent(inputs, &metadata),
+        Life::Volatile => {
+            let metadata = Metadata::new(&inputs, spec.fingerprint);
+            make_volatile(metadata.id, inputs, &metadata)
+        }
+        Life::Persistent => make_persistent(inputs, spec.fingerprint),
     }
 }
 
@@ -79,10 +82,13 @@ fn make_volatile(id: ObjId, inputs: IdInputs, metadata: &Metadata) -> Result<Arc
     Ok(object)
 }
 
-fn make_persistent(inputs: IdInputs, metadata: &Metadata) -> Result<Arc<Object>, Error> {
+fn make_persistent(inputs: IdInputs, fingerprint: u64) -> Result<Arc<Object>, Error> {
     let _opening = OPENING.lock();
-    let root = nvm::create(metadata)?;
-    let object = Arc::new(Object::new(metadata.id, inputs, Space::Persistent(root)));
-    registry::enter(object.clone())?;
+    let (id, root) = nvm::create(&inputs, fingerprint)?;
+    let object = Arc::new(Object::new(id, inputs, Space::Persistent(root)));
+    registry::enter(object.clone()).inspect_err(|_| {
+        // It can't be used, and nobody knows of it. Should that fail too, it stays as an object nobody uses.
+        let _ = nvm::delete(id, &mut Unmapped);
+    })?;
     Ok(object)
 }

@@ -5,9 +5,7 @@ use alloc::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 use hashbrown::HashMap;
 use spin::Once;
-use twizzler_abi::object::{METADATA_OFFSET, Metadata};
 use twizzler_abi::{Error, Life, ObjId};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::space::Space;
 use super::{Object, nvm};
@@ -46,15 +44,11 @@ fn open_persistent(id: ObjId) -> Result<Arc<Object>, Error> {
     if let Some(object) = open(id) {
         return Ok(object);
     }
-    let root = nvm::find(id)?;
-    let space = Space::Persistent(root);
-    let mut metadata = Metadata::new_zeroed();
-    space.read(METADATA_OFFSET, metadata.as_mut_bytes())?;
-    let inputs = metadata.verify(id)?;
-    if inputs.flags.life() != Life::Persistent {
+    let opened = nvm::open(id)?;
+    if opened.inputs.flags.life() != Life::Persistent || opened.class != opened.inputs.flags.size_class() {
         return Err(Error::Damaged);
     }
-    let object = Arc::new(Object::new(id, inputs, space));
+    let object = Arc::new(Object::new(id, opened.inputs, Space::Persistent(opened.root)));
     enter(object.clone())?;
     Ok(object)
 }

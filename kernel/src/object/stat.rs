@@ -15,7 +15,20 @@ pub(crate) fn object(id: ObjId) -> Result<ObjectStat, Error> {
     match registry::find(id) {
         Ok(object) => object.stat(),
         Err(error @ (Error::Damaged | Error::Unreadable | Error::NotSupported)) => {
-            Ok(ObjectStat { id, quarantine: error as u32, ..ObjectStat::default() })
+            let known = nvm::stat(id).ok();
+            let usage = known.map(|known| known.usage).unwrap_or_default();
+            let metadata = known.and_then(|known| known.metadata);
+            Ok(ObjectStat {
+                id,
+                owner: metadata.map_or(ObjId::NONE, |metadata| metadata.owner),
+                flags: metadata.map_or(0, |metadata| metadata.flags),
+                default_rights: metadata.map_or(0, |metadata| metadata.default_rights),
+                fingerprint: metadata.map_or(0, |metadata| metadata.fingerprint),
+                pages: usage.pages,
+                tables: usage.tables,
+                quarantine: error as u32,
+                ..ObjectStat::default()
+            })
         }
         Err(error) => Err(error),
     }

@@ -171,9 +171,5 @@ fn refresh_now() {
     set(offset_of!(System, flushes), traffic.flushes);
     set(offset_of!(System, fences), traffic.fences);
     set(offset_of!(System, nvm_written_bytes), traffic.written_bytes);
-    if let Some(gauges) = nvm::gauges() {
-        set(offset_of!(System, nvm_free_bytes), gauges.free_bytes);
-        set(offset_of!(System, objects_persistent), gauges.objects);
-        set(offset_of!(System, objects_quarantined), gauges.quarantined);
-    }
+    nvm::refresh();
 }

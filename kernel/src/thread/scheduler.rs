@@ -14,7 +14,7 @@ use crate::machine::cpu::{self, Cpu};
 use crate::machine::entry::Next;
 use crate::machine::lock::Lock;
 use crate::machine::{clock, smp, timer};
-use crate::object::system;
+use crate::object::{nvm, system};
 
 /// Everything about who runs.
 pub(crate) static SCHEDULER: Lock<Scheduler, { level::SCHEDULER }> =
@@ -103,6 +103,9 @@ pub(crate) fn schedule(cpu: &'static Cpu) -> Next {
         let mut kicks = Kicks::default();
         let next = choose(cpu, now, &mut kicks);
         kicks.send();
+        if let Next::Idle = next {
+            nvm::prepare();
+        }
         return next;
     }
 }

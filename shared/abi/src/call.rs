@@ -101,6 +101,9 @@ numbered! {
         Nothing = 4,
         /// Reserved: turns a small object into a large one. Not built.
         Promote = 5,
+        /// `(0, 0)`: makes a persistent object the root of the persistent names, durably. [`Error::Exists`] while another
+        /// is and still exists.
+        SetNamesRoot = 6,
     }
 }
 
