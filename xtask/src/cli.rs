@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::progress::say;
-use crate::{abi_reference, bench, run, status};
+use crate::{abi_reference, bench, lint, powercut, run, status, transfer};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
@@ -24,8 +24,14 @@ enum Verb {
     Setup,
     /// Builds the kernel and the programs, then stops
     Build,
+    /// Kills the machine at random moments while it works on real texts
+    Powercut(powercut::Arguments),
+    /// Checks an NVM file
+    Check(transfer::CheckArguments),
     /// Measures the system, beside Linux in the same emulator
     Bench(bench::Arguments),
+    /// Runs clippy over what runs on bare metal
+    Lint,
     /// Counts the kernel's lines and calls
     Loc,
     /// Writes docs/abi.md anew from shared/abi
@@ -52,7 +58,10 @@ pub fn main() -> ExitCode {
             say(format!("Kernel: {}", built.kernel.display()));
             0
         }),
+        Verb::Powercut(arguments) => powercut::run(&arguments),
+        Verb::Check(arguments) => transfer::run_check(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Lint => lint::run(),
         Verb::Loc => crate::loc::report().map(|report| {
             print!("{report}");
             0

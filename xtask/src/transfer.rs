@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::nvm::Nvm;
 
@@ -110,6 +111,43 @@ pub fn get(nvm: &Nvm, files: &[Get]) -> Result<()> {
         return Ok(());
     }
     bail!("--get from {}: not built yet", nvm.path().display())
+}
+
+/// What an object's data is.
+///
+/// # Errors
+/// No such name, or the image is damaged or not ours.
+pub fn content(nvm: &Nvm, name: &str) -> Result<Vec<u8>> {
+    bail!("{name} from {}: not built yet", nvm.path().display())
+}
+
+/// Tells whether the image is clean.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(nvm: &Nvm) -> Result<()> {
+    bail!("check of {}: not built yet", nvm.path().display())
+}
+
+/// Arguments of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArguments {
+    /// The NVM file
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Checks an NVM file and says what it finds.
+///
+/// # Errors
+/// The file can't be used, or is not clean.
+pub fn run_check(arguments: &CheckArguments) -> Result<u8> {
+    let path = arguments.file.clone().unwrap_or_else(crate::nvm::default_path);
+    if !path.exists() {
+        bail!("there is no {}", path.display());
+    }
+    check(&Nvm::open(&path, None)?)?;
+    Ok(0)
 }
 
 #[cfg(test)]
