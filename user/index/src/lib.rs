@@ -1,2 +1,28 @@
 //! An inverted index over texts, in persistent objects.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod append;
+mod base;
+mod build;
+mod catalog;
+mod cursor;
+mod gather;
+mod index;
+mod merge;
+mod node;
+mod pool;
+mod postings;
+mod record;
+mod segment;
+mod varint;
+mod words;
+
+pub use base::IndexRoot;
+pub use index::{Added, Failure, Hit, Index, Lines, Refusal, Stat, Texts};
+pub use segment::{Document, NAME_BYTES_MAX};
+pub use words::{NotUtf8, Words, normalise};

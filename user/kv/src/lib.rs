@@ -1,2 +1,16 @@
-//! An ordered key-value store in persistent objects.
+//! An ordered key-value store for byte strings, in a persistent object.
+//!
+//! A store is one object: a [`StoreRoot`] with a [`BytesMap`]. Each command is one transaction, so what has returned
+//! survives a power cut, and what was cut off has happened wholly or not at all.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod lines;
+mod store;
+
+pub use lines::{BadLine, Lines};
+pub use store::{LoadError, Stat, Store, StoreRoot};

@@ -1,0 +1,66 @@
+//! The types of the index's objects, by what lies at their bases.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use twizzler_abi::{Error, ObjId};
+use twizzler_object::{Area, Backend, InvPtr, Reader, Space, record};
+
+/// Segments that a catalog can list; merging keeps them far fewer.
+pub(crate) const SEGMENTS_MAX: usize = 64;
+
+record! {
+    /// The root of an index: the one object that changes. All zero is an empty index.
+    #[derive(Clone, Copy)]
+    pub struct IndexRoot: "twz.index.root", 1 {
+        /// Counts changes; the catalog says the same.
+        pub generation: u64,
+        /// The current catalog; none where the index is empty.
+        pub catalog: ObjId,
+    }
+
+    /// The base of a catalog; [`crate::catalog`] says what follows.
+    pub(crate) struct CatalogBase: "twz.index.catalog", 1 {
+        /// Bytes that follow this record.
+        pub(crate) bytes: u64,
+        /// The segments.
+        pub(crate) segments: [InvPtr<SegmentBase>; SEGMENTS_MAX],
+    }
+
+    /// The base of a segment; [`crate::segment`] says what follows.
+    pub(crate) struct SegmentBase: "twz.index.segment", 1 {
+        /// The header, encoded.
+        pub(crate) header: [u8; 120],
+        /// The last object with postings; null where they lie in this object.
+        pub(crate) postings: InvPtr<PostingsBase>,
+    }
+
+    /// The base of an object with postings, which follow.
+    pub(crate) struct PostingsBase: "twz.index.postings", 1 {
+        /// The object with postings of the same segment that was filled before; null in the first.
+        pub(crate) previous: InvPtr<PostingsBase>,
+        /// Zero.
+        pub(crate) reserved: u64,
+    }
+}
+
+/// Reads `len` bytes at an offset of an object; both may be anything.
+pub(crate) fn read_vec<'s, B: Backend>(
+    space: &'s Space<B>,
+    area: Area<'s>,
+    at: u64,
+    len: u64,
+) -> Result<Vec<u8>, Error> {
+    if at.checked_add(len).is_none_or(|end| end > end_of(space, area)) {
+        return Err(Error::Damaged);
+    }
+    let bytes = area.span::<u8>(at, len).ok_or(Error::Damaged)?;
+    let mut copy = vec![0; len as usize];
+    space.read(bytes, 0, &mut copy)?;
+    Ok(copy)
+}
+
+/// Where the bytes in use of an object end.
+fn end_of<B: Backend>(space: &Space<B>, area: Area<'_>) -> u64 {
+    twizzler_abi::object::BASE_OFFSET.saturating_add(space.len_bytes(area))
+}

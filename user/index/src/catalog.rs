@@ -1,0 +1,143 @@
+//! The catalog: an immutable object that says which segments an index has, and which of their documents are dead.
+//!
+//! Every command that changes the index writes a new catalog and publishes it in the root. After its base with
+//! the pointers to the segments comes one record: generation, number of segments, what is known of each, for each
+//! that has dead documents a bitmap, and a CRC-32.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::{Error, ObjId};
+use twizzler_object::{Access, Backend, Reader, Space, Tx};
+
+use crate::append::Appender;
+use crate::base::{CatalogBase, SEGMENTS_MAX, read_vec};
+use crate::record::{RecordReader, RecordWriter};
+use crate::segment::{Header, Segment};
+
+/// A segment as the catalog knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Listed {
+    pub(crate) id: ObjId,
+    pub(crate) documents: u32,
+    pub(crate) postings_objects: u32,
+    pub(crate) words: u64,
+    pub(crate) occurrences: u64,
+    pub(crate) text_bytes: u64,
+    pub(crate) bytes: u64,
+    pub(crate) dead: Dead,
+}
+
+impl Listed {
+    pub(crate) fn new(id: ObjId, header: &Header) -> Self {
+        Self {
+            id,
+            documents: header.documents,
+            postings_objects: header.postings_objects,
+            words: header.words,
+            occurrences: header.occurrences,
+            text_bytes: header.text_bytes,
+            bytes: header.bytes,
+            dead: Dead::default(),
+        }
+    }
+}
+
+/// Documents of a segment that were removed or replaced.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Dead {
+    bits: Vec<u8>,
+    pub(crate) count: u32,
+}
+
+impl Dead {
+    pub(crate) fn has(&self, document: u32) -> bool {
+        self.bits.get(document as usize / 8).is_some_and(|byte| byte >> (document % 8) & 1 == 1)
+    }
+
+    /// Marks a document of a segment that has `documents`.
+    pub(crate) fn add(&mut self, document: u32, documents: u32) {
+        self.bits.resize(bitmap_bytes(documents), 0);
+        if !self.has(document) {
+            self.bits[document as usize / 8] |= 1 << (document % 8);
+            self.count += 1;
+        }
+    }
+}
+
+fn bitmap_bytes(documents: u32) -> usize {
+    documents.div_ceil(8) as usize
+}
+
+/// The catalog in memory.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) segments: Vec<Listed>,
+}
+
+impl Catalog {
+    /// Writes the catalog of that generation; gives the new object's ID.
+    pub(crate) fn write<'s, B: Backend>(
+        &self,
+        space: &'s Space<B>,
+        tx: &mut Tx<'s, B>,
+        generation: u64,
+    ) -> Result<ObjId, Error> {
+        let mut record = RecordWriter::new().u64(generation).u32(self.segments.len() as u32);
+        for s in &self.segments {
+            record = record.u32(s.documents).u32(s.postings_objects).u64(s.words);
+            record = record.u64(s.occurrences).u64(s.text_bytes).u64(s.bytes).u32(s.dead.count);
+        }
+        for s in self.segments.iter().filter(|s| s.dead.count > 0) {
+            record = record.bytes(&s.dead.bits);
+        }
+        let record = record.sealed();
+        let object = tx.create::<CatalogBase>()?;
+        let base = object.base();
+        for (i, listed) in self.segments.iter().enumerate() {
+            let place = base.at(CatalogBase::segments).index(i).ok_or(Error::TooMany)?;
+            tx.link(place, Some(Segment::open(space, listed.id)?.base()))?;
+        }
+        tx.set(base.at(CatalogBase::bytes), record.len() as u64)?;
+        let mut out = Appender::new(object.area(), size_of::<CatalogBase>() as u64);
+        out.append(tx, &record)?;
+        out.finish(tx)?;
+        Ok(space.id_of(object.area()))
+    }
+
+    /// Reads the catalog of that generation.
+    pub(crate) fn read<'s, B: Backend>(
+        space: &'s Space<B>,
+        id: ObjId,
+        generation: u64,
+    ) -> Result<Self, Error> {
+        let object = space.open::<CatalogBase>(id, Access::Read)?;
+        let bytes = space.get(object.base().at(CatalogBase::bytes));
+        let record = read_vec(space, object.area(), BASE_OFFSET + size_of::<CatalogBase>() as u64, bytes)?;
+        let mut r = RecordReader::new(&record)?;
+        let (written, count) = (r.u64()?, r.u32()? as usize);
+        if written != generation || count > SEGMENTS_MAX {
+            return Err(Error::Damaged);
+        }
+        let mut segments = Vec::new();
+        for i in 0..count {
+            let place = object.base().at(CatalogBase::segments).index(i).ok_or(Error::Damaged)?;
+            let segment = space.follow(place)?.ok_or(Error::Damaged)?;
+            segments.push(Listed {
+                id: space.id_of(segment.object()),
+                documents: r.u32()?,
+                postings_objects: r.u32()?,
+                words: r.u64()?,
+                occurrences: r.u64()?,
+                text_bytes: r.u64()?,
+                bytes: r.u64()?,
+                dead: Dead { bits: vec![], count: r.u32()? },
+            });
+        }
+        for s in segments.iter_mut().filter(|s| s.dead.count > 0) {
+            s.dead.bits = r.bytes(bitmap_bytes(s.documents))?.to_vec();
+        }
+        Ok(Self { segments })
+    }
+}

@@ -1,0 +1,227 @@
+//! The command `index`.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::{Error, ObjId};
+use twizzler_names::Names;
+use twizzler_object::{Access, Area, Backend, OpenError, Reader, Space};
+
+use crate::base::IndexRoot;
+use crate::index::{Failure, Index, Lines, Refusal, Texts};
+use crate::words::normalise;
+
+/// The name under which the index lies.
+pub const INDEX_NAME: &str = "/index";
+
+/// How to use the command.
+pub const USAGE: &str = "\
+usage: index add NAME...            add texts; each replaces the one of its name
+       index rm NAME                remove a text
+       index search [--lines] WORD...  texts that have all the words: COUNT<TAB>NAME[<TAB>LINE,...], by name
+       index top [N]                the N (10) most frequent words: COUNT<TAB>WORD
+       index stat                   the index in numbers
+COUNT and LINE are those of the first word. A word is letters and digits; case makes no difference.
+";
+
+/// Where a command's output and messages go.
+pub struct Streams<'a> {
+    /// Output.
+    pub out: &'a mut dyn FnMut(&[u8]),
+    /// Messages.
+    pub err: &'a mut dyn FnMut(&[u8]),
+}
+
+/// What a command that failed says, and its status.
+struct Complaint {
+    text: String,
+    status: u8,
+}
+
+impl Complaint {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), status: 1 }
+    }
+
+    fn usage() -> Self {
+        Self { text: USAGE.to_string(), status: 2 }
+    }
+}
+
+impl From<Error> for Complaint {
+    fn from(error: Error) -> Self {
+        Self::new(format!("index: {error}\n"))
+    }
+}
+
+/// Runs the command with `args`, without its own name. Gives the exit status: 0 done, 1 not done, 2 wrong usage.
+pub fn run<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> u8 {
+    match command(space, args, streams) {
+        Ok(()) => 0,
+        Err(complaint) => {
+            (streams.err)(complaint.text.as_bytes());
+            complaint.status
+        }
+    }
+}
+
+fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
+    match args {
+        ["add", names @ ..] if !names.is_empty() => add(space, names, streams),
+        ["rm", name] => {
+            let refused = |failure| explain(&[name.to_string()], failure);
+            let index = open(space)?.ok_or(Failure::Document(0, Refusal::NotIndexed)).map_err(refused)?;
+            index.remove(name).map_err(refused)
+        }
+        ["search", "--lines", words @ ..] if !words.is_empty() => search(space, words, Lines::Wanted, streams),
+        ["search", words @ ..] if !words.is_empty() => search(space, words, Lines::Unwanted, streams),
+        ["top"] => top(space, 10, streams),
+        ["top", len] => {
+            let len = len.parse().map_err(|_| Complaint::new(format!("index: {len}: not a number\n")))?;
+            top(space, len, streams)
+        }
+        ["stat"] => stat(space, streams),
+        ["help" | "--help" | "-h"] => {
+            (streams.out)(USAGE.as_bytes());
+            Ok(())
+        }
+        _ => Err(Complaint::usage()),
+    }
+}
+
+/// The index, if there is one.
+fn open<B: Backend>(space: &Space<B>) -> Result<Option<Index<'_, B>>, Complaint> {
+    let names = Names::open(space)?;
+    let id = match names.find(INDEX_NAME) {
+        Ok(id) => id,
+        Err(Error::NoSuchObject) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match space.open::<IndexRoot>(id, Access::Write) {
+        Ok(root) => Ok(Some(Index::new(space, root))),
+        Err(error @ OpenError::WrongType { .. }) => Err(Complaint::new(format!("index: {INDEX_NAME}: {error}\n"))),
+        Err(error) => Err(Error::from(error).into()),
+    }
+}
+
+fn add<B: Backend>(space: &Space<B>, names: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
+    let index = match open(space)? {
+        Some(index) => index,
+        None => {
+            let names = Names::open(space)?;
+            space.transact(|tx| {
+                let root = tx.create::<IndexRoot>()?;
+                names.bind(tx, INDEX_NAME, space.id_of(root.area()))
+            })?;
+            open(space)?.ok_or(Error::NoSuchObject)?
+        }
+    };
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let texts = Files { space, names: Names::open(space)? };
+    let added = index.add(&names, &texts).map_err(|failure| explain(&names, failure))?;
+    let replaced = match added.replaced {
+        0 => String::new(),
+        n => format!(", {n} of them replaced"),
+    };
+    let (documents, words, bytes) = (added.documents, added.words, added.text_bytes);
+    (streams.err)(format!("index: {documents} texts added{replaced}: {words} words, {bytes} bytes\n").as_bytes());
+    Ok(())
+}
+
+fn search<B: Backend>(
+    space: &Space<B>,
+    words: &[&str],
+    lines: Lines,
+    streams: &mut Streams<'_>,
+) -> Result<(), Complaint> {
+    let word = |word: &&str| {
+        let not_a_word = || Complaint::new(format!("index: {word}: not a word of letters and digits\n"));
+        normalise(word).ok_or_else(not_a_word)
+    };
+    let words = words.iter().map(word).collect::<Result<Vec<_>, _>>()?;
+    let Some(index) = open(space)? else { return Ok(()) };
+    for hit in index.search(&words, lines)? {
+        let mut line = format!("{}\t{}", hit.count, hit.name);
+        for (i, number) in hit.lines.iter().enumerate() {
+            line.push(if i == 0 { '\t' } else { ',' });
+            line.push_str(&number.to_string());
+        }
+        line.push('\n');
+        (streams.out)(line.as_bytes());
+    }
+    Ok(())
+}
+
+fn top<B: Backend>(space: &Space<B>, len: usize, streams: &mut Streams<'_>) -> Result<(), Complaint> {
+    let Some(index) = open(space)? else { return Ok(()) };
+    for (count, word) in index.top(len)? {
+        (streams.out)(format!("{count}\t{word}\n").as_bytes());
+    }
+    Ok(())
+}
+
+fn stat<B: Backend>(space: &Space<B>, streams: &mut Streams<'_>) -> Result<(), Complaint> {
+    let stat = match open(space)? {
+        Some(index) => index.stat()?,
+        None => crate::index::Stat::default(),
+    };
+    let lines = [
+        ("documents", stat.documents),
+        ("words", stat.words),
+        ("occurrences", stat.occurrences),
+        ("text_bytes", stat.text_bytes),
+        ("index_bytes", stat.bytes),
+        ("segments", stat.segments),
+        ("objects", stat.objects),
+        ("dead_documents", stat.dead),
+    ];
+    for (what, number) in lines {
+        (streams.out)(format!("{what}\t{number}\n").as_bytes());
+    }
+    Ok(())
+}
+
+fn explain(names: &[String], failure: Failure) -> Complaint {
+    let (which, refusal) = match failure {
+        Failure::System(error) => return error.into(),
+        Failure::Document(which, refusal) => (which, refusal),
+    };
+    let name = names.get(which).map_or("?", String::as_str);
+    Complaint::new(match refusal {
+        Refusal::NotUtf8(bad) => format!("index: {name}: not UTF-8 text: byte {}; nothing was added\n", bad.at),
+        Refusal::NameTooLong => format!("index: {name}: the name is too long\n"),
+        Refusal::NotIndexed => format!("index: {name}: not in the index\n"),
+        Refusal::System(Error::WrongType) => format!("index: {name}: not a text but an object of another type\n"),
+        Refusal::System(error) => format!("index: {name}: {error}; nothing was added\n"),
+    })
+}
+
+/// Texts that lie in named objects.
+struct Files<'s, B: Backend> {
+    space: &'s Space<B>,
+    names: Names<'s, B>,
+}
+
+impl<'s, B: Backend> Files<'s, B> {
+    fn area(&self, id: ObjId) -> Result<Area<'s>, Error> {
+        self.space.open_any(id, Access::Read)
+    }
+}
+
+impl<B: Backend> Texts for Files<'_, B> {
+    fn find(&self, name: &str) -> Result<ObjId, Error> {
+        let id = self.names.find(name)?;
+        if self.space.stat(id)?.fingerprint != 0 { Err(Error::WrongType) } else { Ok(id) }
+    }
+
+    fn len_bytes(&self, id: ObjId) -> Result<u64, Error> {
+        Ok(self.space.len_bytes(self.area(id)?))
+    }
+
+    fn read(&self, id: ObjId, at: u64, into: &mut [u8]) -> Result<(), Error> {
+        let bytes = self.area(id)?.span::<u8>(BASE_OFFSET, at + into.len() as u64).ok_or(Error::OutOfRange)?;
+        self.space.read(bytes, at, into)
+    }
+}

@@ -1,0 +1,171 @@
+//! The store: what can be asked and changed.
+
+use alloc::vec::Vec;
+
+use twizzler_abi::Error;
+use twizzler_object::collections::{BytesMap, KEY_BYTES_MAX, MapRoot, Range, VALUE_BYTES_MAX};
+use twizzler_object::{Backend, Object, Space, Tx, record};
+
+use crate::lines::{BadLine, Lines};
+
+record! {
+    /// The base of a store. All zero is an empty store.
+    pub struct StoreRoot: "twizzler.kv", 1 {
+        /// The entries.
+        pub map: MapRoot,
+    }
+}
+
+/// A load rewrites the whole map, instead of changing it entry by entry, if that has at most so many times the entries of the load.
+const REWRITE_FACTOR: u64 = 8;
+
+/// A store, open for writing.
+pub struct Store<'s, B: Backend> {
+    space: &'s Space<B>,
+    root: Object<'s, StoreRoot>,
+}
+
+/// Why nothing was loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoadError {
+    /// A line is no entry.
+    Line(BadLine),
+    /// The key or value in this line is too long.
+    TooLong(u64),
+    /// The system says no, or the store is damaged.
+    System(Error),
+}
+
+impl From<Error> for LoadError {
+    fn from(error: Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// A store in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of all keys and values.
+    pub bytes: u64,
+    /// Levels of the tree.
+    pub levels: u16,
+    /// Bytes that the object has handed out.
+    pub object_bytes: u64,
+}
+
+impl<'s, B: Backend> Store<'s, B> {
+    /// The store in that object.
+    pub const fn new(space: &'s Space<B>, root: Object<'s, StoreRoot>) -> Self {
+        Self { space, root }
+    }
+
+    fn map(&self) -> BytesMap<'s> {
+        BytesMap::new(self.root.base().at(StoreRoot::map))
+    }
+
+    fn change<R, E: From<Error>>(
+        &self,
+        change: impl FnOnce(&mut Tx<'s, B>, BytesMap<'s>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.space.transact(|tx| {
+            tx.lock(self.root.area())?;
+            change(tx, self.map())
+        })
+    }
+
+    /// Gives a key a value. True if it had one before.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], [`Error::OutOfRange`] where the store's object is full, [`Error::Damaged`], the system's own. Nothing was changed then.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, Error> {
+        self.change(|tx, map| map.insert(tx, key, value))
+    }
+
+    /// Takes a key out. False if it wasn't there.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+        self.change(|tx, map| map.remove(tx, key))
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], and the system's own.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let _locked = self.space.lock(self.root.area())?;
+        self.map().get(&self.space, key)
+    }
+
+    /// Hands the entries from `from` up to, not including, `to` to `each`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], and the system's own; entries before the damage were handed out.
+    pub fn scan(
+        &self,
+        from: Option<&[u8]>,
+        to: Option<&[u8]>,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Error> {
+        use core::ops::Bound::{Excluded, Included, Unbounded};
+        let _locked = self.space.lock(self.root.area())?;
+        let bounds = (from.map_or(Unbounded, Included), to.map_or(Unbounded, Excluded));
+        let entries: Range<'_, 's, _> = self.map().range(&self.space, bounds);
+        for entry in entries {
+            let (key, value) = entry?;
+            each(&key, &value);
+        }
+        Ok(())
+    }
+
+    /// Puts all entries of a file with this content; of several with the same key, the last. Gives how many lines there were.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing was changed then.
+    pub fn load(&self, content: &[u8]) -> Result<u64, LoadError> {
+        let mut entries = Vec::new();
+        let mut lines = Lines::new(content);
+        while let Some(entry) = lines.next() {
+            let (key, value) = entry.map_err(LoadError::Line)?;
+            if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+                return Err(LoadError::TooLong(lines.line()));
+            }
+            if entries.len() == entries.capacity() {
+                entries.try_reserve(entries.len().max(64)).map_err(|_| Error::OutOfMemory)?;
+            }
+            entries.push((key, value));
+        }
+        let loaded = entries.len() as u64;
+        // Of equal keys the last: the sort is stable, so it follows the others.
+        entries.sort_by_key(|&(key, _)| key);
+        entries.reverse();
+        entries.dedup_by_key(|&mut (key, _)| key);
+        entries.reverse();
+        self.change(|tx, map| {
+            if map.len(tx) / REWRITE_FACTOR <= entries.len() as u64 {
+                return map.merge_sorted(tx, &entries);
+            }
+            entries.iter().try_for_each(|(key, value)| map.insert(tx, key, value).map(drop))
+        })?;
+        Ok(loaded)
+    }
+
+    /// The store in numbers.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], and the system's own.
+    pub fn stat(&self) -> Result<Stat, Error> {
+        let _locked = self.space.lock(self.root.area())?;
+        let (map, space) = (self.map(), &self.space);
+        let object_bytes = space.len_bytes(self.root.area());
+        Ok(Stat {
+            entries: map.len(space),
+            bytes: map.len_bytes(space),
+            levels: map.levels(space)?,
+            object_bytes,
+        })
+    }
+}
