@@ -14,10 +14,10 @@
 //! `syscall` whose frame wasn't changed), `iretq` otherwise: all registers come back as saved.
 
 use alloc::sync::Arc;
+use core::marker::PhantomPinned;
 use core::ptr;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
-use spin::Once;
 use twizzler_abi::Error;
 use twizzler_abi::thread::Registers;
 use x86_64::registers::model_specific::Msr;
@@ -37,6 +37,9 @@ pub struct UserContext {
     pub registers: Registers,
     vector: VectorState,
     root: Arc<Root>,
+    /// Hooks hold `&mut` to the context while [`detach`] completes it through the CPU's pointer, and other CPUs may run it
+    /// before the hook returns. Without `Unpin`, such a reference does not claim to be the only way.
+    _shared: PhantomPinned,
 }
 
 const _: () = assert!(core::mem::offset_of!(UserContext, registers) == 0);
@@ -47,7 +50,7 @@ impl UserContext {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn new(registers: Registers, root: Arc<Root>) -> Result<Self, Error> {
-        Ok(Self { registers, vector: VectorState::new()?, root })
+        Ok(Self { registers, vector: VectorState::new()?, root, _shared: PhantomPinned })
     }
 
     /// The root it runs in.
@@ -156,15 +159,18 @@ pub struct Hooks {
     pub start: fn(&'static start_info::Boot),
 }
 
-static HOOKS: Once<&'static Hooks> = Once::new();
+static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(ptr::null_mut());
 
-/// Sets the hooks, once.
+/// Sets the hooks. To be called before anything can enter; tests replace them for themselves.
 pub fn install(hooks: &'static Hooks) {
-    HOOKS.call_once(|| hooks);
+    HOOKS.store(ptr::from_ref(hooks).cast_mut(), Ordering::Release);
 }
 
 pub(super) fn hooks() -> &'static Hooks {
-    HOOKS.get().expect("hooks are installed before anything can enter")
+    // Partner: the release store in `install`.
+    let hooks = HOOKS.load(Ordering::Acquire);
+    // SAFETY: null, or a `&'static Hooks`.
+    unsafe { hooks.as_ref() }.expect("hooks are installed before anything can enter")
 }
 
 /// Takes the current context, if there is one, off this CPU and completes it.

@@ -1,7 +1,7 @@
 //! Starting the other CPUs, and waking them.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::cpu::{self, CPUS_MAX, Cpu};
 use super::segments::{self, StackTops};
@@ -103,11 +103,39 @@ extern "C" fn ap_main() -> ! {
     features::enable();
     apic::enable();
     timer::init();
+    let mut done = 0;
     // Partner: the release store in `go`.
     while !GO.load(Ordering::Acquire) {
+        if ROUND.load(Ordering::Acquire) != done {
+            done += 1;
+            let job = JOB.load(Ordering::Relaxed);
+            // SAFETY: `everywhere` stored a function of this type before it began the round.
+            let job = unsafe { core::mem::transmute::<*mut (), fn(&'static Cpu)>(job) };
+            job(cpu::current());
+            FINISHED.fetch_add(1, Ordering::Release);
+        }
         super::lock::relax();
     }
     entry::run(cpu::current())
+}
+
+/// What [`everywhere`] has other CPUs do: the function, the number of the call, and how many are through with it.
+static JOB: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static ROUND: AtomicU64 = AtomicU64::new(0);
+static FINISHED: AtomicUsize = AtomicUsize::new(0);
+
+/// Calls a function on every CPU at the same time, and returns when all are through. For the boot CPU, before threads run.
+pub fn everywhere(job: fn(&'static Cpu)) {
+    debug_assert!(!GO.load(Ordering::Relaxed), "the other CPUs run threads");
+    FINISHED.store(0, Ordering::Relaxed);
+    JOB.store(job as *mut (), Ordering::Relaxed);
+    // Partner: the acquire load in `ap_main`.
+    ROUND.fetch_add(1, Ordering::Release);
+    job(cpu::current());
+    // Partner: the release increment in `ap_main`.
+    while FINISHED.load(Ordering::Acquire) + 1 < cpu::count() {
+        super::lock::relax();
+    }
 }
 
 /// Lets all CPUs schedule.

@@ -123,7 +123,7 @@ fn take_pcid() -> u16 {
 const KEEP: u64 = 1 << 63;
 
 /// Makes `root` (the kernel's own for None) the CPU's root. The CPU keeps it alive while it is loaded.
-pub(super) fn load(cpu: &'static Cpu, root: Option<&Arc<Root>>) {
+pub(crate) fn load(cpu: &'static Cpu, root: Option<&Arc<Root>>) {
     let old = cpu.root.take();
     if old.as_ref().map(Arc::as_ptr) == root.map(Arc::as_ptr) {
         cpu.root.set(old);

@@ -131,6 +131,15 @@ pub fn store_word(address: u64, value: u64) -> Result<(), Error> {
     done(unsafe { user_store(address, value, 0, smap()) })
 }
 
+/// Stores a word at any address, for tests of what is protected from the kernel itself.
+///
+/// # Safety
+/// The store must fault, or be allowed.
+pub(crate) unsafe fn store_word_anywhere(address: u64, value: u64) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    done(unsafe { user_store(address, value, 0, smap()) })
+}
+
 fn check_range(address: u64, len_bytes: u64) -> Result<(), Error> {
     match address.checked_add(len_bytes) {
         Some(end) if end <= USER_END => Ok(()),

@@ -147,6 +147,28 @@ pub(crate) fn translate(address: u64) -> Option<Translation> {
     None
 }
 
+/// The first mapping at or above an address: where it starts, and what it is.
+pub(crate) fn next_mapping(mut address: u64) -> Option<(u64, Translation)> {
+    loop {
+        if let Some(page) = translate(address) {
+            return Some((address, page));
+        }
+        // Skip what the highest empty entry covers.
+        let mut table = ROOT.load(Ordering::Relaxed);
+        let mut level = 4;
+        while level > 1 {
+            let value = read(entry(table, index(address, level)));
+            if value & PRESENT == 0 {
+                break;
+            }
+            table = value & ADDRESS;
+            level -= 1;
+        }
+        let bytes = 1 << (12 + 9 * (level - 1));
+        address = (address & !(bytes - 1)).checked_add(bytes)?;
+    }
+}
+
 /// Fills the upper half of a new root.
 pub(crate) fn copy_kernel_half(pml4: Frame) {
     for index in 256..512 {

@@ -21,7 +21,7 @@ pub(crate) fn init(parsed: &Parsed) {
     let image = image.start..image.end.next_multiple_of(FRAME_BYTES);
     let archive = parsed.archive.start & !(FRAME_BYTES - 1)..parsed.archive.end.next_multiple_of(FRAME_BYTES);
     let mut used = [0..LOW_END, image, archive.clone(), 0..0];
-    used.sort_by_key(|range| range.start);
+    used.sort_by_key(|range| (range.start, range.end));
 
     let end = parsed.ram().iter().map(|range| range.end).max().unwrap_or(0).min(direct::END);
     let states_bytes = (end / FRAME_BYTES).next_multiple_of(FRAME_BYTES);
@@ -35,7 +35,7 @@ pub(crate) fn init(parsed: &Parsed) {
         slice::from_raw_parts_mut(direct::pointer(states.start), (end / FRAME_BYTES) as usize)
     });
     used[used.iter().position(Range::is_empty).unwrap_or(0)] = states;
-    used.sort_by_key(|range| range.start);
+    used.sort_by_key(|range| (range.start, range.end));
 
     for range in free_ranges(parsed.ram(), &used) {
         frames::add(range.start..range.end.min(BOOT_END));
@@ -52,7 +52,7 @@ pub(crate) fn init(parsed: &Parsed) {
     log::info!("memory: {} MiB free", frames::free_count() * FRAME_BYTES >> 20);
 }
 
-/// RAM without what is used. `used` is sorted.
+/// RAM without what is used. `used` is sorted by start and end, so that empty ranges hide nothing.
 fn free_ranges<'a>(ram: &'a [Range<u64>], used: &'a [Range<u64>]) -> impl Iterator<Item = Range<u64>> + 'a {
     ram.iter().flat_map(move |ram| {
         let starts = core::iter::once(0).chain(used.iter().map(|used| used.end));

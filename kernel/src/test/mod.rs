@@ -1,46 +1,90 @@
 //! Tests that need the machine: `test=all` or `test=NAME` on the command line.
 //!
 //! The stream on COM1 is `test NAME ... ok` or `FAILED: why` lines and a last line `N passed, M failed`; the machine
-//! exits with 0 or 1.
+//! exits with 0 or 1. `test=panic` panics instead, so that the report can be tested from outside.
 
 use alloc::format;
 use alloc::string::String;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::machine::start_info::Boot;
-use crate::machine::{power, serial};
+use crate::machine::{entry, power, serial};
+
+mod machine;
+mod memory;
+mod user;
 
 /// A test: its name and what it does.
 pub(crate) struct Test {
     /// Unique, in snake case.
     pub(crate) name: &'static str,
-    /// Err says what was wrong.
+    /// Err says what was wrong. It may not return and call [`finish`] instead.
     pub(crate) run: fn(&'static Boot) -> Result<(), String>,
 }
 
 /// Fails a test if a condition doesn't hold.
 macro_rules! check {
-    ($condition:expr $(, $($message:tt)+)?) => {
+    ($condition:expr $(,)?) => {
         if !$condition {
-            return Err(alloc::format!(concat!(stringify!($condition), " at ", file!(), ":", line!() $(, " ", $($message)+)?)));
+            return Err(alloc::format!(concat!(stringify!($condition), " at ", file!(), ":", line!())));
+        }
+    };
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(alloc::format!("{} at {}:{}: {}", stringify!($condition), file!(), line!(), format_args!($($message)+)));
         }
     };
 }
 pub(crate) use check;
 
-static SUITES: &[&[Test]] = &[];
+static SUITES: &[&[Test]] = &[memory::TESTS, machine::TESTS, user::TESTS];
 
-/// Runs what `name` selects and ends the machine.
-pub(crate) fn run(name: &str, boot: &'static Boot) -> ! {
-    let (mut passed, mut failed) = (0, 0);
-    for test in SUITES.iter().copied().flatten().filter(|test| name == "all" || name == test.name) {
-        let result = (test.run)(boot);
-        let text = match &result {
-            Ok(()) => "ok",
-            Err(why) => &format!("FAILED: {why}"),
-        };
-        serial::console().write(format!("test {} ... {text}\n", test.name).as_bytes());
-        *if result.is_ok() { &mut passed } else { &mut failed } += 1;
+/// The test that runs, and how many have passed and failed.
+static AT: AtomicUsize = AtomicUsize::new(0);
+static PASSED: AtomicUsize = AtomicUsize::new(0);
+static FAILED: AtomicUsize = AtomicUsize::new(0);
+static BOOT: spin::Once<&'static Boot> = spin::Once::new();
+
+/// Runs what the command line selects and ends the machine.
+///
+/// # Panics
+/// If that is `panic`.
+pub(crate) fn run(boot: &'static Boot) -> ! {
+    BOOT.call_once(|| boot);
+    assert_ne!(boot.value("test"), Some("panic"), "as the command line asks");
+    go_on()
+}
+
+/// Ends a test that can't return, because it has left its stack, and goes on with the next.
+pub(crate) fn finish(result: Result<(), String>) -> ! {
+    report(&result);
+    go_on()
+}
+
+fn go_on() -> ! {
+    let boot = BOOT.get().expect("set in `run`");
+    let selected = boot.value("test").unwrap_or("all");
+    while let Some(test) = SUITES.iter().copied().flatten().nth(AT.load(Ordering::Relaxed)) {
+        if selected == "all" || selected == test.name {
+            // A test may have installed its own.
+            entry::install(&crate::thread::entry::HOOKS);
+            report(&(test.run)(boot));
+        } else {
+            AT.fetch_add(1, Ordering::Relaxed);
+        }
     }
+    let (passed, failed) = (PASSED.load(Ordering::Relaxed), FAILED.load(Ordering::Relaxed));
     serial::console().write(format!("{passed} passed, {failed} failed\n").as_bytes());
     power::off(u32::from(failed > 0 || passed == 0))
+}
+
+fn report(result: &Result<(), String>) {
+    let at = AT.fetch_add(1, Ordering::Relaxed);
+    let test = SUITES.iter().copied().flatten().nth(at).expect("a test has run");
+    let (count, text) = match result {
+        Ok(()) => (&PASSED, "ok"),
+        Err(why) => (&FAILED, &*format!("FAILED: {why}")),
+    };
+    count.fetch_add(1, Ordering::Relaxed);
+    serial::console().write(format!("test {} ... {text}\n", test.name).as_bytes());
 }
