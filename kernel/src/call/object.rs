@@ -6,7 +6,13 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{DONE, Done};
 use crate::machine::user;
-use crate::object::{create, delete as deletion, nvm, registry, stat as description};
+use crate::object::{create, delete as deletion, nvm, registry, stat as description, system};
+
+/// After what may have taken or given back memory, its gauges are as good as new.
+fn done() -> Result<Done, Error> {
+    system::refresh();
+    DONE
+}
 
 pub(super) fn create(spec_at: u64, id_at: u64) -> Result<Done, Error> {
     let mut spec = CreateSpec::new_zeroed();
@@ -17,12 +23,12 @@ pub(super) fn create(spec_at: u64, id_at: u64) -> Result<Done, Error> {
         deletion::delete(&object)?;
         return Err(error);
     }
-    DONE
+    done()
 }
 
 pub(super) fn delete(id: ObjId) -> Result<Done, Error> {
     deletion::by_id(id)?;
-    DONE
+    done()
 }
 
 pub(super) fn stat(op: u64, id: ObjId, out: u64) -> Result<Done, Error> {
@@ -37,7 +43,7 @@ pub(super) fn stat(op: u64, id: ObjId, out: u64) -> Result<Done, Error> {
 
 pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error> {
     match ControlOp::try_from(op)? {
-        ControlOp::Nothing => {}
+        ControlOp::Nothing => return DONE,
         ControlOp::Populate => registry::find(id)?.populate(a, b)?,
         ControlOp::Discard => registry::find(id)?.discard(a, b)?,
         ControlOp::Forbid => registry::find(id)?.forbid(a, b)?,
@@ -45,5 +51,5 @@ pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error>
         ControlOp::SetNamesRoot => nvm::set_names_root(&*registry::find(id)?)?,
         ControlOp::Promote => return Err(Error::NotSupported),
     }
-    DONE
+    done()
 }

@@ -9,7 +9,7 @@ use twizzler_abi::rights::{ObjectFlags, Rights};
 use twizzler_abi::{Error, Life, ObjId};
 use twizzler_store::tree::Unmapped;
 
-use super::budget::{self, USERS};
+use super::budget::{OBJECT_BYTES, USERS};
 use super::registry::OPENING;
 use super::space::{self, Space};
 use super::{Object, nvm, registry, system};
@@ -67,25 +67,23 @@ fn nonce() -> [u8; 16] {
 }
 
 fn make_volatile(id: ObjId, inputs: IdInputs, metadata: &Metadata) -> Result<Arc<Object>, Error> {
-    USERS.charge(budget::OBJECT_FRAMES)?;
-    let refund = |_: &Error| USERS.refund(budget::OBJECT_FRAMES);
-    let space = space::volatile(metadata).inspect_err(refund)?;
-    let object = Arc::new(Object::new(id, inputs, space));
-    if let Err(error) = registry::enter(object.clone()) {
+    let charge = USERS.hold(OBJECT_BYTES)?;
+    let space = space::volatile(metadata)?;
+    let object = Arc::new(Object::new(id, inputs, space, charge));
+    registry::enter(object.clone()).inspect_err(|_| {
         if let Ok(root) = space.root() {
             space::free(root);
         }
-        refund(&error);
-        return Err(error);
-    }
+    })?;
     system::add(system::Counter::ObjectsVolatile, 1);
     Ok(object)
 }
 
 fn make_persistent(inputs: IdInputs, fingerprint: u64) -> Result<Arc<Object>, Error> {
     let _opening = OPENING.lock();
+    let charge = USERS.hold(OBJECT_BYTES)?;
     let (id, root) = nvm::create(&inputs, fingerprint)?;
-    let object = Arc::new(Object::new(id, inputs, Space::Persistent(root)));
+    let object = Arc::new(Object::new(id, inputs, Space::Persistent(root), charge));
     registry::enter(object.clone()).inspect_err(|_| {
         // It can't be used, and nobody knows of it. Should that fail too, it stays as an object nobody uses.
         let _ = nvm::delete(id, &mut Unmapped);

@@ -5,7 +5,6 @@ use alloc::sync::Arc;
 use twizzler_abi::{Error, Life, ObjId, Rights};
 use twizzler_store::tree::Unmapped;
 
-use super::budget::{self, USERS};
 use super::registry::OPENING;
 use super::space::{self, Space};
 use super::{Object, nvm, registry, system};
@@ -49,7 +48,6 @@ pub(crate) fn delete(object: &Arc<Object>) -> Result<(), Error> {
     let done = match space {
         Space::Volatile(root) => {
             space::free(root);
-            USERS.refund(budget::OBJECT_FRAMES);
             system::subtract(system::Counter::ObjectsVolatile, 1);
             Ok(())
         }

@@ -22,16 +22,17 @@ pub(crate) struct DramFrames {
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub(crate) fn allocate() -> Result<FrameNo, Error> {
-    USERS.charge(1)?;
-    let frame =
-        frames::allocate_zeroed(Claim::User).ok_or(Error::OutOfMemory).inspect_err(|_| USERS.refund(1))?;
+    USERS.charge(PAGE_BYTES)?;
+    let frame = frames::allocate_zeroed(Claim::User)
+        .ok_or(Error::OutOfMemory)
+        .inspect_err(|_| USERS.refund(PAGE_BYTES))?;
     Ok(FrameNo::of(frame.address()))
 }
 
 /// Gives back what [`allocate`] gave. No CPU can reach it any more.
 pub(crate) fn free(frame: FrameNo) {
     frames::free(Frame::of(frame.physical()));
-    USERS.refund(1);
+    USERS.refund(PAGE_BYTES);
 }
 
 impl Frames for DramFrames {
@@ -50,9 +51,9 @@ impl Frames for DramFrames {
     }
 
     fn allocate_huge(&self, _: Need) -> Result<FrameNo, OutOfFrames> {
-        USERS.charge(HUGE_FRAMES).map_err(|_| OutOfFrames)?;
+        USERS.charge(HUGE_FRAMES * PAGE_BYTES).map_err(|_| OutOfFrames)?;
         let Some(first) = frames::allocate_block(ORDER_2M, Claim::User) else {
-            USERS.refund(HUGE_FRAMES);
+            USERS.refund(HUGE_FRAMES * PAGE_BYTES);
             return Err(OutOfFrames);
         };
         frames::split_block(first, ORDER_2M);

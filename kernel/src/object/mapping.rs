@@ -8,6 +8,7 @@ use twizzler_abi::address::{PAGE_BYTES, Slot};
 use twizzler_abi::{Error, Rights};
 use twizzler_store::tree::{Invalidate, Stale};
 
+use super::budget::{Charge, MAPPING_BYTES, USERS};
 use super::{Object, State};
 use crate::machine::tlb::{self, Flush};
 use crate::view::View;
@@ -16,6 +17,7 @@ use crate::view::View;
 pub(crate) struct Mapping {
     pub(crate) view: Arc<View>,
     pub(crate) slot: Slot,
+    _charge: Charge,
 }
 
 /// Invalidation of an object's mappings: what tree operations are given.
@@ -27,7 +29,7 @@ const PAGES_MAX: u64 = 64;
 impl Invalidate for Mappings<'_> {
     fn invalidate(&mut self, pages: Range<u64>, stale: Stale) {
         let count = pages.end - pages.start;
-        for Mapping { view, slot } in self.0 {
+        for Mapping { view, slot, .. } in self.0 {
             let flush = match stale {
                 Stale::Leaves if count <= PAGES_MAX => {
                     Flush::Range { start: slot.base() + pages.start * PAGE_BYTES, pages: count }
@@ -50,8 +52,9 @@ impl Object {
         let root = state.space.root()?;
         let top = state.upper.top(root, self.size_class())?;
         state.mappings.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+        let charge = USERS.hold(MAPPING_BYTES)?;
         if view.enter_record(slot, self, rights, top)? {
-            state.mappings.push(Mapping { view: view.clone(), slot });
+            state.mappings.push(Mapping { view: view.clone(), slot, _charge: charge });
         }
         Ok(())
     }
@@ -76,7 +79,7 @@ impl State {
         let root = self.space.root()?;
         let top = self.upper.top(root, object.size_class())?;
         let unneeded = self.upper.take_unneeded(root.level());
-        for Mapping { view, slot } in &self.mappings {
+        for Mapping { view, slot, .. } in &self.mappings {
             view.redirect(*slot, object, top);
         }
         if unneeded.iter().any(Option::is_some) {
@@ -91,7 +94,7 @@ impl State {
     #[must_use]
     pub(super) fn unmap_all(&mut self, object: &Object) -> Vec<Mapping> {
         let mappings = core::mem::take(&mut self.mappings);
-        for Mapping { view, slot } in &mappings {
+        for Mapping { view, slot, .. } in &mappings {
             view.remove_record(*slot, object);
         }
         for Mapping { view, .. } in &mappings {

@@ -30,6 +30,7 @@ use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 use crate::level;
 use crate::machine::lock::SharedLock;
 use crate::view::View;
+use budget::Charge;
 use mapping::Mapping;
 pub(crate) use pages::Touched;
 use space::Space;
@@ -41,6 +42,7 @@ pub(crate) struct Object {
     /// What the ID commits to, verified.
     pub(crate) inputs: IdInputs,
     state: SharedLock<State, { level::OBJECT }>,
+    _charge: Charge,
 }
 
 /// What an object's lock guards.
@@ -56,9 +58,9 @@ struct State {
 }
 
 impl Object {
-    fn new(id: ObjId, inputs: IdInputs, space: Space) -> Self {
+    fn new(id: ObjId, inputs: IdInputs, space: Space, charge: Charge) -> Self {
         let state = State { space, upper: Upper::default(), mappings: Vec::new(), pins: 0, view: None };
-        Self { id, inputs, state: SharedLock::new(state) }
+        Self { id, inputs, state: SharedLock::new(state), _charge: charge }
     }
 
     pub(crate) fn flags(&self) -> ObjectFlags {

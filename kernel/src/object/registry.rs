@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use spin::Once;
 use twizzler_abi::{Error, Life, ObjId};
 
+use super::budget::{OBJECT_BYTES, USERS};
 use super::space::Space;
 use super::{Object, nvm};
 use crate::level;
@@ -44,11 +45,12 @@ fn open_persistent(id: ObjId) -> Result<Arc<Object>, Error> {
     if let Some(object) = open(id) {
         return Ok(object);
     }
+    let charge = USERS.hold(OBJECT_BYTES)?;
     let opened = nvm::open(id)?;
     if opened.inputs.flags.life() != Life::Persistent || opened.class != opened.inputs.flags.size_class() {
         return Err(Error::Damaged);
     }
-    let object = Arc::new(Object::new(id, opened.inputs, Space::Persistent(opened.root)));
+    let object = Arc::new(Object::new(id, opened.inputs, Space::Persistent(opened.root), charge));
     enter(object.clone())?;
     Ok(object)
 }
@@ -77,9 +79,4 @@ pub(super) fn next_volatile(id: ObjId) -> Option<Arc<Object>> {
     let table = table().read();
     let after = table.values().filter(|object| object.id > id && object.flags().life() == Life::Volatile);
     after.min_by_key(|object| object.id).cloned()
-}
-
-/// Number of volatile objects.
-pub(super) fn volatile_count() -> u64 {
-    table().read().values().filter(|object| object.flags().life() == Life::Volatile).count() as u64
 }

@@ -25,9 +25,9 @@ fn on_fault(cpu: &'static Cpu, context: &mut UserContext, trap: Trap) {
     fault::trap(cpu, context, trap);
 }
 
-fn on_interrupt(_: &'static Cpu, interrupt: Interrupt) {
+fn on_interrupt(cpu: &'static Cpu, interrupt: Interrupt) {
+    scheduler::decide_anew(cpu.index());
     match interrupt {
-        // Both only make the CPU decide anew, which happens after every entry.
         Interrupt::Timer | Interrupt::Reschedule => {}
         Interrupt::Console => {
             system::note_console_interrupts();

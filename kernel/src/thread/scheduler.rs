@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use twizzler_abi::Error;
 use twizzler_abi::thread::Status;
@@ -10,7 +11,7 @@ use twizzler_sched::{Outcome, RunQueues, ThreadNo, WaitTable, WordKey};
 use super::state::OnWake;
 use super::{Thread, end, table};
 use crate::level;
-use crate::machine::cpu::{self, Cpu};
+use crate::machine::cpu::{self, CPUS_MAX, Cpu};
 use crate::machine::entry::Next;
 use crate::machine::lock::Lock;
 use crate::machine::{clock, smp, timer};
@@ -41,6 +42,9 @@ impl Kicks {
     /// Tells them. Not to be called under the scheduler's lock.
     pub(crate) fn send(self) {
         let me = cpu::current().index();
+        if self.0 & 1 << me != 0 {
+            decide_anew(me);
+        }
         (0..cpu::count()).filter(|&cpu| cpu != me && self.0 & 1 << cpu != 0).for_each(smp::kick);
     }
 }
@@ -91,8 +95,21 @@ pub(crate) fn wake(key: WordKey, most: u64) -> u64 {
     woken
 }
 
+/// CPUs that have to decide anew even though a thread runs there. Each CPU sets and clears its own.
+static DUE: [AtomicBool; CPUS_MAX] = [const { AtomicBool::new(false) }; CPUS_MAX];
+
+/// Makes this CPU, whose number is `me`, decide anew before it leaves the kernel.
+pub(super) fn decide_anew(me: usize) {
+    DUE[me].store(true, Ordering::Relaxed);
+}
+
 /// Decides who runs on this CPU and makes it so. The last thing before leaving the kernel.
 pub(crate) fn schedule(cpu: &'static Cpu) -> Next {
+    if !DUE[cpu.index()].swap(false, Ordering::Relaxed)
+        && let Some(context) = table::running_context(cpu)
+    {
+        return Next::User(context);
+    }
     system::refresh();
     loop {
         if let Some(thread) = current_killed(cpu) {
@@ -121,7 +138,7 @@ fn choose(cpu: &'static Cpu, now: u64, kicks: &mut Kicks) -> Next {
     scheduler.expire(now, kicks);
     let before = scheduler.queues.running(me);
     let after = scheduler.queues.decide(me, now);
-    arm(scheduler, me);
+    arm(scheduler, me, now);
     if before != after {
         if let Some(before) = before {
             scheduler.thread(before).off_cpu(cpu, now);
@@ -154,9 +171,16 @@ fn deliver(thread: &Thread, outcome: Option<Outcome>) {
     thread.set_results(rax, rdx);
 }
 
-fn arm(scheduler: &Scheduler, me: usize) {
+/// What each CPU's timer is set to. Each CPU sets its own.
+static ARMED: [AtomicU64; CPUS_MAX] = [const { AtomicU64::new(u64::MAX) }; CPUS_MAX];
+
+fn arm(scheduler: &Scheduler, me: usize, now: u64) {
     let ends = [scheduler.queues.quantum_end(me), scheduler.waits.next_deadline()];
-    timer::arm(ends.into_iter().flatten().min().unwrap_or(u64::MAX));
+    let at = ends.into_iter().flatten().min().unwrap_or(u64::MAX);
+    // Programming a timer is slow, above all in a virtual machine.
+    if ARMED[me].swap(at, Ordering::Relaxed) != at || at <= now {
+        timer::arm(at);
+    }
 }
 
 /// The running thread goes off its CPU, if the wait that it has begun has not ended meanwhile. Then
@@ -188,6 +212,7 @@ pub(crate) enum Blocked {
 
 /// Lets others of the running thread's priority run.
 pub(crate) fn give_way(cpu: &Cpu) {
+    decide_anew(cpu.index());
     SCHEDULER.lock().queues.give_way(cpu.index());
 }
 

@@ -14,6 +14,7 @@ use super::state::{StatePage, Thread};
 use super::table;
 use crate::machine::cpu;
 use crate::machine::entry::UserContext;
+use crate::object::budget::{THREAD_BYTES, USERS};
 use crate::object::{self, Object};
 use crate::view::View;
 
@@ -31,17 +32,20 @@ pub(crate) fn spawn(spec: &SpawnSpec, view: &Arc<Object>) -> Result<ObjId, Error
         return Err(Error::InvalidArgument);
     }
     let object = object::create::volatile(ObjectFlags::THREAD, Rights::READ | Rights::DELETE)?;
-    start(spec, &object, view).inspect_err(|_| {
-        // It has just been made, and nobody uses it.
+    let started = object.pin().and_then(|()| start(spec, &object, view).inspect_err(|_| object.unpin()));
+    if started.is_err() {
+        // Perhaps somebody has found and deleted it already.
         let _ = object::delete::delete(&object);
-    })?;
-    Ok(object.id)
+    }
+    started.map(|()| object.id)
 }
 
+/// The object is pinned.
 fn start(spec: &SpawnSpec, object: &Arc<Object>, view: &Arc<Object>) -> Result<(), Error> {
+    let charge = USERS.hold(THREAD_BYTES)?;
     let page = object.resident(BASE_OFFSET)?;
-    // SAFETY: the object is pinned below, before anyone else can delete it: it was made by this call and
-    // its ID is told to nobody yet... and thread objects can't be written or discarded by others, so the page stays.
+    // SAFETY: the object is pinned until the thread has ended, so it is not deleted, and pages of thread objects
+    // can't be discarded or written by anyone else.
     let state = unsafe { StatePage::new(page) };
     let registers = Registers {
         rip: spec.entry,
@@ -52,8 +56,7 @@ fn start(spec: &SpawnSpec, object: &Arc<Object>, view: &Arc<Object>) -> Result<(
         rflags: RFLAGS,
         ..Registers::default()
     };
-    object.pin()?;
-    let view = View::enter(view).inspect_err(|_| object.unpin())?;
+    let view = View::enter(view)?;
     let started = UserContext::new(registers, view.root().clone()).and_then(|context| {
         state.fill(&ThreadState {
             status: Status::Runnable as u64,
@@ -71,13 +74,18 @@ fn start(spec: &SpawnSpec, object: &Arc<Object>, view: &Arc<Object>) -> Result<(
             name: spec.name,
         });
         table::add(spec.priority, cpu::current().index(), |number| {
-            Thread::new(number, object.clone(), view.clone(), state, Box::new(context), spec.stack_low)
+            Thread::new(
+                number,
+                object.clone(),
+                view.clone(),
+                state,
+                Box::new(context),
+                charge,
+                spec.stack_low,
+            )
         })
     });
-    started.inspect_err(|_| {
-        view.thread_left();
-        object.unpin();
-    })
+    started.inspect_err(|_| view.thread_left())
 }
 
 /// In the half of the address space that users have.

@@ -14,6 +14,7 @@ use twizzler_sched::{ThreadNo, WordKey};
 use crate::machine::cpu::Cpu;
 use crate::machine::entry::{self, UserContext};
 use crate::object::Object;
+use crate::object::budget::Charge;
 use crate::view::View;
 
 /// What happens when a blocked thread runs again.
@@ -36,6 +37,7 @@ pub(crate) struct Thread {
     /// Invariant **owned**: touched by the CPU that the thread runs on, or, while it runs on none, by
     /// the holder of the scheduler's lock.
     context: UnsafeCell<Box<UserContext>>,
+    _charge: Charge,
     killed: AtomicBool,
     on_wake: AtomicU8,
     pub(super) handler: AtomicU64,
@@ -63,6 +65,7 @@ impl Thread {
         view: Arc<View>,
         state: StatePage,
         context: Box<UserContext>,
+        charge: Charge,
         stack_low: u64,
     ) -> Self {
         Self {
@@ -71,6 +74,7 @@ impl Thread {
             view,
             state,
             context: UnsafeCell::new(context),
+            _charge: charge,
             killed: AtomicBool::new(false),
             on_wake: AtomicU8::new(OnWake::Restart as u8),
             handler: AtomicU64::new(0),

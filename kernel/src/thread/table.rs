@@ -10,6 +10,7 @@ use twizzler_sched::ThreadNo;
 use super::Thread;
 use super::scheduler::{SCHEDULER, Scheduler};
 use crate::machine::cpu::{CPUS_MAX, Cpu};
+use crate::machine::entry::UserContext;
 use crate::object::system;
 
 /// Most live threads.
@@ -34,6 +35,13 @@ pub(crate) fn running(cpu: &Cpu) -> Option<Arc<Thread>> {
 /// The thread that made a call or fault on this CPU.
 pub(crate) fn current(cpu: &Cpu) -> Arc<Thread> {
     running(cpu).expect("entries from user mode have a thread")
+}
+
+/// The registers of the thread that runs on this CPU, which must be `cpu`.
+pub(super) fn running_context(cpu: &Cpu) -> Option<*mut UserContext> {
+    let thread = RUNNING[cpu.index()].load(Ordering::Relaxed).cast_const();
+    // SAFETY: null, or a thread that the table keeps alive until this CPU takes it out.
+    unsafe { thread.as_ref() }.map(Thread::context_pointer)
 }
 
 pub(super) fn set_running(cpu: &Cpu, thread: Option<&Arc<Thread>>) {

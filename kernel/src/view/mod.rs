@@ -21,6 +21,7 @@ use crate::level;
 use crate::machine::lock::Lock;
 use crate::machine::tlb::Root;
 use crate::object::Object;
+use crate::object::budget::{Charge, USERS, VIEW_BYTES};
 use record::Records;
 
 /// A view that threads run in.
@@ -29,6 +30,7 @@ pub(crate) struct View {
     pub(crate) object: Arc<Object>,
     root: Arc<Root>,
     records: Lock<Records, { level::VIEW }>,
+    _charge: Charge,
 }
 
 impl View {
@@ -45,8 +47,10 @@ impl View {
         {
             return Ok(view);
         }
+        let charge = USERS.hold(VIEW_BYTES)?;
         let root = Arc::new(Root::new()?);
-        let fresh = Arc::new(Self { object: object.clone(), root, records: Lock::new(Records::new()) });
+        let records = Lock::new(Records::new());
+        let fresh = Arc::new(Self { object: object.clone(), root, records, _charge: charge });
         object.pin()?;
         let view = object.with_view(|place| match place {
             // Another CPU was faster.

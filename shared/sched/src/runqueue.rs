@@ -70,7 +70,8 @@ impl Cpu {
 pub struct Placement {
     /// The CPU.
     pub cpu: CpuNo,
-    /// It is idle or runs something less important: it is to be told.
+    /// It is to be told: it is idle, runs something less important, or what it runs has an end to its
+    /// quantum now that it didn't have before.
     pub tell: bool,
 }
 
@@ -114,9 +115,10 @@ impl RunQueues {
             return None;
         }
         let cpu = self.place(priority, last_cpu);
-        let tell = self.running_priority(cpu).is_none_or(|running| running < priority);
+        let better = self.running_priority(cpu).is_none_or(|running| running < priority);
+        let had_end = self.quantum_end(cpu).is_some();
         self.enqueue(thread, cpu, List::push_back);
-        Some(Placement { cpu, tell })
+        Some(Placement { cpu, tell: better || (!had_end && self.quantum_end(cpu).is_some()) })
     }
 
     /// The thread that runs on a CPU leaves it, to wait or for ever.

@@ -41,11 +41,13 @@ fn a_higher_priority_preempts_and_the_preempted_goes_on_first() {
 
 #[test]
 fn a_ready_thread_goes_to_an_idle_cpu_and_idle_cpus_steal() {
-    let mut queues = queues(2, &[16, 16, 16]);
+    let mut queues = queues(2, &[16, 16, 16, 16]);
     queues.ready(ThreadNo(0));
     assert_eq!(queues.decide(0, 0), Some(ThreadNo(0)));
     assert_eq!(queues.ready(ThreadNo(1)), Some(Placement { cpu: 1, tell: true }));
-    assert_eq!(queues.ready(ThreadNo(2)), Some(Placement { cpu: 0, tell: false }));
+    assert_eq!(queues.ready(ThreadNo(2)), Some(Placement { cpu: 0, tell: true }), "it must end its quantum");
+    assert_eq!(queues.ready(ThreadNo(3)), Some(Placement { cpu: 0, tell: false }));
+    queues.remove(ThreadNo(3));
     assert_eq!(queues.decide(1, 0), Some(ThreadNo(1)));
     queues.leave(1);
     assert_eq!(queues.decide(1, 1), Some(ThreadNo(2)), "stolen from CPU 0");
