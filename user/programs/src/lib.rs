@@ -11,7 +11,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod archive;
+pub mod bench;
 pub mod init;
 pub mod line;
 pub mod shell;
 pub mod text;
+pub mod tool;

@@ -1,0 +1,5 @@
+//! Measures the system from inside.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![deny(unsafe_code)]
+
+twizzler_rt::program!(twizzler_programs::bench::run);
