@@ -12,7 +12,10 @@ use crate::machine::{entry, power, serial};
 
 mod machine;
 mod memory;
+mod object;
+mod thread;
 mod user;
+mod view;
 
 /// A test: its name and what it does.
 pub(crate) struct Test {
@@ -37,7 +40,8 @@ macro_rules! check {
 }
 pub(crate) use check;
 
-static SUITES: &[&[Test]] = &[memory::TESTS, machine::TESTS, user::TESTS];
+static SUITES: &[&[Test]] =
+    &[memory::TESTS, machine::TESTS, object::TESTS, view::TESTS, thread::TESTS, user::TESTS];
 
 /// The test that runs, and how many have passed and failed.
 static AT: AtomicUsize = AtomicUsize::new(0);
