@@ -13,17 +13,20 @@
 //! Order for an owner: the owner word is durable before the first record, so that a crash finds the lane. Records and intents
 //! are checked with the lane's generation, which recovery raises last: what lay there before is then void.
 
+use core::mem::offset_of;
+
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
 use twizzler_abi::id::IdInputs;
-use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 
 use crate::backend::Backend;
+use crate::error::OpenError;
 use crate::lock::lock_word;
 use crate::memory;
 use crate::pointer::{Object, Ptr};
-use crate::space::{Access, Space};
+use crate::space::{Access, Space, header_place};
 use crate::stored::{Stored, Value};
 
 /// Lanes that there can be: programs that write at the same time.
@@ -128,26 +131,38 @@ fn lane_spec(slot: usize) -> CreateSpec {
 }
 
 impl<B: Backend> Space<B> {
-    /// Opens an object of well-known ID; makes it, all zeros, where it isn't there yet.
-    pub(crate) fn open_well_known<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
+    /// Opens the persistent object that everyone finds by this nonce, and whose base is a `T`; makes it, all zeros, where it isn't
+    /// there yet.
+    ///
+    /// # Errors
+    /// As [`Space::open`]; [`Error::OutOfNvm`].
+    pub fn well_known<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
+        self.open_well_known(&well_known::<T>(nonce))
+    }
+
+    /// Opens the object that `spec` makes.
+    fn open_well_known<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
         let id = id_of(spec)?;
-        match self.open(id, Access::Write) {
-            Err(crate::OpenError::System(Error::NoSuchObject)) => {}
-            result => return result.map_err(Error::from),
+        let object = match self.open(id, Access::Write) {
+            Err(OpenError::System(Error::NoSuchObject)) => match self.backend().create(spec) {
+                Ok(made) if made != id => return Err(Error::Damaged),
+                Ok(_) | Err(Error::Exists) => self.open(id, Access::Write)?,
+                Err(error) => return Err(error),
+            },
+            result => result?,
+        };
+        // Also where whoever made it was cut off before this.
+        if self.len_bytes(object.area()) < size_of::<T>() as u64 {
+            self.backend().ensure(id, BASE_OFFSET, size_of::<T>() as u64)?;
+            self.name_type::<T>(object.area());
+            let len: Ptr<'_, u64> = header_place(object.area(), offset_of!(Header, len_bytes));
+            self.store_durably(len, &(size_of::<T>() as u64));
         }
-        match self.backend().create(spec) {
-            Ok(made) if made != id => return Err(Error::Damaged),
-            Ok(_) | Err(Error::Exists) => {}
-            Err(error) => return Err(error),
-        }
-        self.backend().ensure(id, BASE_OFFSET, size_of::<T>() as u64)?;
-        let object = self.open(id, Access::Write)?;
-        self.name_type::<T>(object.area());
         Ok(object)
     }
 
     pub(crate) fn lane_directory(&self) -> Result<Object<'_, Directory>, Error> {
-        self.open_well_known(&well_known::<Directory>(*b"twizzler lanes\0\0"))
+        self.well_known(*b"twizzler lanes\0\0")
     }
 
     /// Runs `inside` while no other program attaches, claims or recovers. A dead holder's lock is simply taken: all of that may

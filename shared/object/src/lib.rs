@@ -22,6 +22,7 @@ mod tx;
 
 pub use backend::Backend;
 pub use error::{OpenError, TypeName};
+pub use heap::HeapUsage;
 pub use lane::{INTENTS_MAX, LANES_MAX};
 pub use lock::Locked;
 pub use pointer::{Area, Bytes, InvBytes, InvPtr, InvSpan, Object, Ptr, Span};

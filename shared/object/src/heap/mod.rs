@@ -26,7 +26,7 @@ use crate::backend::Backend;
 use crate::memory;
 use crate::pointer::{Area, Bytes, Ptr, Span};
 use crate::reader::Reader;
-use crate::space::header_place;
+use crate::space::{Space, header_place};
 use crate::stored::Stored;
 use crate::tx::Tx;
 use classes::{CLASSES, Class};
@@ -55,6 +55,37 @@ record! {
         /// For each class, the page of the first slab with a free block; 0: none.
         heads: [u32; CLASSES],
         reserved2: u32,
+    }
+}
+
+/// How much of an object's heap is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HeapUsage {
+    /// Bytes in blocks and runs, rounded up as they are given out.
+    pub used_bytes: u64,
+    /// Pages in slabs and runs, and those before the heap.
+    pub used_pages: u64,
+}
+
+impl<B: Backend> Space<B> {
+    /// How much of an object's heap is in use; nothing, where it has none.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn heap_usage(&self, area: Area<'_>) -> Result<HeapUsage, Error> {
+        let offset: u64 = memory::load(header_place(area, offset_of!(Header, allocator)));
+        if offset == 0 {
+            return Ok(HeapUsage::default());
+        }
+        let heap: Ptr<'_, Heap> = area.place(offset).ok_or(Error::Damaged)?;
+        let map = memory::load(heap.at(Heap::map));
+        let map_bytes = memory::load(heap.at(Heap::map_pages)).saturating_mul(PAGE_BYTES).min(MAP_BYTES);
+        let words = area.span::<u64>(map, map_bytes / 8).ok_or(Error::Damaged)?;
+        let count = |index| words.index(index).map_or(0, |word| u64::from(memory::load(word).count_ones()));
+        Ok(HeapUsage {
+            used_bytes: memory::load(heap.at(Heap::used_bytes)),
+            used_pages: (0..words.len()).map(count).sum(),
+        })
     }
 }
 

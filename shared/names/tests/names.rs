@@ -1,0 +1,223 @@
+//! Names against a model, and what happens to those that die with them.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use twizzler_abi::{Error, ObjId};
+use twizzler_image::MemoryBackend;
+use twizzler_names::{Entry, NameError, Names};
+use twizzler_object::{Backend, Space, Tx};
+
+fn change<'s, B: Backend, R>(
+    space: &'s Space<B>,
+    names: Names<'s, B>,
+    change: impl FnOnce(&Names<'s, B>, &mut Tx<'s, B>) -> Result<R, NameError>,
+) -> Result<R, NameError> {
+    space.transact(|tx| change(&names, tx))
+}
+
+#[test]
+fn names_outlive_their_programs() {
+    let backend = MemoryBackend::new();
+    let id = {
+        let space = Space::attach(&backend).expect("attach");
+        let names = Names::open(&space).expect("open");
+        change(&space, names, |n, tx| n.make_directory(tx, "texts")).expect("made");
+        change(&space, names, |n, tx| n.create_any(tx, "texts/a").map(|area| space.id_of(area)))
+            .expect("made")
+    };
+    let space = Space::attach(&backend).expect("attach");
+    let names = Names::open(&space).expect("open");
+    assert_eq!(names.lookup("/texts/a"), Ok(Entry::Object(id)));
+    assert_eq!(names.lookup("texts"), Ok(Entry::Directory));
+    assert_eq!(names.lookup(""), Ok(Entry::Directory));
+    assert_eq!(names.list("").expect("listed"), [("texts".into(), Entry::Directory)]);
+    assert_eq!(names.object("texts"), Err(NameError::IsADirectory));
+    assert_eq!(names.lookup("texts/a/b"), Err(NameError::NotADirectory));
+    assert_eq!(names.lookup("nothing"), Err(NameError::NoSuchName));
+}
+
+#[test]
+fn creating_and_deleting_take_the_object_along() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let names = Names::open(&space).expect("open");
+    change(&space, names, |n, tx| n.make_directory(tx, "first")).expect("made");
+    let before = backend.ids();
+    let undone = change(&space, names, |n, tx| {
+        n.create_any(tx, "a")?;
+        n.create_any(tx, "b")?;
+        n.create_any(tx, "a")
+    });
+    assert_eq!(undone.err(), Some(NameError::Exists));
+    assert_eq!(backend.ids(), before);
+    change(&space, names, |n, tx| n.create_any(tx, "a").map(drop)).expect("made");
+    let id = names.object("a").expect("there");
+    assert!(backend.ids().contains(&id));
+    assert_eq!(change(&space, names, |n, tx| n.delete(tx, "a")), Ok(id));
+    assert!(!backend.ids().contains(&id));
+    assert_eq!(names.lookup("a"), Err(NameError::NoSuchName));
+}
+
+#[test]
+fn a_directory_cant_be_moved_into_itself() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let names = Names::open(&space).expect("open");
+    for path in ["a", "a/b", "a/b/c"] {
+        change(&space, names, |n, tx| n.make_directory(tx, path)).expect("made");
+    }
+    assert_eq!(change(&space, names, |n, tx| n.rename(tx, "a", "a/b/d")), Err(NameError::IntoItself));
+    assert_eq!(change(&space, names, |n, tx| n.rename(tx, "a", "a")), Err(NameError::Exists));
+    assert_eq!(change(&space, names, |n, tx| n.rename(tx, "", "x")), Err(NameError::IsADirectory));
+    assert_eq!(change(&space, names, |n, tx| n.remove_directory(tx, "a/b")), Err(NameError::NotEmpty));
+    change(&space, names, |n, tx| n.rename(tx, "a/b", "b")).expect("moved");
+    assert_eq!(names.lookup("b/c"), Ok(Entry::Directory));
+    assert_eq!(names.list("a").expect("listed"), []);
+}
+
+#[test]
+fn directories_may_be_large() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let names = Names::open(&space).expect("open");
+    change(&space, names, |n, tx| n.make_directory(tx, "d")).expect("made");
+    for i in 0..5_000u128 {
+        change(&space, names, |n, tx| n.bind(tx, &format!("d/name-{i:05}"), ObjId::new(i + 1)))
+            .expect("bound");
+    }
+    let list = names.list("d").expect("listed");
+    assert_eq!(list.len(), 5_000);
+    assert!(list.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    assert_eq!(names.object("d/name-04321"), Ok(ObjId::new(4322)));
+}
+
+#[test]
+fn a_full_nvm_undoes_the_change() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let names = Names::open(&space).expect("open");
+    change(&space, names, |n, tx| n.make_directory(tx, "d")).expect("made");
+    for room in 0..12 {
+        backend.set_room(room);
+        let before = backend.ids();
+        let result = change(&space, names, |n, tx| {
+            let area = n.create_any(tx, "d/big")?;
+            Ok(tx.write_at(area, 0, &[7; 9 * 4096])?)
+        });
+        if result.is_ok() {
+            assert!(room >= 10, "9 pages and the header's and metadata's");
+            return;
+        }
+        assert_eq!(result, Err(NameError::System(Error::OutOfNvm)));
+        assert_eq!(backend.ids(), before);
+        assert_eq!(names.list("d").expect("listed"), []);
+    }
+    panic!("never room enough");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Directory(String),
+    Bind(String),
+    Unbind(String),
+    RemoveDirectory(String),
+    Rename(String, String),
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop_oneof!["a", "b", "c"], 1..4).prop_map(|names| names.join("/"))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        path().prop_map(Step::Directory),
+        path().prop_map(Step::Bind),
+        path().prop_map(Step::Unbind),
+        path().prop_map(Step::RemoveDirectory),
+        (path(), path()).prop_map(|(a, b)| Step::Rename(a, b)),
+    ]
+}
+
+/// Path to object, or to None for a directory.
+type Model = BTreeMap<String, Option<ObjId>>;
+
+fn parent_is_directory(model: &Model, path: &str) -> bool {
+    path.rsplit_once('/').is_none_or(|(parent, _)| model.get(parent) == Some(&None))
+}
+
+fn inside(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What the model does with a step; false: refuses it.
+fn apply(model: &mut Model, step: &Step, id: ObjId) -> bool {
+    match step {
+        Step::Directory(path) | Step::Bind(path) => {
+            let fits = parent_is_directory(model, path) && !model.contains_key(path);
+            if fits {
+                model.insert(path.clone(), matches!(step, Step::Bind(_)).then_some(id));
+            }
+            fits
+        }
+        Step::Unbind(path) => matches!(model.get(path), Some(Some(_))) && model.remove(path).is_some(),
+        Step::RemoveDirectory(path) => {
+            model.get(path) == Some(&None)
+                && !model.keys().any(|other| inside(other, path))
+                && model.remove(path).is_some()
+        }
+        Step::Rename(from, to) => {
+            let fits = model.contains_key(from)
+                && parent_is_directory(model, to)
+                && !model.contains_key(to)
+                && !inside(to, from);
+            if fits {
+                let moved = |path: &String| path == from || inside(path, from);
+                let old: Vec<_> = model.keys().filter(|path| moved(path)).cloned().collect();
+                for path in old {
+                    let what = model.remove(&path).expect("was there");
+                    model.insert(format!("{to}{}", &path[from.len()..]), what);
+                }
+            }
+            fits
+        }
+    }
+}
+
+fn all<B: Backend>(names: Names<'_, B>, directory: &str, into: &mut Model) {
+    for (name, entry) in names.list(directory).expect("a directory") {
+        let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+        match entry {
+            Entry::Object(id) => drop(into.insert(path, Some(id))),
+            Entry::Directory => {
+                all(names, &path, into);
+                into.insert(path, None);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn names_are_a_tree(steps in prop::collection::vec(step(), 0..60)) {
+        let backend = MemoryBackend::new();
+        let space = Space::attach(&backend).expect("attach");
+        let names = Names::open(&space).expect("open");
+        let mut model = Model::new();
+        for (i, step) in steps.iter().enumerate() {
+            let id = ObjId::new(i as u128 + 1);
+            let result = change(&space, names, |n, tx| match step {
+                Step::Directory(path) => n.make_directory(tx, path),
+                Step::Bind(path) => n.bind(tx, path, id),
+                Step::Unbind(path) => n.unbind(tx, path).map(drop),
+                Step::RemoveDirectory(path) => n.remove_directory(tx, path),
+                Step::Rename(from, to) => n.rename(tx, from, to),
+            });
+            prop_assert_eq!(result.is_ok(), apply(&mut model, step, id), "{:?}: {:?}", step, result);
+        }
+        let mut seen = Model::new();
+        all(names, "", &mut seen);
+        prop_assert_eq!(seen, model);
+    }
+}
