@@ -29,8 +29,8 @@ pub trait Texts {
     /// The object of that name.
     ///
     /// # Errors
-    /// [`Error::NoSuchObject`] and the system's own.
-    fn find(&self, name: &str) -> Result<ObjId, Error>;
+    /// Why there is none that can be read.
+    fn find(&self, name: &str) -> Result<ObjId, Refusal>;
 
     /// Bytes of the text in that object.
     ///
@@ -61,9 +61,15 @@ pub enum Refusal {
     NotUtf8(NotUtf8),
     /// The name is longer than [`NAME_BYTES_MAX`].
     NameTooLong,
+    /// Nothing has that name.
+    NoSuchName,
+    /// No name can be like that.
+    BadName,
+    /// The name is that of a directory, or of an object of a type.
+    NotAText,
     /// No document of that name is in the index.
     NotIndexed,
-    /// It can't be found or read.
+    /// It can't be read.
     System(Error),
 }
 
@@ -172,7 +178,7 @@ impl<'s, B: Backend> Index<'s, B> {
     }
 
     fn add_all(&self, tx: &mut Tx<'s, B>, names: &[String], texts: &impl Texts) -> Result<Added, Failure> {
-        let refused = |i| move |error| Failure::Document(i, Refusal::System(error));
+        let refused = |i| move |refusal| Failure::Document(i, refusal);
         let mut sources = Vec::new();
         for (i, name) in names.iter().enumerate() {
             if name.len() > NAME_BYTES_MAX {
@@ -188,7 +194,7 @@ impl<'s, B: Backend> Index<'s, B> {
                 continue;
             }
             let document = read_text(&mut batch.gathered, name, source, texts);
-            let document = document.map_err(|refusal| Failure::Document(i, refusal))?;
+            let document = document.map_err(refused(i))?;
             added.documents += 1;
             added.words += document.words;
             added.text_bytes += document.bytes;

@@ -18,11 +18,13 @@ mod node;
 mod pool;
 mod postings;
 mod record;
+mod run;
 mod segment;
 mod varint;
 mod words;
 
 pub use base::IndexRoot;
 pub use index::{Added, Failure, Hit, Index, Lines, Refusal, Stat, Texts};
+pub use run::{INDEX_NAME, Streams, USAGE, run};
 pub use segment::{Document, NAME_BYTES_MAX};
 pub use words::{NotUtf8, Words, normalise};

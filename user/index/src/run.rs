@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
-use twizzler_names::Names;
+use twizzler_names::{NameError, Names};
 use twizzler_object::{Access, Area, Backend, OpenError, Reader, Space};
 
 use crate::base::IndexRoot;
@@ -73,9 +73,11 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
         ["rm", name] => {
             let refused = |failure| explain(&[name.to_string()], failure);
             let index = open(space)?.ok_or(Failure::Document(0, Refusal::NotIndexed)).map_err(refused)?;
-            index.remove(name).map_err(refused)
+            index.remove(document_name(name)).map_err(refused)
         }
-        ["search", "--lines", words @ ..] if !words.is_empty() => search(space, words, Lines::Wanted, streams),
+        ["search", "--lines", words @ ..] if !words.is_empty() => {
+            search(space, words, Lines::Wanted, streams)
+        }
         ["search", words @ ..] if !words.is_empty() => search(space, words, Lines::Unwanted, streams),
         ["top"] => top(space, 10, streams),
         ["top", len] => {
@@ -91,17 +93,23 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
     }
 }
 
+/// The name of the document that is added as `name`: `/a` and `a` are the same object, so they are the same document.
+fn document_name(name: &str) -> &str {
+    name.strip_prefix('/').unwrap_or(name)
+}
+
 /// The index, if there is one.
 fn open<B: Backend>(space: &Space<B>) -> Result<Option<Index<'_, B>>, Complaint> {
-    let names = Names::open(space)?;
-    let id = match names.find(INDEX_NAME) {
+    let id = match Names::open(space).and_then(|names| names.object(INDEX_NAME)) {
         Ok(id) => id,
-        Err(Error::NoSuchObject) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(NameError::NoSuchName) => return Ok(None),
+        Err(error) => return Err(Complaint::new(format!("index: {INDEX_NAME}: {error}\n"))),
     };
     match space.open::<IndexRoot>(id, Access::Write) {
         Ok(root) => Ok(Some(Index::new(space, root))),
-        Err(error @ OpenError::WrongType { .. }) => Err(Complaint::new(format!("index: {INDEX_NAME}: {error}\n"))),
+        Err(error @ OpenError::WrongType { .. }) => {
+            Err(Complaint::new(format!("index: {INDEX_NAME}: {error}\n")))
+        }
         Err(error) => Err(Error::from(error).into()),
     }
 }
@@ -110,23 +118,24 @@ fn add<B: Backend>(space: &Space<B>, names: &[&str], streams: &mut Streams<'_>) 
     let index = match open(space)? {
         Some(index) => index,
         None => {
-            let names = Names::open(space)?;
-            space.transact(|tx| {
-                let root = tx.create::<IndexRoot>()?;
-                names.bind(tx, INDEX_NAME, space.id_of(root.area()))
-            })?;
+            let made = Names::open(space)
+                .and_then(|names| space.transact(|tx| names.create::<IndexRoot>(tx, INDEX_NAME).map(drop)));
+            made.map_err(|error| Complaint::new(format!("index: {INDEX_NAME}: {error}\n")))?;
             open(space)?.ok_or(Error::NoSuchObject)?
         }
     };
-    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let texts = Files { space, names: Names::open(space)? };
+    let names: Vec<String> = names.iter().map(|name| document_name(name).to_string()).collect();
+    let directory = Names::open(space).map_err(|error| Complaint::new(format!("index: {error}\n")))?;
+    let texts = Files { space, names: directory };
     let added = index.add(&names, &texts).map_err(|failure| explain(&names, failure))?;
     let replaced = match added.replaced {
         0 => String::new(),
         n => format!(", {n} of them replaced"),
     };
     let (documents, words, bytes) = (added.documents, added.words, added.text_bytes);
-    (streams.err)(format!("index: {documents} texts added{replaced}: {words} words, {bytes} bytes\n").as_bytes());
+    (streams.err)(
+        format!("index: {documents} texts added{replaced}: {words} words, {bytes} bytes\n").as_bytes(),
+    );
     Ok(())
 }
 
@@ -190,10 +199,14 @@ fn explain(names: &[String], failure: Failure) -> Complaint {
     };
     let name = names.get(which).map_or("?", String::as_str);
     Complaint::new(match refusal {
-        Refusal::NotUtf8(bad) => format!("index: {name}: not UTF-8 text: byte {}; nothing was added\n", bad.at),
-        Refusal::NameTooLong => format!("index: {name}: the name is too long\n"),
+        Refusal::NotUtf8(bad) => {
+            format!("index: {name}: not UTF-8 text: byte {}; nothing was added\n", bad.at)
+        }
+        Refusal::NameTooLong => format!("index: {name}: the name is too long; nothing was added\n"),
+        Refusal::NoSuchName => format!("index: {name}: no such name; nothing was added\n"),
+        Refusal::BadName => format!("index: {name}: not a name; nothing was added\n"),
+        Refusal::NotAText => format!("index: {name}: not a text; nothing was added\n"),
         Refusal::NotIndexed => format!("index: {name}: not in the index\n"),
-        Refusal::System(Error::WrongType) => format!("index: {name}: not a text but an object of another type\n"),
         Refusal::System(error) => format!("index: {name}: {error}; nothing was added\n"),
     })
 }
@@ -211,9 +224,15 @@ impl<'s, B: Backend> Files<'s, B> {
 }
 
 impl<B: Backend> Texts for Files<'_, B> {
-    fn find(&self, name: &str) -> Result<ObjId, Error> {
-        let id = self.names.find(name)?;
-        if self.space.stat(id)?.fingerprint != 0 { Err(Error::WrongType) } else { Ok(id) }
+    fn find(&self, name: &str) -> Result<ObjId, Refusal> {
+        let id = self.names.object(name).map_err(|error| match error {
+            NameError::NoSuchName | NameError::NotADirectory => Refusal::NoSuchName,
+            NameError::IsADirectory => Refusal::NotAText,
+            NameError::System(error) => Refusal::System(error),
+            _ => Refusal::BadName,
+        })?;
+        let stat = self.space.stat(id).map_err(Refusal::System)?;
+        if stat.fingerprint != 0 { Err(Refusal::NotAText) } else { Ok(id) }
     }
 
     fn len_bytes(&self, id: ObjId) -> Result<u64, Error> {
@@ -221,7 +240,8 @@ impl<B: Backend> Texts for Files<'_, B> {
     }
 
     fn read(&self, id: ObjId, at: u64, into: &mut [u8]) -> Result<(), Error> {
-        let bytes = self.area(id)?.span::<u8>(BASE_OFFSET, at + into.len() as u64).ok_or(Error::OutOfRange)?;
+        let bytes =
+            self.area(id)?.span::<u8>(BASE_OFFSET, at + into.len() as u64).ok_or(Error::OutOfRange)?;
         self.space.read(bytes, at, into)
     }
 }

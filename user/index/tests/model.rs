@@ -4,7 +4,6 @@ mod common;
 
 use common::{Model, Shelf, compare, make, names, open};
 use proptest::prelude::*;
-use twizzler_abi::Error;
 use twizzler_image::MemoryBackend;
 use twizzler_index::{Failure, NotUtf8, Refusal};
 use twizzler_object::Space;
@@ -85,7 +84,7 @@ fn what_is_refused_changes_nothing() {
     let objects = backend.ids().len();
     let refused = |n, refusal| Err(Failure::Document(n, refusal));
     let missing = index.add(&names(&["a", "nothing"]), &shelf);
-    assert_eq!(missing, refused(1, Refusal::System(Error::NoSuchObject)));
+    assert_eq!(missing, refused(1, Refusal::NoSuchName));
     let binary = index.add(&names(&["a", "empty", "binary"]), &shelf);
     assert_eq!(binary, refused(2, Refusal::NotUtf8(NotUtf8 { at: 4 })));
     assert_eq!(index.add(&names(&["cut"]), &shelf), refused(0, Refusal::NotUtf8(NotUtf8 { at: 4 })));

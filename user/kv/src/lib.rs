@@ -10,7 +10,9 @@ extern crate alloc;
 extern crate std;
 
 mod lines;
+mod run;
 mod store;
 
 pub use lines::{BadLine, Lines};
+pub use run::{Streams, USAGE, run};
 pub use store::{LoadError, Stat, Store, StoreRoot};

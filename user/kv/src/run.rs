@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use twizzler_abi::Error;
-use twizzler_names::Names;
+use twizzler_names::{NameError, Names};
 use twizzler_object::collections::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use twizzler_object::{Access, Backend, OpenError, Reader, Space};
 
@@ -71,7 +71,8 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
             Ok(())
         }
         ["del", name, key] => {
-            let deleted = open(space, name)?.delete(key.as_bytes()).map_err(|error| Complaint::of(name, error))?;
+            let deleted =
+                open(space, name)?.delete(key.as_bytes()).map_err(|error| Complaint::of(name, error))?;
             if deleted { Ok(()) } else { Err(Complaint::of(key, "no such key")) }
         }
         ["scan", name] => scan(space, name, None, None, streams),
@@ -100,10 +101,9 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
 }
 
 fn open<'s, B: Backend>(space: &'s Space<B>, name: &str) -> Result<Store<'s, B>, Complaint> {
-    let id = Names::open(space).and_then(|names| names.find(name)).map_err(|error| match error {
-        Error::NoSuchObject => Complaint::of(name, "no such store"),
-        error => Complaint::of(name, error),
-    })?;
+    let id = Names::open(space)
+        .and_then(|names| names.object(name))
+        .map_err(|error| Complaint::of(name, error))?;
     match space.open::<StoreRoot>(id, Access::Write) {
         Ok(root) => Ok(Store::new(space, root)),
         Err(error @ OpenError::WrongType { .. }) => Err(Complaint::of(name, error)),
@@ -112,14 +112,10 @@ fn open<'s, B: Backend>(space: &'s Space<B>, name: &str) -> Result<Store<'s, B>,
 }
 
 fn open_or_make<'s, B: Backend>(space: &'s Space<B>, name: &str) -> Result<Store<'s, B>, Complaint> {
-    let failed = |error: Error| Complaint::of(name, error);
+    let failed = |error: NameError| Complaint::of(name, error);
     let names = Names::open(space).map_err(failed)?;
-    if matches!(names.find(name), Err(Error::NoSuchObject)) {
-        let made = space.transact(|tx| {
-            let root = tx.create::<StoreRoot>()?;
-            names.bind(tx, name, space.id_of(root.area()))
-        });
-        made.map_err(failed)?;
+    if names.object(name) == Err(NameError::NoSuchName) {
+        space.transact(|tx| names.create::<StoreRoot>(tx, name).map(drop)).map_err(failed)?;
     }
     open(space, name)
 }
@@ -140,11 +136,13 @@ fn scan<B: Backend>(
     scanned.map_err(|error| Complaint::of(name, error))
 }
 
-fn load<B: Backend>(space: &Space<B>, name: &str, file: &str, streams: &mut Streams<'_>) -> Result<(), Complaint> {
-    let content = read_file(space, file).map_err(|error| match error {
-        Error::WrongType => Complaint::of(file, "not a file but an object of another type"),
-        error => Complaint::of(file, error),
-    })?;
+fn load<B: Backend>(
+    space: &Space<B>,
+    name: &str,
+    file: &str,
+    streams: &mut Streams<'_>,
+) -> Result<(), Complaint> {
+    let content = read_file(space, file)?;
     let loaded = open_or_make(space, name)?.load(&content).map_err(|error| match error {
         LoadError::Line(bad) => Complaint::of(file, format!("line {}: no tab; nothing was loaded", bad.line)),
         LoadError::TooLong(line) => {
@@ -165,16 +163,19 @@ fn explain(error: Error) -> String {
 }
 
 /// The content of a named file.
-fn read_file<B: Backend>(space: &Space<B>, name: &str) -> Result<Vec<u8>, Error> {
-    let id = Names::open(space)?.find(name)?;
-    if space.stat(id)?.fingerprint != 0 {
-        return Err(Error::WrongType);
+fn read_file<B: Backend>(space: &Space<B>, name: &str) -> Result<Vec<u8>, Complaint> {
+    let failed = |error: Error| Complaint::of(name, error);
+    let id = Names::open(space)
+        .and_then(|names| names.object(name))
+        .map_err(|error| Complaint::of(name, error))?;
+    if space.stat(id).map_err(failed)?.fingerprint != 0 {
+        return Err(Complaint::of(name, "not a file but an object of a type"));
     }
-    let bytes = space.content(space.open_any(id, Access::Read)?);
-    let len = usize::try_from(bytes.len()).map_err(|_| Error::OutOfMemory)?;
+    let bytes = space.content(space.open_any(id, Access::Read).map_err(failed)?);
+    let len = usize::try_from(bytes.len()).map_err(|_| failed(Error::OutOfMemory))?;
     let mut content = Vec::new();
-    content.try_reserve_exact(len).map_err(|_| Error::OutOfMemory)?;
+    content.try_reserve_exact(len).map_err(|_| failed(Error::OutOfMemory))?;
     content.resize(len, 0);
-    space.read(bytes, 0, &mut content)?;
+    space.read(bytes, 0, &mut content).map_err(failed)?;
     Ok(content)
 }

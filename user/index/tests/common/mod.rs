@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_index::{Index, IndexRoot, Lines, Texts};
+use twizzler_index::{Index, IndexRoot, Lines, Refusal, Texts};
 use twizzler_object::{Access, Backend, Space};
 
 /// Named texts.
@@ -22,8 +22,8 @@ impl Shelf {
 }
 
 impl Texts for Shelf {
-    fn find(&self, name: &str) -> Result<ObjId, Error> {
-        let place = self.0.keys().position(|n| n == name).ok_or(Error::NoSuchObject)?;
+    fn find(&self, name: &str) -> Result<ObjId, Refusal> {
+        let place = self.0.keys().position(|n| n == name).ok_or(Refusal::NoSuchName)?;
         Ok(ObjId { hi: 7, lo: place as u64 + 1 })
     }
 
