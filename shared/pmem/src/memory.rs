@@ -94,7 +94,8 @@ impl Persist for Memory {
 
     fn zero(&self, at: u64, len_bytes: u64) {
         if at.is_multiple_of(8) && len_bytes.is_multiple_of(8) {
-            (at..at + len_bytes).step_by(8).for_each(|at| self.store(at, 0));
+            let words = &self.words[(at / 8) as usize..((at + len_bytes) / 8) as usize];
+            words.iter().for_each(|word| word.store(0, Ordering::Release));
         } else {
             (at..at + len_bytes).for_each(|at| self.write(at, &[0]));
         }

@@ -258,7 +258,7 @@ pub fn decode(word: u64, place: Place, generation: Generation) -> Result<Entry, 
             Level::Three => false,
         };
         if is_leaf {
-            if place.level == Level::Two && number % HUGE_FRAMES != 0 {
+            if place.level == Level::Two && !number.is_multiple_of(HUGE_FRAMES) {
                 return Err(BadEntry);
             }
             let protection = if word & WRITE == 0 { Protection::ReadOnly } else { Protection::Writable };

@@ -137,7 +137,7 @@ impl<P: Persist, L: RawMutex> Nvm<P, L> {
     }
 
     /// Zeroed frames from the pool, as `kind`.
-    fn from_pool(&self, kind: FrameKind, need: Need, into: &mut [FrameNo]) -> usize {
+    fn take_zeroed(&self, kind: FrameKind, need: Need, into: &mut [FrameNo]) -> usize {
         let mut state = self.state.lock();
         for (done, place) in into.iter_mut().enumerate() {
             // The pool counts as free: it can't be used up by storing either.
@@ -187,7 +187,7 @@ impl<P: Persist, L: RawMutex> Frames for Nvm<P, L> {
     }
 
     fn allocate_many(&self, kind: FrameKind, need: Need, into: &mut [FrameNo]) -> usize {
-        let mut done = self.from_pool(kind, need, into);
+        let mut done = self.take_zeroed(kind, need, into);
         while done < into.len() {
             // One fence for what is missing, and for some frames ahead.
             let mut fresh = [FrameNo(0); POOL_FRAMES];
@@ -197,7 +197,7 @@ impl<P: Persist, L: RawMutex> Frames for Nvm<P, L> {
                 self.zero(&fresh[..len]);
                 self.put_zeroed(&fresh[..len]);
             }
-            let got = self.from_pool(kind, need, &mut into[done..]);
+            let got = self.take_zeroed(kind, need, &mut into[done..]);
             if got == 0 {
                 return done;
             }

@@ -72,6 +72,18 @@ pub(crate) fn read<P: Persist>(media: &P, slot: Slot) -> Record {
     }
 }
 
+/// Whether an entry is in use and claims that ID: what a search looks at before it checks anything.
+pub(crate) fn is_for<P: Persist>(media: &P, slot: Slot, id: ObjId) -> bool {
+    media.check_readable(slot.at, LINE_BYTES).is_ok()
+        && media.load(slot.at + field::COMMIT) != 0
+        && id_of(media, slot) == id
+}
+
+/// Whether an entry is free.
+pub(crate) fn is_free<P: Persist>(media: &P, slot: Slot) -> bool {
+    media.check_readable(slot.at, LINE_BYTES).is_ok() && media.load(slot.at + field::COMMIT) == 0
+}
+
 /// The ID that an entry claims.
 pub(crate) fn id_of<P: Persist>(media: &P, slot: Slot) -> ObjId {
     ObjId { hi: media.load(slot.at + field::ID_HI), lo: media.load(slot.at + field::ID_LO) }

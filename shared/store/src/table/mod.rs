@@ -75,15 +75,14 @@ impl<P: Persist> Table<'_, P> {
     /// The entry of `id`.
     pub(crate) fn find(&self, id: ObjId) -> Result<Option<(Slot, Record)>, Error> {
         let frame = self.reach(id)?.frame;
-        let mut found = bucket::slots(frame, id).map(|slot| (slot, bucket::read(self.media, slot)));
-        Ok(found
-            .find(|(_, record)| matches!(record, Record::Live(own, _) | Record::Bad(own, _) if *own == id)))
+        let found = bucket::slots(frame, id).find(|&slot| bucket::is_for(self.media, slot, id));
+        Ok(found.map(|slot| (slot, bucket::read(self.media, slot))))
     }
 
     /// A free entry for `id`; None where its bucket is full.
     fn vacant(&self, id: ObjId) -> Result<Option<Slot>, Error> {
         let frame = self.reach(id)?.frame;
-        Ok(bucket::slots(frame, id).find(|&slot| bucket::read(self.media, slot) == Record::Free))
+        Ok(bucket::slots(frame, id).find(|&slot| bucket::is_free(self.media, slot)))
     }
 
     /// Makes an entry for an object whose tree is flushed. Durable on return.

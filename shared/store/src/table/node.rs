@@ -93,12 +93,17 @@ impl Node {
             let word = copies.into_iter().flatten().find(sound);
             read.push(word.or(copies[0]).or(copies[1]));
         }
-        words.extend((0..WORDS).map(|index| claimed(&read, index)));
-        let depths: Vec<u8> = (0..WORDS).map(|index| depth_of(&words, index)).collect();
-        for (word, depth) in words.iter_mut().zip(depths) {
-            if let Some(NodeWord { target: Target::Bucket { depth: own }, .. }) = word {
-                *own = depth;
+        let deepest = read.iter().flatten().map(depth).max().unwrap_or(0);
+        words.extend((0..WORDS).map(|index| claimed(&read, index, deepest)));
+        let mut index = 0;
+        while index < WORDS {
+            let agreeing = agreeing(&words, index);
+            for word in words[range(index, agreeing)].iter_mut().flatten() {
+                if let Target::Bucket { depth } = &mut word.target {
+                    *depth = agreeing;
+                }
             }
+            index = range(index, agreeing).end;
         }
         Ok(Resolved { words, damaged })
     }
@@ -124,19 +129,29 @@ fn range(index: usize, depth: u8) -> core::ops::Range<usize> {
     start..start + len
 }
 
-/// What the word at `index` should point to: the deepest claim of any word on it.
-fn claimed(read: &[Option<NodeWord>], index: usize) -> Option<NodeWord> {
-    if let Some(word @ NodeWord { target: Target::Node, .. }) = read[index] {
-        return Some(word);
+const fn depth(word: &NodeWord) -> u8 {
+    match word.target {
+        Target::Bucket { depth } => depth,
+        Target::Node => 8,
     }
-    (0..=8).rev().find_map(|depth| {
-        let claim = |word: &Option<NodeWord>| word.filter(|word| word.target == Target::Bucket { depth });
-        claim(&read[index]).or_else(|| read[range(index, depth)].iter().find_map(claim))
-    })
 }
 
-/// Bits in which all words that point to the same bucket agree.
-fn depth_of(words: &[Option<NodeWord>], index: usize) -> u8 {
+/// What the word at `index` should point to: the deepest claim of any word on it.
+fn claimed(read: &[Option<NodeWord>], index: usize, deepest: u8) -> Option<NodeWord> {
+    let own = read[index];
+    if own.is_some_and(|word| word.target == Target::Node) {
+        return own;
+    }
+    let deeper = own.as_ref().map_or(0, |word| depth(word) + 1);
+    let claim = |depth| {
+        let claims = |word: &&NodeWord| word.target == Target::Bucket { depth };
+        read[range(index, depth)].iter().flatten().find(claims).copied()
+    };
+    (deeper..=deepest).rev().find_map(claim).or(own)
+}
+
+/// Bits in which all words around `index` that point to the same bucket agree, and no others.
+fn agreeing(words: &[Option<NodeWord>], index: usize) -> u8 {
     let frame = |word: &Option<NodeWord>| word.map(|word| word.frame);
     (0..=8u8)
         .find(|&depth| words[range(index, depth)].iter().all(|word| frame(word) == frame(&words[index])))
