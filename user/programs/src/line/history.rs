@@ -59,6 +59,12 @@ impl History {
         self.lines.get(index).map(String::as_str)
     }
 
+    /// The latest line.
+    #[must_use]
+    pub fn last(&self) -> Option<&str> {
+        self.lines.back().map(String::as_str)
+    }
+
     /// The latest line before `before` that holds `text`.
     #[must_use]
     pub fn find(&self, text: &str, before: usize) -> Option<usize> {

@@ -6,7 +6,8 @@ use alloc::vec;
 
 use twizzler_abi::call::StatOp;
 use twizzler_abi::object::BASE_OFFSET;
-use twizzler_abi::{Error, Life, ObjId, Rights, SizeClass};
+use twizzler_abi::{Error, ObjId, Rights, SizeClass};
+use twizzler_names::Entry;
 use twizzler_rt::mapping::Mapping;
 use twizzler_rt::{call, file};
 
@@ -89,39 +90,31 @@ pub(super) fn put_text(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output
 
 /// Puts a command's output where it was to go.
 pub(super) fn keep_output(shell: &Shell<'_>, redirect: &Redirect, output: Output) -> Result<(), Failure> {
-    let Output::Kept(mut bytes) = output else { return Ok(()) };
-    if redirect.append
-        && let Ok(id) = shell.object(&redirect.name)
-    {
-        check_plain(id, &redirect.name)?;
-        let mut all = file::read(id)?;
-        all.append(&mut bytes);
-        bytes = all;
+    let Output::Kept(bytes) = output else { return Ok(()) };
+    let name = &redirect.name;
+    let directory = shell.directory()?;
+    match directory.lookup(name) {
+        Ok(Entry::Object(id)) if redirect.append => {
+            check_plain(id, name)?;
+            directory.append(id, &bytes).map_err(Failure::of(name))
+        }
+        _ => shell.replace(name, &bytes),
     }
-    shell.replace(&redirect.name, &bytes)
 }
 
 impl Shell<'_> {
-    /// Makes a persistent object that holds `bytes`, gives it the name, and deletes the object that had it before.
+    /// Makes a file of these bytes under the name, in place of the file that had it before.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let directory = self.directory()?;
         let old = match directory.lookup(name) {
-            Ok(entry) if entry.directory => return Err(Failure::new(format!("{name} is a directory"))),
-            Ok(entry) => Some(entry.id),
+            Ok(Entry::Directory) => return Err(Failure::new(format!("{name} is a directory"))),
+            Ok(Entry::Object(old)) => {
+                check_plain(old, name)?;
+                Some(self.last_name(old))
+            }
             Err(_) => None,
         };
-        if let Some(old) = old {
-            check_plain(old, name)?;
-        }
-        let id = file::create(Life::Persistent, bytes)?;
-        directory.bind(name, id).map_err(|error| {
-            let _ = call::delete(id);
-            Failure::of(name)(error)
-        })?;
-        if let Some(old) = old {
-            self.delete_unless_named(old)?;
-        }
-        Ok(())
+        directory.replace(name, old, bytes).map_err(Failure::of(name))
     }
 }
 

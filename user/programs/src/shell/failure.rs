@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use core::fmt::Display;
 
 use twizzler_abi::Error;
 use twizzler_rt::exit;
@@ -27,7 +28,7 @@ impl Failure {
     }
 
     /// For `map_err`: says what the error was about.
-    pub(super) fn of(what: &str) -> impl FnOnce(Error) -> Self {
+    pub(super) fn of<E: Display>(what: &str) -> impl FnOnce(E) -> Self {
         move |error| Self::new(format!("{what}: {error}"))
     }
 }

@@ -53,7 +53,8 @@ pub(super) fn view(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Outpu
         if entry.id.is_none() {
             continue;
         }
-        let what = band_name(slot).map(String::from).or_else(|| names.get(&entry.id).cloned());
+        let what =
+            band_name(slot).map(String::from).or_else(|| names.get(&entry.id).map(|names| names.join(", ")));
         table.row([
             slot.number().to_string(),
             format!("{:#x}", slot.base()),

@@ -17,6 +17,7 @@ mod terminal;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use twizzler_names::NameError;
 use twizzler_object::Space;
 use twizzler_rt::{Rt, eprintln, exit};
 
@@ -30,7 +31,7 @@ pub(crate) use program::{archived_file, fault_text};
 /// What a command is run with.
 #[derive(Debug)]
 pub struct Shell<'s> {
-    directory: Result<Directory<'s>, twizzler_abi::Error>,
+    directory: Result<Directory<'s>, NameError>,
     /// Status of the last command.
     status: u64,
     /// `exit` was given.
@@ -57,7 +58,8 @@ impl<'s> Shell<'s> {
     /// A shell over the persistent names in `space`; without one, over none.
     #[must_use]
     pub fn new(space: Result<&'s Space<Rt>, twizzler_abi::Error>, style: Style) -> Self {
-        Self { directory: space.and_then(Directory::open), status: exit::SUCCESS, leaving: false, style }
+        let directory = space.map_err(NameError::from).and_then(Directory::open);
+        Self { directory, status: exit::SUCCESS, leaving: false, style }
     }
 
     /// Status of the last command.

@@ -4,50 +4,127 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
+use twizzler_names::{Entry, NameError, Names};
+use twizzler_object::{Access, Space, Tx};
 use twizzler_rt::Rt;
 
-use twizzler_object::Space;
-
-/// What a name stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    /// The object.
-    pub(super) id: ObjId,
-    /// It is a directory of names.
-    pub(super) directory: bool,
+/// The names, and the space that they are used through.
+#[derive(Clone, Copy)]
+pub(super) struct Directory<'s> {
+    space: &'s Space<Rt>,
+    names: Names<'s, Rt>,
 }
 
-#[derive(Debug)]
-pub(super) struct Directory<'s> {
-    marker: core::marker::PhantomData<&'s ()>,
+impl core::fmt::Debug for Directory<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Directory").finish_non_exhaustive()
+    }
+}
+
+/// People end directories with a slash.
+fn clean(path: &str) -> &str {
+    path.trim_end_matches('/')
 }
 
 impl<'s> Directory<'s> {
-    pub(super) fn open(_space: &'s Space<Rt>) -> Result<Self, Error> {
-        Err(Error::NotSupported)
+    /// Opens the names; makes them where there are none yet.
+    pub(super) fn open(space: &'s Space<Rt>) -> Result<Self, NameError> {
+        Ok(Self { space, names: Names::open(space)? })
     }
 
-    pub(super) fn lookup(&self, _path: &str) -> Result<Entry, Error> {
-        Err(Error::NotSupported)
+    /// What a path stands for.
+    pub(super) fn lookup(&self, path: &str) -> Result<Entry, NameError> {
+        self.names.lookup(clean(path))
     }
 
-    pub(super) fn list(&self, _path: &str) -> Result<Vec<(String, Entry)>, Error> {
-        Err(Error::NotSupported)
+    /// The entries of a directory, by name.
+    pub(super) fn list(&self, path: &str) -> Result<Vec<(String, Entry)>, NameError> {
+        self.names.list(clean(path))
     }
 
-    pub(super) fn bind(&self, _path: &str, _id: ObjId) -> Result<(), Error> {
-        Err(Error::NotSupported)
+    /// Changes names, wholly or not at all.
+    fn change<R>(
+        &self,
+        change: impl FnOnce(&mut Tx<'s, Rt>, &Names<'s, Rt>) -> Result<R, NameError>,
+    ) -> Result<R, NameError> {
+        self.space.transact(|tx| change(tx, &self.names))
     }
 
-    pub(super) fn mkdir(&self, _path: &str) -> Result<(), Error> {
-        Err(Error::NotSupported)
+    /// Makes a directory.
+    pub(super) fn make_directory(&self, path: &str) -> Result<(), NameError> {
+        self.change(|tx, names| names.make_directory(tx, clean(path)))
     }
 
-    pub(super) fn rename(&self, _from: &str, _to: &str) -> Result<(), Error> {
-        Err(Error::NotSupported)
+    /// Names an object.
+    pub(super) fn bind(&self, path: &str, id: ObjId) -> Result<(), NameError> {
+        self.change(|tx, names| names.bind(tx, path, id))
     }
 
-    pub(super) fn unbind(&self, _path: &str) -> Result<(), Error> {
-        Err(Error::NotSupported)
+    /// Renames.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), NameError> {
+        self.change(|tx, names| names.rename(tx, clean(from), clean(to)))
+    }
+
+    /// Removes an empty directory.
+    pub(super) fn remove_directory(&self, path: &str) -> Result<(), NameError> {
+        self.change(|tx, names| names.remove_directory(tx, clean(path)))
+    }
+
+    /// Removes a name; its object too, where no other name is left.
+    pub(super) fn remove(&self, path: &str, last: Last) -> Result<(), NameError> {
+        self.change(|tx, names| take(tx, names, path, last))
+    }
+
+    /// Makes an empty file.
+    pub(super) fn create(&self, path: &str) -> Result<ObjId, NameError> {
+        self.change(|tx, names| {
+            let area = names.create_any(tx, path)?;
+            Ok(self.space.id_of(area))
+        })
+    }
+
+    /// Makes a file of these bytes; in place of the one that has the name, if there is one.
+    pub(super) fn replace(&self, path: &str, old: Option<Last>, bytes: &[u8]) -> Result<(), NameError> {
+        self.change(|tx, names| {
+            if let Some(last) = old {
+                take(tx, names, path, last)?;
+            }
+            let area = names.create_any(tx, path)?;
+            tx.write_at(area, 0, bytes)?;
+            Ok(tx.set_len_bytes(area, bytes.len() as u64)?)
+        })
+    }
+
+    /// Writes to the end of a file.
+    pub(super) fn append(&self, id: ObjId, bytes: &[u8]) -> Result<(), Error> {
+        let area = self.space.open_any(id, Access::Write)?;
+        self.space.transact(|tx| {
+            tx.lock(area)?;
+            let len = self.space.len_bytes(area);
+            tx.write_at(area, len, bytes)?;
+            tx.set_len_bytes(area, len + bytes.len() as u64)
+        })
+    }
+
+    /// The declared name of an object's type.
+    pub(super) fn type_name(&self, id: ObjId) -> Option<String> {
+        let area = self.space.open_any(id, Access::Read).ok()?;
+        Some(alloc::format!("{}", self.space.type_name(area)))
+    }
+}
+
+/// Whether a name is the last of its object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Last {
+    /// It is: the object goes with it.
+    Yes,
+    /// It is not.
+    No,
+}
+
+fn take<'s>(tx: &mut Tx<'s, Rt>, names: &Names<'s, Rt>, path: &str, last: Last) -> Result<(), NameError> {
+    match last {
+        Last::Yes => names.delete(tx, path).map(drop),
+        Last::No => names.unbind(tx, path).map(drop),
     }
 }

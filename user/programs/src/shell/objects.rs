@@ -5,14 +5,15 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use twizzler_abi::call::{ObjectStat, StatOp, USUAL_RIGHTS};
+use twizzler_abi::call::{ObjectStat, StatOp};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, Life, ObjId, Rights};
+use twizzler_names::{Entry, NameError};
 use twizzler_rt::call;
 
 use super::failure::{Failure, Outcome};
 use super::machine::rights_text;
-use super::names::{Directory, Entry};
+use super::names::{Directory, Last};
 use super::output::Output;
 use super::{Shell, Style};
 use crate::text::{Table, bytes, columns};
@@ -28,33 +29,31 @@ impl<'s> Shell<'s> {
 
     /// The object of a name or of an ID.
     pub(super) fn object(&self, text: &str) -> Result<ObjId, Failure> {
-        if let Ok(id) = text.parse() {
-            return Ok(id);
+        let entry = self.directory().and_then(|directory| directory.lookup(text).map_err(Failure::of(text)));
+        match (entry, text.parse()) {
+            (Ok(Entry::Object(id)), _) | (_, Ok(id)) => Ok(id),
+            (Ok(Entry::Directory), _) => Err(Failure::new(format!("{text} is a directory"))),
+            (Err(failure), Err(_)) => Err(failure),
         }
-        let entry = self.directory()?.lookup(text).map_err(Failure::of(text))?;
-        if entry.directory { Err(Failure::new(format!("{text} is a directory"))) } else { Ok(entry.id) }
     }
 
-    /// One name for each object that has one.
-    pub(super) fn names_by_id(&self) -> BTreeMap<ObjId, String> {
-        let mut names = BTreeMap::new();
+    /// The names of each object.
+    pub(super) fn names_by_id(&self) -> BTreeMap<ObjId, Vec<String>> {
+        let mut names: BTreeMap<ObjId, Vec<String>> = BTreeMap::new();
         if let Ok(directory) = self.directory() {
             walk(directory, "", 0, &mut |path, entry, _| {
-                names.entry(entry.id).or_insert_with(|| path.to_string());
+                if let Entry::Object(id) = entry {
+                    names.entry(*id).or_default().push(path.to_string());
+                }
             });
         }
         names
     }
 
-    /// Deletes an object that no name is left for.
-    pub(super) fn delete_unless_named(&self, id: ObjId) -> Result<(), Failure> {
-        if self.names_by_id().contains_key(&id) {
-            return Ok(());
-        }
-        match call::delete(id) {
-            Ok(()) | Err(Error::NoSuchObject) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// Whether an object has at most one name.
+    pub(super) fn last_name(&self, id: ObjId) -> Last {
+        let names = self.names_by_id();
+        if names.get(&id).is_none_or(|names| names.len() <= 1) { Last::Yes } else { Last::No }
     }
 }
 
@@ -63,9 +62,17 @@ fn walk(directory: &Directory<'_>, path: &str, depth: usize, visit: &mut dyn FnM
     for (name, entry) in directory.list(path).unwrap_or_default() {
         let below = if path.is_empty() { name } else { format!("{path}/{name}") };
         visit(&below, &entry, depth);
-        if entry.directory {
+        if entry == Entry::Directory {
             walk(directory, &below, depth + 1, visit);
         }
+    }
+}
+
+/// What a name is followed by in lists.
+const fn slash(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Directory => "/",
+        Entry::Object(_) => "",
     }
 }
 
@@ -107,7 +114,7 @@ pub(super) fn ls(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output)
     let path = path.unwrap_or("");
     let directory = shell.directory()?;
     let mut entries = match directory.list(path) {
-        Err(Error::WrongType) => {
+        Err(NameError::NotADirectory) => {
             [(path.to_string(), directory.lookup(path).map_err(Failure::of(path))?)].into()
         }
         listed => listed.map_err(Failure::of(if path.is_empty() { "/" } else { path }))?,
@@ -117,8 +124,7 @@ pub(super) fn ls(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output)
         output.lines(long_list(&entries));
         return Ok(0);
     }
-    let names: Vec<String> =
-        entries.into_iter().map(|(name, entry)| name + if entry.directory { "/" } else { "" }).collect();
+    let names: Vec<String> = entries.into_iter().map(|(name, entry)| name + slash(&entry)).collect();
     match shell.style {
         Style::Terminal => output.lines(columns(&names, LIST_COLUMNS)),
         Style::Script => output.lines(names),
@@ -129,11 +135,14 @@ pub(super) fn ls(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Output)
 fn long_list(entries: &[(String, Entry)]) -> Vec<String> {
     let mut table = Table::new(&["OBJECT", "KIND", ">LENGTH", ">STORED", "NAME"]);
     for (name, entry) in entries {
-        let id = entry.id.to_string();
-        let row = match call::stat(StatOp::Object, entry.id) {
-            _ if entry.directory => {
-                [id, "directory".into(), String::new(), String::new(), format!("{name}/")]
-            }
+        let Entry::Object(id) = *entry else {
+            let kind = "directory".into();
+            table.row([String::new(), kind, String::new(), String::new(), format!("{name}/")]);
+            continue;
+        };
+        let stat = call::stat(StatOp::Object, id);
+        let id = id.to_string();
+        let row = match stat {
             Ok(stat) => {
                 let stored = bytes((stat.pages + stat.tables) * twizzler_abi::address::PAGE_BYTES);
                 [id, kind(&stat).into(), stat.len_bytes.to_string(), stored, name.clone()]
@@ -155,8 +164,7 @@ pub(super) fn tree(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Outpu
     let directory = shell.directory()?;
     directory.list(path).map_err(Failure::of(if path.is_empty() { "/" } else { path }))?;
     walk(directory, path.trim_matches('/'), 0, &mut |below, entry, depth| {
-        let end = if entry.directory { "/" } else { "" };
-        output.line(format!("{}{}{end}", "  ".repeat(depth), last_part(below)));
+        output.line(format!("{}{}{}", "  ".repeat(depth), last_part(below), slash(entry)));
     });
     Ok(0)
 }
@@ -187,13 +195,14 @@ fn describe(shell: &Shell<'_>, stat: &ObjectStat, output: &mut Output) {
     let mut table = Table::new(&["", ""]);
     let mut row = |name: &str, value: String| table.row([name.to_string(), value]);
     row("object", stat.id.to_string());
-    if let Some(name) = shell.names_by_id().get(&stat.id) {
-        row("name", name.clone());
+    if let Some(names) = shell.names_by_id().get(&stat.id) {
+        row(if names.len() == 1 { "name" } else { "names" }, names.join(", "));
     }
     row("kind", format!("{life} {}, {size}", kind(stat)));
     row("rights", rights_text(Rights::from_bits_truncate(stat.default_rights)));
     if stat.fingerprint != 0 {
-        row("type", format!("{:016x}", stat.fingerprint));
+        let name = shell.directory().ok().and_then(|directory| directory.type_name(stat.id));
+        row("type", name.unwrap_or_else(|| format!("fingerprint {:016x}", stat.fingerprint)));
     }
     if !stat.owner.is_none() {
         row("owner", stat.owner.to_string());
@@ -214,15 +223,7 @@ pub(super) fn create(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Out
         return Err(Failure::Usage);
     }
     for name in arguments {
-        let directory = shell.directory()?;
-        if directory.lookup(name).is_ok() {
-            return Err(Failure::of(name)(Error::Exists));
-        }
-        let id = call::create(ObjectFlags::PERSISTENT, USUAL_RIGHTS).map_err(Failure::of(name))?;
-        directory.bind(name, id).map_err(|error| {
-            let _ = call::delete(id);
-            Failure::of(name)(error)
-        })?;
+        let id = shell.directory()?.create(name).map_err(Failure::of(name))?;
         output.line(id.to_string());
     }
     Ok(0)
@@ -234,7 +235,7 @@ pub(super) fn mkdir(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -
         return Err(Failure::Usage);
     }
     for name in arguments {
-        shell.directory()?.mkdir(name).map_err(Failure::of(name))?;
+        shell.directory()?.make_directory(name).map_err(Failure::of(name))?;
     }
     Ok(0)
 }
@@ -247,11 +248,7 @@ pub(super) fn name(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) ->
     if ObjectFlags::from_bits_truncate(stat.flags).life() == Life::Volatile {
         return Err(Failure::new("a volatile object can't have a persistent name"));
     }
-    let directory = shell.directory()?;
-    if directory.lookup(name).is_ok() {
-        return Err(Failure::of(name)(Error::Exists));
-    }
-    directory.bind(name, id).map_err(Failure::of(name))?;
+    shell.directory()?.bind(name, id).map_err(Failure::of(name))?;
     Ok(0)
 }
 
@@ -261,7 +258,7 @@ pub(super) fn mv(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> O
     let directory = shell.directory()?;
     directory.lookup(from).map_err(Failure::of(from))?;
     let to = match directory.lookup(to) {
-        Ok(entry) if entry.directory => format!("{}/{}", to.trim_end_matches('/'), last_part(from)),
+        Ok(Entry::Directory) => format!("{}/{}", to.trim_end_matches('/'), last_part(from)),
         _ => to.to_string(),
     };
     directory.rename(from, &to).map_err(Failure::of(&to))?;
@@ -285,20 +282,16 @@ pub(super) fn rm(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> O
 
 fn remove(shell: &Shell<'_>, name: &str, deep: bool) -> Result<(), Failure> {
     let directory = shell.directory()?;
-    let entry = match (directory.lookup(name), name.parse::<ObjId>()) {
-        (Ok(entry), _) => entry,
-        (Err(_), Ok(id)) => return call::delete(id).map_err(Failure::of(name)),
-        (Err(error), Err(_)) => return Err(Failure::of(name)(error)),
-    };
-    if entry.directory {
-        let listed = directory.list(name).map_err(Failure::of(name))?;
-        if !deep && !listed.is_empty() {
-            return Err(Failure::new(format!("{name} is a directory that is not empty; `rm -r` removes it")));
+    match (directory.lookup(name), name.parse::<ObjId>()) {
+        (Ok(Entry::Object(id)), _) => directory.remove(name, shell.last_name(id)).map_err(Failure::of(name)),
+        (Ok(Entry::Directory), _) => {
+            let listed = if deep { directory.list(name).map_err(Failure::of(name))? } else { Vec::new() };
+            for (below, _) in listed {
+                remove(shell, &format!("{}/{below}", name.trim_end_matches('/')), deep)?;
+            }
+            directory.remove_directory(name).map_err(Failure::of(name))
         }
-        for (below, _) in listed {
-            remove(shell, &format!("{}/{below}", name.trim_end_matches('/')), deep)?;
-        }
+        (Err(_), Ok(id)) => call::delete(id).map_err(Failure::of(name)),
+        (Err(error), Err(_)) => Err(Failure::of(name)(error)),
     }
-    directory.unbind(name).map_err(Failure::of(name))?;
-    if entry.directory { Ok(()) } else { shell.delete_unless_named(entry.id) }
 }

@@ -5,7 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use twizzler_rt::{console, exit, file, print, println};
+use twizzler_abi::call::StatOp;
+use twizzler_names::Entry;
+use twizzler_rt::{call, console, exit, file, print, println};
 
 use super::{Shell, builtin, program};
 use crate::line::complete::{self, Completion};
@@ -14,6 +16,8 @@ use crate::text::columns;
 
 /// Where the history is kept.
 const HISTORY_NAME: &str = ".history";
+/// Bytes of history from which on it is written anew, without what is too old.
+const HISTORY_BYTES_MAX: u64 = 64 << 10;
 /// Asks the terminal how wide it is: to the far right, where is the cursor, back.
 const ASK_WIDTH: &str = "\x1b7\x1b[999C\x1b[6n\x1b8";
 
@@ -42,9 +46,18 @@ impl Shell<'_> {
         self.status
     }
 
+    /// Adds the history's last line to the object that keeps it; writes it anew when that has become long.
     fn keep_history(&self, history: &History) {
         // Without NVM there is nowhere to keep it, which `nvm` says.
-        let _ = self.replace(HISTORY_NAME, history.to_text().as_bytes());
+        let Ok(directory) = self.directory() else { return };
+        let kept =
+            self.object(HISTORY_NAME).ok().and_then(|id| Some((id, call::stat(StatOp::Object, id).ok()?)));
+        let _ = match (kept, history.last()) {
+            (Some((id, stat)), Some(line)) if stat.len_bytes < HISTORY_BYTES_MAX => {
+                directory.append(id, format!("{line}\n").as_bytes()).map_err(|_| ())
+            }
+            _ => self.replace(HISTORY_NAME, history.to_text().as_bytes()).map_err(|_| ()),
+        };
     }
 
     fn prompt(&self) -> (String, usize) {
@@ -116,7 +129,9 @@ impl Shell<'_> {
         let entries = directory.list(path).unwrap_or_default();
         let shown = entries.into_iter().filter(|(name, _)| part.starts_with('.') || !name.starts_with('.'));
         shown
-            .map(|(name, entry)| format!("{before}{name}{}", if entry.directory { "/" } else { "" }))
+            .map(|(name, entry)| {
+                format!("{before}{name}{}", if entry == Entry::Directory { "/" } else { "" })
+            })
             .collect()
     }
 }
