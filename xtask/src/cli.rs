@@ -10,7 +10,7 @@ use crate::{abi_reference, bench, lint, powercut, run, status, transfer};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
-#[command(name = "cargo run --", bin_name = "cargo run --", version, disable_help_subcommand = false)]
+#[command(name = "cargo run --", bin_name = "cargo run --", version, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Verb>,

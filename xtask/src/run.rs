@@ -19,6 +19,7 @@ use crate::{archive, build, paths, terminal};
 
 /// Arguments of `run`.
 #[derive(Args, Clone, Debug)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// File that the emulated NVDIMM lies in; created if it does not exist [default: .twizzler/nvm.img]
     #[arg(long, value_name = "FILE")]
