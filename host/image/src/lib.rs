@@ -1,9 +1,17 @@
 //! NVM images on a Linux host: media, and backends of the programming model.
 //!
-//! [`MemoryBackend`] keeps objects in anonymous memory, for tests.
+//! - [`Image`]: what people do with an image file while no machine runs.
+//! - [`MediaFile`]: an image file as persistent memory; [`ImageBackend`]: the programming model over it.
+//! - [`MemoryBackend`]: objects in anonymous memory, for tests and measurements.
 
+mod backend;
+mod image;
+mod media;
 mod memory;
 mod slots;
 
+pub use backend::{HostMutex, ImageBackend, Store};
+pub use image::{FILE_BYTES_MAX, Image, ImageError, Listed};
+pub use media::MediaFile;
 pub use memory::MemoryBackend;
 pub use slots::Reserved;

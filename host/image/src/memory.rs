@@ -5,13 +5,10 @@
 //! pages that were made to exist, counts flushes and fences, and can run out of memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
@@ -21,7 +18,7 @@ use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
 use twizzler_object::backend::TRANSLATION_BYTES;
 
-use crate::slots::Reserved;
+use crate::slots::{Area, Reserved};
 
 /// Objects in anonymous memory.
 #[derive(Debug)]
@@ -35,7 +32,7 @@ pub struct MemoryBackend {
 struct State {
     objects: BTreeMap<ObjId, MemoryObject>,
     by_slot: HashMap<u64, ObjId>,
-    tables: Vec<Table>,
+    tables: Vec<Area>,
     /// Slots of deleted objects.
     graves: Vec<Reserved>,
     /// Pages that may still be made to exist.
@@ -139,36 +136,6 @@ impl Default for MemoryBackend {
     }
 }
 
-/// A translation table's memory.
-#[derive(Debug)]
-struct Table(NonNull<u8>);
-
-// SAFETY: the memory is reached through atomics alone; the table only frees it.
-unsafe impl Send for Table {}
-
-impl Table {
-    fn new() -> io::Result<Self> {
-        // SAFETY: a new mapping where the host likes it.
-        let start = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                TRANSLATION_BYTES as usize,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }?;
-        start.expose_provenance();
-        Ok(Self(NonNull::new(start.cast()).expect("mappings don't lie at 0")))
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping; the spaces that used it borrowed the backend.
-        let _ = unsafe { munmap(self.0.as_ptr().cast(), TRANSLATION_BYTES as usize) };
-    }
-}
-
 impl State {
     fn ensure(&mut self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         let object = self.objects.get_mut(&id).ok_or(Error::NoSuchObject)?;
@@ -260,8 +227,8 @@ unsafe impl Backend for MemoryBackend {
     }
 
     fn translation(&self) -> u64 {
-        let table = Table::new().expect("the host has address space for a table");
-        let address = table.0.as_ptr().expose_provenance() as u64;
+        let table = Area::new(TRANSLATION_BYTES as usize).expect("the host has address space for a table");
+        let address = table.address();
         self.state().tables.push(table);
         address
     }

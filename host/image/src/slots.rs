@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
@@ -92,4 +93,36 @@ fn take() -> io::Result<Slot> {
 
 fn release(slot: Slot) {
     TAKEN.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&slot.number());
+}
+
+/// Zeros of this process, where the host likes them, until dropped.
+#[derive(Debug)]
+pub(crate) struct Area {
+    start: NonNull<u8>,
+    len_bytes: usize,
+}
+
+// SAFETY: the memory is reached through atomics alone; the area only frees it.
+unsafe impl Send for Area {}
+
+impl Area {
+    pub(crate) fn new(len_bytes: usize) -> io::Result<Self> {
+        let (protection, flags) =
+            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        // SAFETY: a new mapping where the host likes it.
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len_bytes, protection, flags) }?;
+        start.expose_provenance();
+        Ok(Self { start: NonNull::new(start.cast()).expect("mappings don't lie at 0"), len_bytes })
+    }
+
+    pub(crate) fn address(&self) -> u64 {
+        self.start.as_ptr().expose_provenance() as u64
+    }
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; whoever used it borrowed the owner of this area.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len_bytes) };
+    }
 }

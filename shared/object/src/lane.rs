@@ -17,7 +17,7 @@ use core::mem::offset_of;
 
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
 use twizzler_abi::id::IdInputs;
-use twizzler_abi::object::{BASE_OFFSET, Header};
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 
@@ -153,7 +153,7 @@ impl<B: Backend> Space<B> {
         };
         // Also where whoever made it was cut off before this.
         if self.len_bytes(object.area()) < size_of::<T>() as u64 {
-            self.backend().ensure(id, BASE_OFFSET, size_of::<T>() as u64)?;
+            self.backend().ensure(id, HEADER_OFFSET, BASE_OFFSET - HEADER_OFFSET + size_of::<T>() as u64)?;
             self.name_type::<T>(object.area());
             let len: Ptr<'_, u64> = header_place(object.area(), offset_of!(Header, len_bytes));
             self.store_durably(len, &(size_of::<T>() as u64));

@@ -1,0 +1,300 @@
+//! The programming model over an NVM image.
+//!
+//! An object is mapped by mapping those frames of the file that its tree names, run by run, at the object's slot: the same
+//! addresses as on Twizzler, and the same bytes. Pages that the tree does not have are read-only zeros, so a store that was not
+//! preceded by [`Backend::ensure`] stops the program instead of being lost.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read;
+use std::ops::Range;
+use std::ptr;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::object::{HEADER_OFFSET, Header, METADATA_OFFSET};
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_object::Backend;
+use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_store::{Found, Frames, Nvm, Tree, Unmapped};
+
+use crate::media::MediaFile;
+use crate::slots::{Area, Reserved};
+
+/// The store's lock on a host.
+pub type HostMutex = spin::Mutex<()>;
+/// A store in an image file.
+pub type Store = twizzler_store::Store<MediaFile, HostMutex>;
+
+/// Objects in an image file.
+#[derive(Debug)]
+pub struct ImageBackend {
+    store: Store,
+    mapped: RefCell<HashMap<ObjId, Mapping>>,
+    /// Slots of deleted objects.
+    graves: RefCell<Vec<Reserved>>,
+    tables: RefCell<Vec<Area>>,
+    owners: RefCell<HashSet<u64>>,
+    random: RefCell<Option<File>>,
+    /// How often the host was asked to map something.
+    maps: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    memory: Reserved,
+    writable: bool,
+    /// Pages that show the file.
+    shown: Vec<Range<u64>>,
+}
+
+impl ImageBackend {
+    /// Over a mounted store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            mapped: RefCell::default(),
+            graves: RefCell::default(),
+            tables: RefCell::default(),
+            owners: RefCell::default(),
+            random: RefCell::default(),
+            maps: Cell::new(0),
+        }
+    }
+
+    /// The store.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Maps those of `pages` that the object's tree has and that are not shown yet.
+    fn show(&self, id: ObjId, mapping: &mut Mapping, pages: Range<u64>) -> Result<(), Error> {
+        let root = self.store.root(id)?;
+        let tree: Tree<'_, Nvm<MediaFile, HostMutex>> = Tree::new(self.store.frames(), root);
+        let end = pages.end.min(root.reach_pages());
+        // A run: first page, offset in the file, pages.
+        let mut run: Option<(u64, u64, u64)> = None;
+        let mut page = pages.start;
+        while page < end {
+            let found = tree.lookup(page)?;
+            let at = match found {
+                Found::Page(frame, ..) if !mapping.shown.iter().any(|shown| shown.contains(&page)) => {
+                    self.store.frames().offset(frame, 1)
+                }
+                _ => None,
+            };
+            run = match (run, at) {
+                (Some((first, start, len)), Some(at)) if start + len * PAGE_BYTES == at => {
+                    Some((first, start, len + 1))
+                }
+                (old, at) => {
+                    self.show_run(mapping, old)?;
+                    at.map(|at| (page, at, 1))
+                }
+            };
+            page = match found {
+                Found::Empty(level) => (page / level.entry_pages() + 1) * level.entry_pages(),
+                _ => page + 1,
+            };
+        }
+        self.show_run(mapping, run)
+    }
+
+    fn show_run(&self, mapping: &mut Mapping, run: Option<(u64, u64, u64)>) -> Result<(), Error> {
+        let Some((first, at, len)) = run else { return Ok(()) };
+        let metadata = METADATA_OFFSET / PAGE_BYTES;
+        if first <= metadata && first + len > metadata + 1 {
+            // The metadata is read-only, what follows is not.
+            let head = metadata + 1 - first;
+            self.show_run(mapping, Some((first, at, head)))?;
+            return self.show_run(mapping, Some((metadata + 1, at + head * PAGE_BYTES, len - head)));
+        }
+        let writable = mapping.writable && first > metadata;
+        let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let start = mapping.memory.slot().base() + first * PAGE_BYTES;
+        // SAFETY: the range lies in our reserved slot, which Rust uses for nothing else; the file's pages are reached through
+        // atomics alone.
+        let shown = unsafe {
+            mmap(
+                ptr::with_exposed_provenance_mut(start as usize),
+                (len * PAGE_BYTES) as usize,
+                protection,
+                MapFlags::SHARED | MapFlags::FIXED,
+                self.store.media().file(),
+                at,
+            )
+        };
+        shown.map_err(|_| Error::OutOfMemory)?.expose_provenance();
+        self.maps.set(self.maps.get() + 1);
+        mapping.shown.push(first..first + len);
+        mapping.shown.sort_by_key(|range| range.start);
+        mapping.shown.dedup_by(|next, before| {
+            let joined = before.end == next.start;
+            if joined {
+                before.end = next.end;
+            }
+            joined
+        });
+        Ok(())
+    }
+
+    /// Makes pages exist in the tree.
+    fn populate(&self, id: ObjId, pages: Range<u64>) -> Result<(), Error> {
+        let root = self.store.extend(id, pages.end - 1)?;
+        Tree::new(self.store.frames(), root).populate(pages)?;
+        Ok(())
+    }
+
+    /// Takes everything away from a mapping: zeros that can't be written.
+    fn hide(memory: &Reserved) {
+        // SAFETY: the range is our reserved slot.
+        let hidden = unsafe {
+            mmap_anonymous(
+                ptr::with_exposed_provenance_mut((memory.slot().base() + PAGE_BYTES) as usize),
+                (SLOT_BYTES - PAGE_BYTES) as usize,
+                ProtFlags::READ,
+                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
+            )
+        };
+        hidden.expect("replacing mappings by one needs no memory");
+    }
+}
+
+/// Pages that a range touches.
+fn pages_of(offset: u64, len_bytes: u64) -> Result<Range<u64>, Error> {
+    let end = offset.checked_add(len_bytes).filter(|&end| end <= SLOT_BYTES).ok_or(Error::OutOfRange)?;
+    let pages = offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
+    if pages.start == 0 { Err(Error::OutOfRange) } else { Ok(pages) }
+}
+
+// SAFETY: each mapped object has a reserved slot of its own until it is unmapped; a deleted one's slot is kept, hidden, while the
+// backend lives. Tables are mappings of their own. Provenance is exposed where they are made.
+unsafe impl Backend for ImageBackend {
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
+        let mut nonce = spec.nonce;
+        if nonce == [0; 16] {
+            self.random(&mut nonce)?;
+        }
+        let inputs = IdInputs {
+            nonce,
+            owner: spec.owner,
+            flags: ObjectFlags::checked(spec.flags)?,
+            default_rights: Rights::granted(spec.default_rights)?,
+        };
+        Ok(self.store.create(&inputs, spec.fingerprint)?)
+    }
+
+    fn delete(&self, id: ObjId) -> Result<(), Error> {
+        if let Some(mapping) = self.mapped.borrow_mut().remove(&id) {
+            Self::hide(&mapping.memory);
+            self.graves.borrow_mut().push(mapping.memory);
+        }
+        Ok(self.store.delete(id, &mut Unmapped)?)
+    }
+
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
+        let stat = self.store.stat(id)?;
+        let mut len = [0; 8];
+        let at = HEADER_OFFSET + std::mem::offset_of!(Header, len_bytes) as u64;
+        if stat.quarantine.is_none() {
+            self.store.read_at(id, at, &mut len)?;
+        }
+        let quarantine = stat.quarantine.map_or(0, |error| Error::from(error) as u32);
+        let metadata = stat.metadata.map_or_else(Default::default, |metadata| ObjectStat {
+            owner: metadata.owner,
+            flags: metadata.flags,
+            default_rights: metadata.default_rights,
+            fingerprint: metadata.fingerprint,
+            ..ObjectStat::default()
+        });
+        Ok(ObjectStat {
+            id,
+            len_bytes: u64::from_le_bytes(len),
+            pages: stat.usage.pages,
+            tables: stat.usage.tables,
+            size_class: stat.class as u32,
+            quarantine,
+            ..metadata
+        })
+    }
+
+    fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
+        let opened = self.store.open(id)?;
+        if opened.class != twizzler_abi::SizeClass::Small {
+            return Err(Error::NotSupported);
+        }
+        let memory = Reserved::new().map_err(|_| Error::OutOfMemory)?;
+        Self::hide(&memory);
+        let mut mapping = Mapping { memory, writable: rights.contains(Rights::WRITE), shown: Vec::new() };
+        if mapping.writable {
+            let header = HEADER_OFFSET / PAGE_BYTES;
+            self.populate(id, header..header + 1)?;
+        }
+        self.show(id, &mut mapping, 1..SLOT_BYTES / PAGE_BYTES)?;
+        let slot = mapping.memory.slot();
+        self.mapped.borrow_mut().insert(id, mapping);
+        Ok(slot)
+    }
+
+    fn unmap(&self, slot: Slot) {
+        self.mapped.borrow_mut().retain(|_, mapping| mapping.memory.slot() != slot);
+    }
+
+    fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        if len_bytes == 0 {
+            return Ok(());
+        }
+        let pages = pages_of(offset, len_bytes)?;
+        let mut mapped = self.mapped.borrow_mut();
+        let mapping = mapped.get_mut(&id);
+        let is_shown = |shown: &Range<u64>| shown.start <= pages.start && pages.end <= shown.end;
+        if mapping.as_ref().is_some_and(|mapping| mapping.shown.iter().any(is_shown)) {
+            return Ok(());
+        }
+        self.populate(id, pages.clone())?;
+        mapping.map_or(Ok(()), |mapping| self.show(id, mapping, pages))
+    }
+
+    fn translation(&self) -> u64 {
+        let table = Area::new(TRANSLATION_BYTES as usize).expect("the host has address space for a table");
+        let address = table.address();
+        self.tables.borrow_mut().push(table);
+        address
+    }
+
+    fn flush(&self, _address: u64, _len_bytes: u64) {}
+
+    fn fence(&self) {}
+
+    fn owner(&self) -> u64 {
+        let owner = (RandomState::new().build_hasher().finish() | 2) & !1;
+        self.owners.borrow_mut().insert(owner);
+        owner
+    }
+
+    fn is_alive(&self, owner: u64) -> bool {
+        self.owners.borrow().contains(&owner)
+    }
+
+    fn wait(&self, _address: u64, _value: u64, timeout_ns: u64) {
+        std::thread::sleep(std::time::Duration::from_nanos(timeout_ns.min(1_000_000)));
+    }
+
+    fn wake(&self, _address: u64) {}
+
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        let mut random = self.random.borrow_mut();
+        if random.is_none() {
+            *random = Some(File::open("/dev/urandom").map_err(|_| Error::NotSupported)?);
+        }
+        let file = random.as_mut().ok_or(Error::NotSupported)?;
+        file.read_exact(bytes).map_err(|_| Error::NotSupported)
+    }
+}
