@@ -125,11 +125,18 @@ fn start(bytes: &[u8], words: &[&str], output: &mut Output) -> Outcome {
     Ok(status)
 }
 
+/// Whether an access to memory was at fault, rather than an instruction.
+fn is_access(info: &FaultInfo) -> bool {
+    use FaultKind::{Arithmetic, Breakpoint, FloatingPoint, IllegalInstruction, Killed, Protection};
+    let of_instruction = [Arithmetic, Breakpoint, FloatingPoint, IllegalInstruction, Killed, Protection];
+    FaultKind::try_from(info.kind).is_ok_and(|kind| !of_instruction.contains(&kind))
+}
+
 /// What happened, and where.
 pub(crate) fn fault_text(info: &FaultInfo, rip: u64) -> String {
     let what = FaultKind::try_from(info.kind).map_or("unknown fault", FaultKind::text);
     let mut text = vec![what.to_string()];
-    if info.address != 0 || info.access != 0 || !info.object.is_none() {
+    if is_access(info) {
         let access = match info.access {
             access if access & ACCESS_FETCH != 0 => "fetch from",
             access if access & ACCESS_WRITE != 0 => "store to",
