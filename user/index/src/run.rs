@@ -78,7 +78,9 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
         ["search", "--lines", words @ ..] if !words.is_empty() => {
             search(space, words, Lines::Wanted, streams)
         }
-        ["search", words @ ..] if !words.is_empty() => search(space, words, Lines::Unwanted, streams),
+        ["search", words @ ..] if !words.is_empty() && words[0] != "--lines" => {
+            search(space, words, Lines::Unwanted, streams)
+        }
         ["top"] => top(space, 10, streams),
         ["top", len] => {
             let len = len.parse().map_err(|_| Complaint::new(format!("index: {len}: not a number\n")))?;
