@@ -158,7 +158,7 @@ struct Walk<'t> {
 
 impl Walk<'_> {
     fn points(&self) -> usize {
-        self.trace.iter().filter(|event| matches!(event, Event::Fenced | Event::Marked(_))).count() + 1
+        self.trace.iter().filter(|event| matches!(event, Event::Fenced(_) | Event::Marked(_))).count() + 1
     }
 
     /// Calls `visit` with each image until it says false: step, promise in force, media, choice.
@@ -176,7 +176,7 @@ impl Walk<'_> {
             fresh.all(|choice| visit(event, promise, media, &choice, rng))
         };
         for (number, event) in self.trace.iter().enumerate() {
-            if matches!(event, Event::Fenced) && media.fence_matters() {
+            if matches!(event, Event::Fenced(cpu) if media.fence_matters(*cpu)) {
                 let choices = media.choices(self.effort, rng);
                 if !go(number, promise, &media, choices, rng) {
                     return;
@@ -219,7 +219,7 @@ impl<S: Scenario> Search<'_, S> {
         let image = media.image(choice);
         let memory = SimMemory::of(image.clone());
         let found = self.recover(&memory).map_err(|what| (what, None))?;
-        if !allowed.contains(&found) {
+        if !allowed.iter().any(|promised| self.scenario.keeps(promised, &found)) {
             return Err((format!("found {found:?}, promised one of {allowed:?}"), None));
         }
         let Some(effort) = nested else { return Ok(()) };
@@ -231,7 +231,11 @@ impl<S: Scenario> Search<'_, S> {
             report.nested_images += 1;
             let again = self.recover(&SimMemory::of(media.image(choice))).and_then(|again| {
                 // The image decides: whether recovery was interrupted must not.
-                if again == found { Ok(()) } else { Err(format!("found {again:?}, after {found:?} before")) }
+                if self.scenario.keeps(&found, &again) {
+                    Ok(())
+                } else {
+                    Err(format!("found {again:?}, after {found:?} before"))
+                }
             });
             outcome = again.map_err(|what| (what, Some((event, media.describe(choice)))));
             outcome.is_ok()

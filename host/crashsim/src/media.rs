@@ -1,23 +1,23 @@
 //! What media may hold: the durable image, and for each line the contents that may have reached it.
 //!
 //! A line's pending contents are kept in the order in which they came to be. A flush remembers how far the
-//! list went; the fence after it makes the content at that point the durable one and forgets those before.
-//! Until then, each content in the list, or the durable one, may be found; lines are independent.
+//! list went; a fence of the same CPU after it makes the content at that point the durable one and forgets
+//! those before. Until then, each content in the list, or the durable one, may be found; lines are independent.
 
 use std::collections::BTreeMap;
 
 use twizzler_pmem::{LINE_BYTES, lines};
 
 use crate::image::{Image, Line, line_hash};
-use crate::memory::Event;
+use crate::memory::{Cpu, Event};
 
 /// Contents of one line that may or may not have reached media.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     /// Oldest first; the last is what the CPU sees.
     pub(crate) contents: Vec<Line>,
-    /// How many of them a flush has covered.
-    flushed: usize,
+    /// How many of them a flush of each CPU has covered; 0 is not kept.
+    flushed: BTreeMap<Cpu, usize>,
 }
 
 /// Media while a trace is replayed.
@@ -40,17 +40,17 @@ impl Media {
     pub fn apply(&mut self, event: &Event) -> bool {
         match event {
             Event::Stored(words) => self.store(words),
-            Event::Flushed(range) => {
+            Event::Flushed(cpu, range) => {
                 let mut effective = false;
                 for at in lines(range.start, range.end - range.start) {
                     if let Some(pending) = self.pending.get_mut(&at) {
-                        effective |= pending.flushed < pending.contents.len();
-                        pending.flushed = pending.contents.len();
+                        let old = pending.flushed.insert(*cpu, pending.contents.len());
+                        effective |= old != Some(pending.contents.len());
                     }
                 }
                 effective
             }
-            Event::Fenced => self.fence(),
+            Event::Fenced(cpu) => self.fence(*cpu),
             Event::Settled(range) => self.settle(range.start, range.end - range.start),
             Event::Marked(_) => false,
         }
@@ -62,10 +62,10 @@ impl Media {
         self.durable.word(at)
     }
 
-    /// Whether a fence would make anything durable.
+    /// Whether a fence of that CPU would make anything durable.
     #[must_use]
-    pub fn fence_matters(&self) -> bool {
-        self.pending.values().any(|pending| pending.flushed > 0)
+    pub fn fence_matters(&self, cpu: Cpu) -> bool {
+        self.pending.values().any(|pending| pending.flushed.contains_key(&cpu))
     }
 
     /// Offsets of lines that may lack what was stored to them.
@@ -90,8 +90,10 @@ impl Media {
     /// as far as any word from the front, or from the back.
     fn store_line(&mut self, line_at: u64, words: &[(u64, u64)]) {
         let durable = &self.durable;
-        let pending =
-            self.pending.entry(line_at).or_insert_with(|| Pending { contents: Vec::new(), flushed: 0 });
+        let pending = self
+            .pending
+            .entry(line_at)
+            .or_insert_with(|| Pending { contents: Vec::new(), flushed: BTreeMap::new() });
         let before = pending.contents.last().copied().unwrap_or_else(|| durable.line(line_at));
         let put = |line: &mut Line, &(at, value): &(u64, u64)| {
             let within = (at - line_at) as usize;
@@ -109,11 +111,12 @@ impl Media {
         }
     }
 
-    fn fence(&mut self) -> bool {
-        let settled: Vec<u64> =
-            self.pending.iter().filter(|(_, pending)| pending.flushed > 0).map(|(&at, _)| at).collect();
-        for &at in &settled {
-            self.settle_line(at);
+    fn fence(&mut self, cpu: Cpu) -> bool {
+        let covered = |pending: &Pending| pending.flushed.get(&cpu).copied();
+        let settled: Vec<(u64, usize)> =
+            self.pending.iter().filter_map(|(&at, pending)| Some((at, covered(pending)?))).collect();
+        for &(at, len) in &settled {
+            self.settle_line(at, len);
         }
         !settled.is_empty()
     }
@@ -121,21 +124,23 @@ impl Media {
     fn settle(&mut self, at: u64, len_bytes: u64) -> bool {
         let mut effective = false;
         for at in lines(at, len_bytes) {
-            if let Some(pending) = self.pending.get_mut(&at) {
-                pending.flushed = pending.contents.len();
-                self.settle_line(at);
+            if let Some(pending) = self.pending.get(&at) {
+                self.settle_line(at, pending.contents.len());
                 effective = true;
             }
         }
         effective
     }
 
-    /// Makes durable what the line's last flush covered.
-    fn settle_line(&mut self, at: u64) {
-        let Some(pending) = self.pending.get_mut(&at).filter(|pending| pending.flushed > 0) else { return };
-        let content = pending.contents[pending.flushed - 1];
-        pending.contents.drain(..pending.flushed);
-        pending.flushed = 0;
+    /// Makes durable what the line held after the first `len` of its pending contents.
+    fn settle_line(&mut self, at: u64, len: usize) {
+        let Some(pending) = self.pending.get_mut(&at) else { return };
+        let content = pending.contents[len - 1];
+        pending.contents.drain(..len);
+        pending.flushed.retain(|_, flushed| {
+            *flushed = flushed.saturating_sub(len);
+            *flushed > 0
+        });
         if pending.contents.is_empty() {
             self.pending.remove(&at);
         }
@@ -159,11 +164,11 @@ mod tests {
     #[test]
     fn a_fence_settles_what_the_flush_saw_and_no_more() {
         let mut media = Media::new(Image::zeroed(4096));
-        for event in [stored(0, 1), stored(8, 2), Event::Flushed(0..16), stored(0, 3)] {
+        for event in [stored(0, 1), stored(8, 2), Event::Flushed(0, 0..16), stored(0, 3)] {
             media.apply(&event);
         }
         assert_eq!(possible(&media, 0, 0), [1, 1, 3]);
-        media.apply(&Event::Fenced);
+        media.apply(&Event::Fenced(0));
         assert_eq!((media.durable.word(0), media.durable.word(8)), (1, 2));
         assert_eq!(possible(&media, 0, 0), [3]);
     }
@@ -172,9 +177,20 @@ mod tests {
     fn a_fence_without_flush_settles_nothing() {
         let mut media = Media::new(Image::zeroed(4096));
         media.apply(&stored(64, 7));
-        assert!(!media.apply(&Event::Fenced));
+        assert!(!media.apply(&Event::Fenced(0)));
         assert_eq!(media.durable.word(64), 0);
         assert_eq!(media.pending_lines(), [64]);
+    }
+
+    #[test]
+    fn a_fence_does_not_wait_for_what_another_cpu_flushed() {
+        let mut media = Media::new(Image::zeroed(4096));
+        for event in [stored(0, 1), Event::Flushed(1, 0..8), Event::Fenced(0)] {
+            media.apply(&event);
+        }
+        assert_eq!(media.durable.word(0), 0);
+        media.apply(&Event::Fenced(1));
+        assert_eq!(media.durable.word(0), 1);
     }
 
     #[test]

@@ -8,16 +8,19 @@ use twizzler_pmem::{LINE_BYTES, Persist, Unreadable};
 
 use crate::image::Image;
 
+/// Number of a CPU.
+pub type Cpu = u8;
+
 /// One step of a trace.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Words that changed, ascending: one word for a store; several for a bulk write, whose order within
     /// a line is not known.
     Stored(Vec<(u64, u64)>),
-    /// The lines of a range were flushed.
-    Flushed(Range<u64>),
-    /// A fence.
-    Fenced,
+    /// The lines of a range were flushed by a CPU.
+    Flushed(Cpu, Range<u64>),
+    /// A fence by a CPU: covers what this CPU flushed, not what others did.
+    Fenced(Cpu),
     /// A range became durable by other means than this trace's flushes and fences.
     Settled(Range<u64>),
     /// What must be found after a crash changed: a number of [`crate::Log`].
@@ -47,8 +50,10 @@ struct Inner {
     trace: Vec<Event>,
     flushes: usize,
     fences: usize,
+    cpu: Cpu,
     mutation: Option<Mutation>,
-    dropped_at: Option<Backtrace>,
+    /// Where each flush and fence stands, if that is asked for.
+    sites: Option<Vec<(Mutation, String)>>,
     unreadable: Vec<Range<u64>>,
 }
 
@@ -68,8 +73,9 @@ impl SimMemory {
             trace: Vec::new(),
             flushes: 0,
             fences: 0,
+            cpu: 0,
             mutation: None,
-            dropped_at: None,
+            sites: None,
             unreadable: Vec::new(),
         };
         Self { inner: Mutex::new(inner), len_bytes }
@@ -95,6 +101,11 @@ impl SimMemory {
         self.lock().trace.push(Event::Settled(at..at + len_bytes));
     }
 
+    /// What follows runs on this CPU: its fences don't wait for what other CPUs have flushed.
+    pub fn run_on(&self, cpu: Cpu) {
+        self.lock().cpu = cpu;
+    }
+
     /// Looks at what loads see now.
     pub fn with_image<R>(&self, look: impl FnOnce(&Image) -> R) -> R {
         look(&self.lock().now)
@@ -112,10 +123,15 @@ impl SimMemory {
         self.lock().mutation = mutation;
     }
 
-    /// Where the step was that [`SimMemory::mutate`] left out: the innermost callers outside the simulator.
+    /// From now on, notes where each flush and fence stands. Slow.
+    pub fn note_sites(&self) {
+        self.lock().sites = Some(Vec::new());
+    }
+
+    /// Each flush and fence since [`SimMemory::note_sites`], with the innermost callers outside the simulator.
     #[must_use]
-    pub fn dropped_site(&self) -> Option<String> {
-        self.lock().dropped_at.as_ref().map(|trace| site_of(&trace.to_string()))
+    pub fn take_sites(&self) -> Vec<(Mutation, String)> {
+        self.lock().sites.take().unwrap_or_default()
     }
 
     /// Makes a range of media unreadable, as a poisoned line is.
@@ -188,10 +204,9 @@ impl Persist for SimMemory {
         let end = end.unwrap_or_else(|| panic!("{len_bytes} bytes at {at:#x} are not in the region"));
         let number = inner.flushes;
         inner.flushes += 1;
-        if inner.mutation == Some(Mutation::DropFlush(number)) {
-            inner.dropped_at = Some(Backtrace::force_capture());
-        } else {
-            inner.trace.push(Event::Flushed(at..end));
+        if !inner.drops(Mutation::DropFlush(number)) {
+            let cpu = inner.cpu;
+            inner.trace.push(Event::Flushed(cpu, at..end));
         }
     }
 
@@ -199,10 +214,9 @@ impl Persist for SimMemory {
         let mut inner = self.lock();
         let number = inner.fences;
         inner.fences += 1;
-        if inner.mutation == Some(Mutation::DropFence(number)) {
-            inner.dropped_at = Some(Backtrace::force_capture());
-        } else {
-            inner.trace.push(Event::Fenced);
+        if !inner.drops(Mutation::DropFence(number)) {
+            let cpu = inner.cpu;
+            inner.trace.push(Event::Fenced(cpu));
         }
     }
 
@@ -215,6 +229,14 @@ impl Persist for SimMemory {
 }
 
 impl Inner {
+    /// Whether a step is to be left out.
+    fn drops(&mut self, step: Mutation) -> bool {
+        if let Some(sites) = &mut self.sites {
+            sites.push((step, site_of(&Backtrace::force_capture().to_string())));
+        }
+        self.mutation == Some(step)
+    }
+
     fn word(&mut self, at: u64, value: u64) {
         if self.now.word(at) != value {
             self.now.write(at, &value.to_le_bytes());
@@ -253,17 +275,24 @@ impl Inner {
     }
 }
 
-/// The innermost callers that are neither the simulator nor the library: three lines are enough to tell.
+/// The innermost callers that are neither the simulator nor the standard library: three are enough to tell. The
+/// scenario's own frames are left out where it called others.
 fn site_of(trace: &str) -> String {
-    const OURS: [&str; 5] = ["backtrace", "crashsim", "twizzler_pmem", "core::ops", "alloc::"];
+    const OURS: [&str; 6] = ["backtrace", "crashsim", "twizzler_pmem", "core::", "alloc::", "std::"];
     let mut names = Vec::new();
     let mut lines = trace.lines().map(str::trim).peekable();
     while let Some(line) = lines.next() {
         let Some((_, name)) = line.split_once(": ").filter(|_| !line.starts_with("at ")) else { continue };
-        if OURS.iter().any(|ours| name.contains(ours)) {
+        let ours = |ours: &&str| name.trim_start_matches('<').starts_with(*ours);
+        if OURS.iter().any(|part| ours(&part)) || name.contains("crashsim") || name.contains("pmem::Persist>")
+        {
             continue;
         }
+        if name.contains("campaign") && !names.is_empty() {
+            break;
+        }
         let place = lines.peek().and_then(|next| next.strip_prefix("at ")).unwrap_or("");
+        let place = place.rsplit('/').next().unwrap_or(place);
         names.push(format!("{name} ({place})"));
         if names.len() == 3 {
             break;

@@ -1,9 +1,10 @@
-//! [`mutation_run`]: leaves out each flush and each fence of a scenario in turn. Somebody must notice.
+//! [`mutation_run`]: leaves out flushes and fences of a scenario in turn. Somebody must notice.
 //!
-//! A step that made no difference to what media may hold (nothing was pending) is *idle*: it costs time,
-//! but its loss can't be seen. All others that no crash test notices are *survivors*: either the tests are
-//! too weak or the step is superfluous.
+//! Steps are gathered by *site*: a place in the code with its callers. A site is *missed* when a crash shows that one of
+//! its steps was left out. A step that made no difference to what media may hold (nothing was pending) is idle: it
+//! costs time, but its loss can't be seen. A site that no scenario misses is superfluous, or the tests are too weak.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::harness::{Config, Failure, check_crashes};
@@ -11,87 +12,87 @@ use crate::media::Media;
 use crate::memory::{Event, Mutation, SimMemory};
 use crate::scenario::{Log, Scenario};
 
-/// What a mutation run found.
+/// Steps of one site that are tried before it counts as not missed.
+const TRIES: usize = 12;
+
+/// What mutation runs found, by site.
 #[derive(Clone, Debug, Default)]
 pub struct Mutations {
-    /// Left out, and noticed.
-    pub caught: usize,
-    /// Left out, and nobody noticed: which, and where it stands.
-    pub survivors: Vec<(Mutation, String)>,
-    /// Steps that did nothing in this run.
-    pub idle: Vec<(Mutation, String)>,
+    /// A crash showed that a step was left out.
+    pub missed: BTreeSet<String>,
+    /// Left out in vain, at least once.
+    pub not_missed: BTreeSet<String>,
+    /// Steps that did nothing, at least once.
+    pub idle: BTreeSet<String>,
+}
+
+impl Mutations {
+    /// Adds what another scenario's run found.
+    pub fn extend(&mut self, other: Self) {
+        self.missed.extend(other.missed);
+        self.not_missed.extend(other.not_missed);
+        self.idle.extend(other.idle);
+    }
+
+    /// Sites that no scenario missed.
+    #[must_use]
+    pub fn never_missed(&self) -> BTreeSet<&str> {
+        let others = self.not_missed.iter().chain(&self.idle);
+        others.filter(|site| !self.missed.contains(*site)).map(String::as_str).collect()
+    }
 }
 
 impl fmt::Display for Mutations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} caught, {} survived, {} idle", self.caught, self.survivors.len(), self.idle.len())?;
-        for (kind, list) in [("survived", &self.survivors), ("idle", &self.idle)] {
-            for (mutation, site) in list {
-                writeln!(f, "  {kind}: {mutation:?} in {site}")?;
-            }
-        }
-        Ok(())
+        writeln!(f, "{} sites missed, {} never", self.missed.len(), self.never_missed().len())?;
+        self.never_missed().iter().try_for_each(|site| writeln!(f, "  never missed: {site}"))
     }
 }
 
-/// Leaves out each flush and fence of the scenario's run in turn, and looks for a crash that shows it.
+/// Leaves out flushes and fences of the scenario's run, site by site, and looks for a crash that shows it.
 ///
 /// # Errors
 /// The failure of the unchanged scenario.
 pub fn mutation_run<S: Scenario>(scenario: &S, config: &Config) -> Result<Mutations, Failure> {
     check_crashes(scenario, config)?;
-    let steps = steps(scenario);
     let mut found = Mutations::default();
-    for (mutation, effective) in steps {
-        if !effective {
-            found.idle.push((mutation, site(scenario, mutation)));
-        } else if check_crashes(scenario, &Config { mutation: Some(mutation), ..*config }).is_err() {
-            found.caught += 1;
-        } else {
-            found.survivors.push((mutation, site(scenario, mutation)));
+    for (site, steps) in sites(scenario) {
+        let (effective, idle): (Vec<_>, Vec<_>) = steps.into_iter().partition(|(_, effective)| *effective);
+        if !idle.is_empty() {
+            found.idle.insert(site.clone());
+        }
+        // The last ones, which nothing makes good any more, and some of all of them.
+        let stride = effective.len().div_ceil(TRIES).max(1);
+        let last = effective.iter().rev().take(TRIES);
+        let mut tried = last.chain(effective.iter().step_by(stride)).map(|&(mutation, _)| {
+            check_crashes(scenario, &Config { mutation: Some(mutation), ..*config }).is_err()
+        });
+        if tried.any(|missed| missed) {
+            found.missed.insert(site);
+        } else if !effective.is_empty() {
+            found.not_missed.insert(site);
         }
     }
     Ok(found)
 }
 
-/// Each flush and fence of the run, and whether it made a difference.
-fn steps<S: Scenario>(scenario: &S) -> Vec<(Mutation, bool)> {
-    let memory = run(scenario, None);
-    let (mut flushes, mut fences) = (0, 0);
-    let mut media = Media::new(prepare(scenario).image());
-    let mut steps = Vec::new();
-    for event in memory.take_trace() {
-        let effective = media.apply(&event);
-        match event {
-            Event::Flushed(_) => {
-                steps.push((Mutation::DropFlush(flushes), effective));
-                flushes += 1;
-            }
-            Event::Fenced => {
-                steps.push((Mutation::DropFence(fences), effective));
-                fences += 1;
-            }
-            Event::Stored(_) | Event::Marked(_) | Event::Settled(_) => {}
-        }
-    }
-    steps
-}
-
-fn prepare<S: Scenario>(scenario: &S) -> SimMemory {
+/// Each flush and fence of the run, by site, and whether it made a difference.
+fn sites<S: Scenario>(scenario: &S) -> BTreeMap<String, Vec<(Mutation, bool)>> {
     let memory = SimMemory::zeroed(scenario.len_bytes());
     scenario.setup(&memory);
-    memory
-}
-
-fn run<S: Scenario>(scenario: &S, mutation: Option<Mutation>) -> SimMemory {
-    let prepared = prepare(scenario).image();
+    let prepared = memory.image();
     let initial = scenario.recover(&SimMemory::of(prepared.clone())).expect("the unchanged scenario passed");
-    let memory = SimMemory::of(prepared);
-    memory.mutate(mutation);
+    let memory = SimMemory::of(prepared.clone());
+    memory.note_sites();
     scenario.run(&memory, &mut Log::new(&memory, initial));
-    memory
-}
-
-fn site<S: Scenario>(scenario: &S, mutation: Mutation) -> String {
-    run(scenario, Some(mutation)).dropped_site().unwrap_or_else(|| "a step that this run didn't reach".into())
+    let mut media = Media::new(prepared);
+    let effective = memory.take_trace().into_iter().filter_map(|event| {
+        let effective = media.apply(&event);
+        matches!(event, Event::Flushed(..) | Event::Fenced(_)).then_some(effective)
+    });
+    let mut sites = BTreeMap::<String, Vec<(Mutation, bool)>>::new();
+    for ((mutation, site), effective) in memory.take_sites().into_iter().zip(effective.collect::<Vec<_>>()) {
+        sites.entry(site).or_default().push((mutation, effective));
+    }
+    sites
 }

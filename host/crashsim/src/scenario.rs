@@ -25,6 +25,11 @@ pub trait Scenario {
     /// # Errors
     /// What is wrong with the memory. Panics count as well.
     fn recover(&self, memory: &SimMemory) -> Result<Self::State, String>;
+
+    /// Whether what was found keeps what was promised. Equality, unless a promise is weaker.
+    fn keeps(&self, promised: &Self::State, found: &Self::State) -> bool {
+        promised == found
+    }
 }
 
 /// What a run has promised so far.

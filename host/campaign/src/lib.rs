@@ -1,0 +1,5 @@
+//! What is crash-tested and run under the MMU model, and long runs of both.
+
+pub mod mmu;
+pub mod objects;
+pub mod store;
