@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::progress::say;
-use crate::{abi_reference, bench, lint, powercut, run, status, transfer};
+use crate::{abi_reference, bench, check, lint, powercut, run, status};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
@@ -27,7 +27,7 @@ enum Verb {
     /// Kills the machine at random moments while it works on real texts
     Powercut(powercut::Arguments),
     /// Checks an NVM file
-    Check(transfer::CheckArguments),
+    Check(check::Arguments),
     /// Measures the system, beside Linux in the same emulator
     Bench(bench::Arguments),
     /// Runs clippy over what runs on bare metal
@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
             0
         }),
         Verb::Powercut(arguments) => powercut::run(&arguments),
-        Verb::Check(arguments) => transfer::run_check(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint => lint::run(),
         Verb::Loc => crate::loc::report().map(|report| {

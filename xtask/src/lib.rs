@@ -10,6 +10,7 @@ pub mod accel;
 pub mod archive;
 pub mod bench;
 pub mod build;
+pub mod check;
 pub mod cli;
 pub mod corpus;
 pub mod lint;

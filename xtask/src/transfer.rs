@@ -1,12 +1,14 @@
 //! Host files into and out of an NVM image, while no machine runs on it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use twizzler_image::Image;
 
 use crate::nvm::Nvm;
+use crate::progress;
 
 /// A host file and the name that it gets in the NVM.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,7 +93,7 @@ impl Get {
     }
 }
 
-/// Puts files in.
+/// Puts files in. All of it happens, or none of the last file.
 ///
 /// # Errors
 /// The image is damaged, full, or not ours.
@@ -99,10 +101,20 @@ pub fn put(nvm: &Nvm, files: &[Put]) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    bail!("--put into {}: not built yet", nvm.path().display())
+    let mut image = open(nvm)?;
+    let bar = progress::bar(files.len() as u64, "Putting files into the NVM");
+    for Put { file, name } in files {
+        let mut from = File::open(file).with_context(|| format!("--put: can't read {}", file.display()))?;
+        image
+            .put(name, &mut from)
+            .with_context(|| format!("--put: can't put {} in as {name}", file.display()))?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    image.close().context("--put: can't write the NVM file")
 }
 
-/// Gets files out.
+/// Gets files out. Nothing is left behind in a host file that can't be had whole.
 ///
 /// # Errors
 /// No such name, or the image is damaged or not ours.
@@ -110,44 +122,31 @@ pub fn get(nvm: &Nvm, files: &[Get]) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    bail!("--get from {}: not built yet", nvm.path().display())
+    let image = open(nvm)?;
+    for Get { name, file } in files {
+        let mut data = Vec::new();
+        image.get(name, &mut data).with_context(|| format!("--get: can't get {name}"))?;
+        std::fs::write(file, data).with_context(|| format!("--get: can't write {}", file.display()))?;
+    }
+    image.close().context("--get: can't write the NVM file")
 }
 
-/// What an object's data is.
+/// The data of named objects.
 ///
 /// # Errors
 /// No such name, or the image is damaged or not ours.
-pub fn content(nvm: &Nvm, name: &str) -> Result<Vec<u8>> {
-    bail!("{name} from {}: not built yet", nvm.path().display())
+pub fn contents(nvm: &Nvm, names: &[&str]) -> Result<Vec<Vec<u8>>> {
+    let image = open(nvm)?;
+    let content = |name: &&str| {
+        let mut data = Vec::new();
+        image.get(name, &mut data).with_context(|| format!("can't get {name}"))?;
+        Ok(data)
+    };
+    names.iter().map(content).collect()
 }
 
-/// Tells whether the image is clean.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check(nvm: &Nvm) -> Result<()> {
-    bail!("check of {}: not built yet", nvm.path().display())
-}
-
-/// Arguments of `check`.
-#[derive(Args, Clone, Debug)]
-pub struct CheckArguments {
-    /// The NVM file
-    #[arg(value_name = "FILE")]
-    pub file: Option<PathBuf>,
-}
-
-/// Checks an NVM file and says what it finds.
-///
-/// # Errors
-/// The file can't be used, or is not clean.
-pub fn run_check(arguments: &CheckArguments) -> Result<u8> {
-    let path = arguments.file.clone().unwrap_or_else(crate::nvm::default_path);
-    if !path.exists() {
-        bail!("there is no {}", path.display());
-    }
-    check(&Nvm::open(&path, None)?)?;
-    Ok(0)
+fn open(nvm: &Nvm) -> Result<Image> {
+    Image::open(nvm.path()).with_context(|| format!("can't use the NVM file {}", nvm.path().display()))
 }
 
 #[cfg(test)]
