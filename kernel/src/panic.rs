@@ -92,7 +92,7 @@ fn backtrace(out: &mut Unlocked, mut rbp: u64) {
 
 /// What a frame pointer points to, if it can be one.
 fn frame_at(rbp: u64) -> Option<[u64; 2]> {
-    let plausible = rbp % 8 == 0 && rbp >= 1 << 63 && paging::translate(rbp)?.rest_bytes >= 16;
+    let plausible = rbp.is_multiple_of(8) && rbp >= 1 << 63 && paging::translate(rbp)?.rest_bytes >= 16;
     // SAFETY: mapped, aligned, and within one page.
     plausible.then(|| unsafe { (rbp as *const [u64; 2]).read_volatile() })
 }
@@ -107,20 +107,19 @@ fn line(out: &mut Unlocked, depth: usize, address: u64) {
 /// Name of the function that an address lies in, and the distance from its start.
 fn symbol(address: u64) -> Option<(&'static str, u64)> {
     let symbols = core::str::from_utf8(file(ARCHIVE.get()?, "kernel.symbols")?).ok()?;
-    symbols
-        .lines()
-        .filter_map(|line| {
-            let (start, name) = line.split_once(' ')?;
-            Some((name, address.checked_sub(u64::from_str_radix(start, 16).ok()?)?))
-        })
-        .last()
+    symbols.lines().rev().find_map(|line| {
+        let (start, name) = line.split_once(' ')?;
+        Some((name, address.checked_sub(u64::from_str_radix(start, 16).ok()?)?))
+    })
 }
 
 /// A file of a ustar archive. Source: POSIX.1-2017, `pax`, "ustar Interchange Format".
 fn file(mut archive: &'static [u8], name: &str) -> Option<&'static [u8]> {
     loop {
         let (header, rest) = archive.split_at_checked(512)?;
-        let text = |bytes: &'static [u8]| core::str::from_utf8(bytes).ok().map(|text| text.trim_matches(['\0', ' ']));
+        let text = |bytes: &'static [u8]| {
+            core::str::from_utf8(bytes).ok().map(|text| text.trim_matches(['\0', ' ']))
+        };
         let bytes = usize::from_str_radix(text(&header[124..136])?, 8).ok()?;
         if text(&header[..100])? == name {
             return rest.get(..bytes);

@@ -71,9 +71,13 @@ fn read_madt(tables: &AcpiTables<Map>, platform: &mut Platform) {
     for entry in madt.get().entries() {
         match entry {
             // Flags: bit 0: enabled.
-            MadtEntry::LocalApic(cpu) if { cpu.flags } & 1 != 0 => platform.apic_ids.push(u32::from(cpu.apic_id)),
+            MadtEntry::LocalApic(cpu) if { cpu.flags } & 1 != 0 => {
+                platform.apic_ids.push(u32::from(cpu.apic_id))
+            }
             MadtEntry::LocalX2Apic(cpu) if { cpu.flags } & 1 != 0 => platform.apic_ids.push(cpu.x2apic_id),
-            MadtEntry::IoApic(io) => io_apics.push(({ io.io_apic_address }, { io.global_system_interrupt_base })),
+            MadtEntry::IoApic(io) => {
+                io_apics.push(({ io.io_apic_address }, { io.global_system_interrupt_base }))
+            }
             MadtEntry::InterruptSourceOverride(change) if change.irq == 4 => {
                 line = change.global_system_interrupt;
                 // Polarity in bits 0-1, trigger mode in bits 2-3: 3 is low, and level.
@@ -83,11 +87,10 @@ fn read_madt(tables: &AcpiTables<Map>, platform: &mut Platform) {
             _ => {}
         }
     }
-    platform.console = io_apics
-        .into_iter()
-        .filter(|&(_, first)| first <= line)
-        .max_by_key(|&(_, first)| first)
-        .map(|(address, first)| Line { io_apic: u64::from(address), input: line - first, active_low, level });
+    platform.console =
+        io_apics.into_iter().filter(|&(_, first)| first <= line).max_by_key(|&(_, first)| first).map(
+            |(address, first)| Line { io_apic: u64::from(address), input: line - first, active_low, level },
+        );
 }
 
 fn read_fadt(tables: &AcpiTables<Map>, platform: &mut Platform) {

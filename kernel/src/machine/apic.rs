@@ -131,9 +131,18 @@ pub(super) fn write(register: u32, value: u32) {
 
 /// Masks the two 8259s, after moving their vectors away from the exceptions'.
 fn mask_8259() {
-    for (port, value) in
-        [(0x20, 0x11), (0xa0, 0x11), (0x21, 0x20), (0xa1, 0x28), (0x21, 4), (0xa1, 2), (0x21, 1), (0xa1, 1), (0x21, 0xff), (0xa1, 0xff)]
-    {
+    for (port, value) in [
+        (0x20, 0x11),
+        (0xa0, 0x11),
+        (0x21, 0x20),
+        (0xa1, 0x28),
+        (0x21, 4),
+        (0xa1, 2),
+        (0x21, 1),
+        (0xa1, 1),
+        (0x21, 0xff),
+        (0xa1, 0xff),
+    ] {
         // SAFETY: the PC's interrupt controllers; the sequence initialises and masks them.
         unsafe { Port::<u8>::new(port).write(value) };
     }
@@ -156,8 +165,8 @@ pub(super) fn route(line: Line, vector: u8, apic_id: u32) {
     let write = |index: u32, value: u32| {
         // SAFETY: the I/O APIC's index register (invariant **direct**); called on the boot CPU alone.
         unsafe { registers.write_volatile(index) };
-        // SAFETY: its data register, 16 bytes further.
-        unsafe { registers.add(4).write_volatile(value) };
+        // SAFETY: its data register, 16 bytes further in the same page.
+        unsafe { registers.wrapping_add(4).write_volatile(value) };
     };
     let flags = u32::from(line.active_low) << 13 | u32::from(line.level) << 15;
     write(0x11 + 2 * line.input, apic_id << 24);

@@ -9,7 +9,7 @@
 use core::arch::global_asm;
 
 /// Physical address of the page that other CPUs start at. Below 1 MiB, which the frame allocator never owns.
-pub const TRAMPOLINE: u64 = 0x8000;
+pub(crate) const TRAMPOLINE: u64 = 0x8000;
 
 global_asm!(
     r#"

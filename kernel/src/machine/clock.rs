@@ -18,28 +18,32 @@ const MEASURE_MS: u64 = 5;
 
 /// The time stamp counter.
 #[must_use]
-pub fn tsc() -> u64 {
+pub(crate) fn tsc() -> u64 {
     // SAFETY: every x86-64 CPU has it, and the kernel never sets CR4.TSD.
     unsafe { _rdtsc() }
 }
 
 /// Nanoseconds since the kernel's entry.
 #[must_use]
-pub fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     let ticks = tsc().saturating_sub(BASE.load(Ordering::Relaxed));
-    (u128::from(ticks) * u128::from(MULTIPLIER.load(Ordering::Relaxed)) >> 32) as u64
+    to_ns(ticks)
+}
+
+fn to_ns(ticks: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(MULTIPLIER.load(Ordering::Relaxed))) >> 32) as u64
 }
 
 /// `(base, multiplier)`: `now_ns = (tsc - base) * multiplier >> 32`.
 #[must_use]
-pub fn scale() -> (u64, u64) {
+pub(crate) fn scale() -> (u64, u64) {
     (BASE.load(Ordering::Relaxed), MULTIPLIER.load(Ordering::Relaxed))
 }
 
 /// Nanoseconds since the CPU was reset, if its TSC started at 0 then.
 #[must_use]
-pub fn since_reset_ns() -> u64 {
-    (u128::from(tsc()) * u128::from(MULTIPLIER.load(Ordering::Relaxed)) >> 32) as u64
+pub(crate) fn since_reset_ns() -> u64 {
+    to_ns(tsc())
 }
 
 /// TSC ticks for so many nanoseconds.
@@ -72,7 +76,11 @@ pub(super) fn calibrate(known_hz: u64, pm_timer: Option<u16>, mut during: impl F
     };
     let ticks = tsc() - start;
     during(Some(ns));
-    let hz = if known_hz != 0 { known_hz } else { (u128::from(ticks) * 1_000_000_000 / u128::from(ns.max(1))) as u64 };
+    let hz = if known_hz != 0 {
+        known_hz
+    } else {
+        (u128::from(ticks) * 1_000_000_000 / u128::from(ns.max(1))) as u64
+    };
     let multiplier = (1_000_000_000u128 << 32) / u128::from(hz.max(1));
     MULTIPLIER.store(multiplier as u64, Ordering::Relaxed);
     log::info!("clock: TSC {} MHz", hz / 1_000_000);
@@ -102,13 +110,13 @@ fn wait_pm_timer(port: u16) -> u64 {
 fn wait_pit() -> u64 {
     let count = (PIT_HZ * MEASURE_MS / 1000) as u16;
     let mut gate = Port::<u8>::new(0x61);
-    // SAFETY: ports of the PIT: channel 2 counts down once, without speaker; nobody else uses it.
-    unsafe {
-        let old = gate.read();
-        gate.write(old & !3 | 1);
-        Port::<u8>::new(0x43).write(0xb0);
-        Port::<u8>::new(0x42).write(count as u8);
-        Port::<u8>::new(0x42).write((count >> 8) as u8);
+    // SAFETY: reads.
+    let old = unsafe { gate.read() };
+    // Gate on, speaker off; channel 2, mode 0, both bytes of the count.
+    for (port, value) in [(0x61, old & !3 | 1), (0x43, 0xb0), (0x42, count as u8), (0x42, (count >> 8) as u8)]
+    {
+        // SAFETY: ports of the PIT: channel 2 counts down once; nobody else uses it.
+        unsafe { Port::<u8>::new(port).write(value) };
     }
     let begun = tsc();
     // SAFETY: reads.
@@ -120,7 +128,7 @@ fn wait_pit() -> u64 {
 
 /// Seconds since 1970 by the battery-backed clock; 0: it makes no sense.
 #[must_use]
-pub fn epoch_s() -> u64 {
+pub(crate) fn epoch_s() -> u64 {
     let mut last = read_rtc();
     for _ in 0..10 {
         let next = read_rtc();
@@ -145,7 +153,8 @@ fn read_rtc() -> [u8; 7] {
 fn seconds([second, minute, hour, day, month, year, status]: [u8; 7]) -> Option<u64> {
     let decode = |value: u8| if status & 4 != 0 { value } else { (value >> 4) * 10 + (value & 15) };
     let pm = status & 2 == 0 && hour & 0x80 != 0;
-    let hour = if status & 2 != 0 { decode(hour) } else { decode(hour & 0x7f) % 12 + if pm { 12 } else { 0 } };
+    let hour =
+        if status & 2 != 0 { decode(hour) } else { decode(hour & 0x7f) % 12 + if pm { 12 } else { 0 } };
     let (month, day, year) = (decode(month), decode(day), 2000 + u64::from(decode(year)));
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 {
         return None;

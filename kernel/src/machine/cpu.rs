@@ -12,7 +12,7 @@ use super::entry::UserContext;
 use super::tlb::Root;
 
 /// Most CPUs that are used.
-pub const CPUS_MAX: usize = 64;
+pub(crate) const CPUS_MAX: usize = 64;
 
 const MSR_GS_BASE: u32 = 0xc000_0101;
 const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
@@ -20,7 +20,7 @@ const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
 /// One CPU. Cells are touched by the CPU itself alone (in the kernel nothing preempts it); what others
 /// may touch is atomic.
 #[repr(C)]
-pub struct Cpu {
+pub(crate) struct Cpu {
     itself: *const Cpu,
     /// Top of the kernel stack.
     stack_top: u64,
@@ -36,14 +36,10 @@ pub struct Cpu {
     pub(crate) window: Cell<Window>,
     /// Levels of the locks that this CPU holds, one bit each.
     pub(super) lock_levels: Cell<u64>,
-    /// In [`super::entry::run`], waiting for an interrupt.
-    pub(super) idle: AtomicBool,
     /// Another CPU waits until this one has looked at its root's generation.
     pub(super) shootdown: AtomicBool,
     /// Time that the local timer is set to.
     pub(super) deadline: Cell<u64>,
-    /// Local timer interrupts so far.
-    pub(super) ticks: AtomicU64,
     /// Of NVM: cache-line flushes, fences and bytes written by this CPU.
     pub(crate) nvm: NvmCounters,
 }
@@ -101,36 +97,28 @@ impl Cpu {
             root: Cell::new(None),
             window: Cell::new(window),
             lock_levels: Cell::new(0),
-            idle: AtomicBool::new(false),
             shootdown: AtomicBool::new(false),
             deadline: Cell::new(u64::MAX),
-            ticks: AtomicU64::new(0),
             nvm: NvmCounters::default(),
         }
     }
 
     /// The CPU's number, from 0 without gaps. The boot CPU is 0.
     #[must_use]
-    pub fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.index
     }
 
     /// Its local APIC's ID.
     #[must_use]
-    pub fn apic_id(&self) -> u32 {
+    pub(crate) fn apic_id(&self) -> u32 {
         self.apic_id
     }
 
     /// Highest address of its kernel stack.
     #[must_use]
-    pub fn stack_top(&self) -> u64 {
+    pub(crate) fn stack_top(&self) -> u64 {
         self.stack_top
-    }
-
-    /// Local timer interrupts so far.
-    #[must_use]
-    pub fn ticks(&self) -> u64 {
-        self.ticks.load(Ordering::Relaxed)
     }
 }
 
@@ -139,10 +127,12 @@ impl Cpu {
 /// # Panics
 /// In debug builds, before [`install`].
 #[must_use]
-pub fn current() -> &'static Cpu {
+pub(crate) fn current() -> &'static Cpu {
     let pointer: *const Cpu;
     // SAFETY: invariant **gs**: GS's first word is the address of this CPU's `Cpu`. Reads memory only.
-    unsafe { core::arch::asm!("mov {}, gs:[0]", out(reg) pointer, options(nostack, preserves_flags, readonly)) };
+    unsafe {
+        core::arch::asm!("mov {}, gs:[0]", out(reg) pointer, options(nostack, preserves_flags, readonly))
+    };
     debug_assert!(!pointer.is_null());
     // SAFETY: `install` stored the address of a leaked `Cpu`.
     unsafe { &*pointer }
@@ -150,7 +140,7 @@ pub fn current() -> &'static Cpu {
 
 /// The CPU with this number, once it has started.
 #[must_use]
-pub fn get(index: usize) -> Option<&'static Cpu> {
+pub(crate) fn get(index: usize) -> Option<&'static Cpu> {
     let pointer = CPUS.get(index)?.load(Ordering::Acquire);
     // SAFETY: null, or the address of a leaked `Cpu`, published by `install`'s release store.
     unsafe { pointer.as_ref() }
@@ -158,17 +148,17 @@ pub fn get(index: usize) -> Option<&'static Cpu> {
 
 /// CPUs that have started.
 #[must_use]
-pub fn count() -> usize {
+pub(crate) fn count() -> usize {
     COUNT.load(Ordering::Acquire) as usize
 }
 
 /// All CPUs that have started.
-pub fn all() -> impl Iterator<Item = &'static Cpu> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
     (0..count()).filter_map(get)
 }
 
-/// Makes `cpu` the one that GS finds on this CPU, and tells the others of it.
-pub(super) fn install(cpu: &'static mut Cpu) {
+/// Makes `cpu` the one that GS finds on this CPU. To be called before anything that might take a lock.
+pub(super) fn install(cpu: &'static mut Cpu) -> &'static Cpu {
     cpu.itself = cpu;
     let cpu: &'static Cpu = cpu;
     let address = ptr::from_ref(cpu) as u64;
@@ -176,6 +166,11 @@ pub(super) fn install(cpu: &'static mut Cpu) {
     unsafe { Msr::new(MSR_GS_BASE).write(address) };
     // SAFETY: what user code will see as GS base; it has none yet.
     unsafe { Msr::new(MSR_KERNEL_GS_BASE).write(0) };
+    cpu
+}
+
+/// Tells the others of a CPU that is ready for interrupts.
+pub(super) fn announce(cpu: &'static Cpu) {
     CPUS[cpu.index].store(ptr::from_ref(cpu).cast_mut(), Ordering::Release);
     COUNT.fetch_max(cpu.index as u32 + 1, Ordering::AcqRel);
 }

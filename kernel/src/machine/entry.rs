@@ -23,18 +23,18 @@ use twizzler_abi::thread::Registers;
 use x86_64::registers::model_specific::Msr;
 
 use super::cpu::{self, Cpu};
+use super::start_info;
 use super::tlb::{self, Root};
 use super::vector::VectorState;
-use super::start_info;
 
 /// A thread's user state while it is not on a CPU, and the place that entries save it to.
 ///
 /// It must stay at its address while it is current: keep it boxed.
 #[repr(C)]
-pub struct UserContext {
+pub(crate) struct UserContext {
     /// The integer registers. Whatever stands here is made harmless before it is loaded. The two segment
     /// bases are out of date while the context is current: see [`set_fs_base`].
-    pub registers: Registers,
+    pub(crate) registers: Registers,
     vector: VectorState,
     root: Arc<Root>,
     /// Hooks hold `&mut` to the context while [`detach`] completes it through the CPU's pointer, and other CPUs may run it
@@ -49,19 +49,13 @@ impl UserContext {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub fn new(registers: Registers, root: Arc<Root>) -> Result<Self, Error> {
+    pub(crate) fn new(registers: Registers, root: Arc<Root>) -> Result<Self, Error> {
         Ok(Self { registers, vector: VectorState::new()?, root, _shared: PhantomPinned })
-    }
-
-    /// The root it runs in.
-    #[must_use]
-    pub fn root(&self) -> &Arc<Root> {
-        &self.root
     }
 
     /// The vector state, in XSAVE's standard format, of a detached context.
     #[must_use]
-    pub fn vector_state(&self) -> &[u8] {
+    pub(crate) fn vector_state(&self) -> &[u8] {
         debug_assert!(!is_current(self), "the vector state is in the CPU's registers");
         self.vector.bytes()
     }
@@ -70,7 +64,7 @@ impl UserContext {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if it hasn't [`super::vector::area_bytes`].
-    pub fn set_vector_state(&mut self, state: &[u8]) -> Result<(), Error> {
+    pub(crate) fn set_vector_state(&mut self, state: &[u8]) -> Result<(), Error> {
         debug_assert!(!is_current(self), "the vector state is in the CPU's registers");
         self.vector.set(state)
     }
@@ -82,39 +76,33 @@ fn is_current(context: &UserContext) -> bool {
 
 /// What happened in user mode, by the machine's numbers.
 #[derive(Clone, Copy, Debug)]
-pub struct Trap {
+pub(crate) struct Trap {
     /// Exception vector, 0 to 31.
-    pub vector: u8,
+    pub(crate) vector: u8,
     /// Error code; 0 where the exception has none.
-    pub error: u64,
+    pub(crate) error: u64,
     /// CR2: the address, of a page fault.
-    pub address: u64,
+    pub(crate) address: u64,
 }
 
 /// Vector of a page fault.
-pub const PAGE_FAULT: u8 = 14;
+pub(crate) const PAGE_FAULT: u8 = 14;
 
 impl Trap {
     /// The access, of a page fault.
     #[must_use]
-    pub fn access(&self) -> Access {
+    pub(crate) fn access(&self) -> Access {
         match (self.error >> 4 & 1 != 0, self.error >> 1 & 1 != 0) {
             (true, _) => Access::Fetch,
             (false, true) => Access::Write,
             (false, false) => Access::Read,
         }
     }
-
-    /// Whether a present entry forbade the access, of a page fault.
-    #[must_use]
-    pub fn was_present(&self) -> bool {
-        self.error & 1 != 0
-    }
 }
 
 /// A kind of memory access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
+pub(crate) enum Access {
     /// A load.
     Read,
     /// A store.
@@ -125,7 +113,7 @@ pub enum Access {
 
 /// An interrupt that the kernel above hears of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Interrupt {
+pub(crate) enum Interrupt {
     /// The time of [`super::timer::arm`] has come.
     Timer,
     /// Another CPU called [`super::smp::kick`].
@@ -135,7 +123,7 @@ pub enum Interrupt {
 }
 
 /// What to do next on a CPU.
-pub enum Next {
+pub(crate) enum Next {
     /// Go on with this context, which is detached or current on this CPU.
     User(*mut UserContext),
     /// Wait for an interrupt.
@@ -143,26 +131,26 @@ pub enum Next {
 }
 
 /// What the kernel above does at each kind of entry. All run on the CPU's stack, with interrupts off.
-pub struct Hooks {
+pub(crate) struct Hooks {
     /// The current thread executed `syscall`: number and arguments are in its registers, results go there.
-    pub call: fn(&'static Cpu, &mut UserContext),
+    pub(crate) call: fn(&'static Cpu, &mut UserContext),
     /// The current thread caused an exception.
-    pub fault: fn(&'static Cpu, &mut UserContext, Trap),
+    pub(crate) fault: fn(&'static Cpu, &mut UserContext, Trap),
     /// An interrupt; from user mode or from idling.
-    pub interrupt: fn(&'static Cpu, Interrupt),
+    pub(crate) interrupt: fn(&'static Cpu, Interrupt),
     /// Says what runs next. Called after every other hook, and when an idle CPU wakes.
-    pub schedule: fn(&'static Cpu) -> Next,
+    pub(crate) schedule: fn(&'static Cpu) -> Next,
     /// The kernel touched an address of the lower half through [`super::user`] and it isn't mapped so: map it in
     /// the current context's root. False: it can't be, and the copy fails.
-    pub resolve: fn(&'static Cpu, u64, Access) -> bool,
+    pub(crate) resolve: fn(&'static Cpu, u64, Access) -> bool,
     /// Called once, on the boot CPU, when all CPUs are up and before the first `schedule`.
-    pub start: fn(&'static start_info::Boot),
+    pub(crate) start: fn(&'static start_info::Boot),
 }
 
 static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(ptr::null_mut());
 
 /// Sets the hooks. To be called before anything can enter; tests replace them for themselves.
-pub fn install(hooks: &'static Hooks) {
+pub(crate) fn install(hooks: &'static Hooks) {
     HOOKS.store(ptr::from_ref(hooks).cast_mut(), Ordering::Release);
 }
 
@@ -174,7 +162,7 @@ pub(super) fn hooks() -> &'static Hooks {
 }
 
 /// Takes the current context, if there is one, off this CPU and completes it.
-pub fn detach(cpu: &'static Cpu) {
+pub(crate) fn detach(cpu: &'static Cpu) {
     let context = cpu.current.replace(ptr::null_mut());
     // SAFETY: invariant **detached**: the current context is alive, and this CPU's alone.
     let Some(context) = (unsafe { context.as_mut() }) else { return };
@@ -184,14 +172,14 @@ pub fn detach(cpu: &'static Cpu) {
 
 /// Takes the current context, if there is one, off this CPU without completing it: its thread has ended. The CPU leaves
 /// its root as well.
-pub fn discard(cpu: &'static Cpu) {
+pub(crate) fn discard(cpu: &'static Cpu) {
     cpu.current.set(ptr::null_mut());
     tlb::load(cpu, None);
 }
 
 /// The context that is current on this CPU.
 #[must_use]
-pub fn current(cpu: &'static Cpu) -> Option<*mut UserContext> {
+pub(crate) fn current(cpu: &'static Cpu) -> Option<*mut UserContext> {
     Some(cpu.current.get()).filter(|context| !context.is_null())
 }
 
@@ -199,7 +187,7 @@ pub fn current(cpu: &'static Cpu) -> Option<*mut UserContext> {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for an address that is not in the lower half.
-pub fn set_fs_base(address: u64) -> Result<(), Error> {
+pub(crate) fn set_fs_base(address: u64) -> Result<(), Error> {
     set_base(MSR_FS_BASE, address)
 }
 
@@ -207,12 +195,12 @@ pub fn set_fs_base(address: u64) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for an address that is not in the lower half.
-pub fn set_gs_base(address: u64) -> Result<(), Error> {
+pub(crate) fn set_gs_base(address: u64) -> Result<(), Error> {
     set_base(MSR_KERNEL_GS_BASE, address)
 }
 
 /// First address that user code can't have.
-pub const USER_END: u64 = 1 << 47;
+pub(crate) const USER_END: u64 = 1 << 47;
 
 const MSR_FS_BASE: u32 = 0xc000_0100;
 const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
@@ -236,7 +224,7 @@ fn read_bases() -> (u64, u64) {
 
 /// Runs what [`Hooks::schedule`] says, for good. Each CPU ends its start here; every entry comes back here
 /// with the stack emptied.
-pub fn run(cpu: &'static Cpu) -> ! {
+pub(crate) fn run(cpu: &'static Cpu) -> ! {
     loop {
         match (hooks().schedule)(cpu) {
             Next::User(context) => go(cpu, context),
@@ -266,9 +254,6 @@ fn go(cpu: &'static Cpu, next: *mut UserContext) -> ! {
 fn idle(cpu: &'static Cpu) {
     debug_assert!(cpu.current.get().is_null(), "a context was left without being detached");
     tlb::load(cpu, None);
-    // Partner: `smp::kick` reads it after what it wants seen is stored.
-    cpu.idle.store(true, Ordering::SeqCst);
     x86_64::instructions::interrupts::enable_and_hlt();
     x86_64::instructions::interrupts::disable();
-    cpu.idle.store(false, Ordering::Relaxed);
 }

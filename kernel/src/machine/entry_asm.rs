@@ -321,6 +321,7 @@ pub(super) fn resume(registers: &mut Registers) -> ! {
 }
 
 /// The current context, at an entry from user mode.
+#[allow(clippy::mut_from_ref, reason = "the reference comes from the pointer that the CPU keeps")]
 fn entered(cpu: &'static Cpu) -> &'static mut UserContext {
     // SAFETY: user mode was entered through `resume`, with a current context; invariant **detached**: it is alive and
     // this CPU's alone, and the borrow of the last round ended with its stack.
@@ -338,7 +339,7 @@ extern "C" fn entered_trap(cpu: &'static Cpu, vector: u64, error: u64) -> ! {
     let vector = vector as u8;
     if vector < 32 {
         (entry::hooks().fault)(cpu, entered(cpu), Trap { vector, error, address });
-    } else if let Some(interrupt) = idt::handle_interrupt(cpu, vector) {
+    } else if let Some(interrupt) = idt::handle_interrupt(vector) {
         (entry::hooks().interrupt)(cpu, interrupt);
     }
     entry::run(cpu)
@@ -364,7 +365,7 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
         }
         vector => {
             // Only while idle: interrupts are off elsewhere.
-            if let Some(interrupt) = idt::handle_interrupt(cpu, vector as u8) {
+            if let Some(interrupt) = idt::handle_interrupt(vector as u8) {
                 (entry::hooks().interrupt)(cpu, interrupt);
             }
         }

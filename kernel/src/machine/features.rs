@@ -7,10 +7,9 @@ use spin::Once;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
-
 /// The instruction that writes a cache line back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FlushLine {
+pub(crate) enum FlushLine {
     /// Keeps the line.
     Clwb,
     /// Evicts it, in parallel with others.
@@ -21,7 +20,7 @@ pub enum FlushLine {
 
 /// How vector state is saved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum VectorSave {
+pub(crate) enum VectorSave {
     /// XSAVEOPT and XRSTOR.
     XsaveOpt,
     /// XSAVE and XRSTOR.
@@ -33,24 +32,24 @@ pub enum VectorSave {
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the fields are CPUID's names")]
-pub struct Features {
-    pub smep: bool,
-    pub smap: bool,
-    pub umip: bool,
-    pub fsgsbase: bool,
-    pub pcid: bool,
-    pub x2apic: bool,
-    pub tsc_deadline: bool,
-    pub rdrand: bool,
-    pub gib_pages: bool,
-    pub flush_line: FlushLine,
-    pub vector_save: VectorSave,
+pub(crate) struct Features {
+    pub(crate) smep: bool,
+    pub(crate) smap: bool,
+    pub(crate) umip: bool,
+    pub(crate) fsgsbase: bool,
+    pub(crate) pcid: bool,
+    pub(crate) x2apic: bool,
+    pub(crate) tsc_deadline: bool,
+    pub(crate) rdrand: bool,
+    pub(crate) gib_pages: bool,
+    pub(crate) flush_line: FlushLine,
+    pub(crate) vector_save: VectorSave,
     /// Components of vector state that are switched on.
-    pub xcr0: u64,
+    pub(crate) xcr0: u64,
     /// Bytes of a save area.
-    pub vector_bytes: usize,
+    pub(crate) vector_bytes: usize,
     /// TSC frequency as CPUID (or the hypervisor) gives it; 0: it doesn't.
-    pub tsc_hz: u64,
+    pub(crate) tsc_hz: u64,
 }
 
 static FEATURES: Once<Features> = Once::new();
@@ -61,20 +60,21 @@ static SMAP: AtomicBool = AtomicBool::new(false);
 /// # Panics
 /// Before [`detect`].
 #[must_use]
-pub fn get() -> &'static Features {
+pub(crate) fn get() -> &'static Features {
     FEATURES.get().expect("features are detected first")
 }
 
 /// Whether user memory may only be touched between `stac` and `clac`.
 #[must_use]
-pub fn smap() -> bool {
+pub(crate) fn smap() -> bool {
     SMAP.load(Ordering::Relaxed)
 }
 
 /// Asks the boot CPU's CPUID. The other CPUs are taken to be alike.
 pub(super) fn detect() {
     let max = __cpuid(0).eax;
-    let leaf = |number: u32, sub: u32| if number <= max { __cpuid_count(number, sub) } else { __cpuid_count(0, 0) };
+    let leaf =
+        |number: u32, sub: u32| if number <= max { __cpuid_count(number, sub) } else { __cpuid_count(0, 0) };
     let one = leaf(1, 0);
     let (seven_b, seven_c) = if max >= 7 { (leaf(7, 0).ebx, leaf(7, 0).ecx) } else { (0, 0) };
     let extended = if __cpuid(0x8000_0000).eax >= 0x8000_0001 { __cpuid(0x8000_0001).edx } else { 0 };

@@ -1,11 +1,8 @@
 //! Interrupt descriptors and vectors.
 
 use core::arch::asm;
-use core::sync::atomic::Ordering;
-
 use spin::Once;
 
-use super::cpu::Cpu;
 use super::entry::Interrupt;
 use super::{apic, entry_asm, segments, serial, timer, tlb};
 
@@ -59,15 +56,12 @@ pub(super) fn load() {
 }
 
 /// Acknowledges an interrupt and does what the machine itself has to; what is left is for the hook.
-pub(super) fn handle_interrupt(cpu: &'static Cpu, vector: u8) -> Option<Interrupt> {
+pub(super) fn handle_interrupt(vector: u8) -> Option<Interrupt> {
     if vector != SPURIOUS {
         apic::end_of_interrupt();
     }
     match vector {
-        TIMER => {
-            cpu.ticks.fetch_add(1, Ordering::Relaxed);
-            timer::due().then_some(Interrupt::Timer)
-        }
+        TIMER => timer::due().then_some(Interrupt::Timer),
         RESCHEDULE => Some(Interrupt::Reschedule),
         SHOOTDOWN => {
             tlb::serve();

@@ -15,28 +15,28 @@ use lock_api::{GuardNoSend, RawMutex, RawRwLock};
 use super::{cpu, tlb};
 
 /// Levels of the locks below this line.
-pub mod level {
+pub(crate) mod level {
     /// Input ring of the console.
-    pub const CONSOLE: u8 = 44;
+    pub(crate) const CONSOLE: u8 = 44;
     /// Kernel page tables.
-    pub const PAGING: u8 = 48;
+    pub(crate) const PAGING: u8 = 48;
     /// Random pool.
-    pub const RANDOM: u8 = 50;
+    pub(crate) const RANDOM: u8 = 50;
     /// Kernel heap.
-    pub const HEAP: u8 = 54;
+    pub(crate) const HEAP: u8 = 54;
     /// DRAM frames.
-    pub const FRAMES: u8 = 56;
+    pub(crate) const FRAMES: u8 = 56;
     /// Serial ports.
-    pub const SERIAL: u8 = 60;
+    pub(crate) const SERIAL: u8 = 60;
 }
 
 /// Exclusive lock of level `LEVEL`.
-pub type Lock<T, const LEVEL: u8> = lock_api::Mutex<RawLock<LEVEL>, T>;
+pub(crate) type Lock<T, const LEVEL: u8> = lock_api::Mutex<RawLock<LEVEL>, T>;
 /// Lock of level `LEVEL` that many may hold for reading.
-pub type SharedLock<T, const LEVEL: u8> = lock_api::RwLock<RawSharedLock<LEVEL>, T>;
+pub(crate) type SharedLock<T, const LEVEL: u8> = lock_api::RwLock<RawSharedLock<LEVEL>, T>;
 
 /// See [`Lock`].
-pub struct RawLock<const LEVEL: u8> {
+pub(crate) struct RawLock<const LEVEL: u8> {
     taken: AtomicBool,
     not_send: PhantomData<()>,
 }
@@ -73,7 +73,7 @@ unsafe impl<const LEVEL: u8> RawMutex for RawLock<LEVEL> {
 }
 
 /// See [`SharedLock`]. Writers are not preferred: the kernel's read sections are short.
-pub struct RawSharedLock<const LEVEL: u8> {
+pub(crate) struct RawSharedLock<const LEVEL: u8> {
     /// Number of readers, or [`WRITER`].
     state: AtomicU32,
 }
@@ -97,7 +97,10 @@ unsafe impl<const LEVEL: u8> RawRwLock for RawSharedLock<LEVEL> {
         let readers = self.state.load(Ordering::Relaxed);
         // Partner: the release operations of both unlocks.
         let won = readers < WRITER - 1
-            && self.state.compare_exchange(readers, readers + 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            && self
+                .state
+                .compare_exchange(readers, readers + 1, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
         if won {
             note_taken(LEVEL);
         }
@@ -131,7 +134,7 @@ unsafe impl<const LEVEL: u8> RawRwLock for RawSharedLock<LEVEL> {
 }
 
 /// One turn of a loop that waits for another CPU: every such loop in the kernel calls this.
-pub fn relax() {
+pub(crate) fn relax() {
     tlb::serve();
     core::hint::spin_loop();
 }
@@ -143,7 +146,10 @@ fn note_taken(level: u8) {
     if cfg!(debug_assertions) && cpu::installed() {
         let levels = &cpu::current().lock_levels;
         let held = levels.get();
-        assert!(held >> level == 0 || level == NESTING && held >> (level + 1) == 0, "lock of level {level} taken while holding levels {held:#x}");
+        assert!(
+            held >> level == 0 || level == NESTING && held >> (level + 1) == 0,
+            "lock of level {level} taken while holding levels {held:#x}"
+        );
         levels.set(held | 1 << level);
     }
 }

@@ -8,27 +8,27 @@
 //! - **direct**: RAM, firmware tables and devices that were asked for are mapped at [`crate::memory::direct::BASE`] + physical address, for good.
 //! - **detached**: a [`entry::UserContext`] belongs to the CPU that it is current on, until detached.
 
-pub mod acpi;
-pub mod apic;
+pub(crate) mod acpi;
+pub(crate) mod apic;
 mod boot;
-pub mod clock;
-pub mod cpu;
-pub mod entry;
+pub(crate) mod clock;
+pub(crate) mod cpu;
+pub(crate) mod entry;
 pub(crate) mod entry_asm;
-pub mod features;
+pub(crate) mod features;
 mod idt;
-pub mod init;
-pub mod lock;
+pub(crate) mod init;
+pub(crate) mod lock;
 mod nfit;
-pub mod power;
-pub mod random;
+pub(crate) mod power;
+pub(crate) mod random;
 mod segments;
-pub mod serial;
-pub mod smp;
-pub mod start_info;
-pub mod timer;
-pub mod tlb;
-pub mod user;
-pub mod vector;
+pub(crate) mod serial;
+pub(crate) mod smp;
+pub(crate) mod start_info;
+pub(crate) mod timer;
+pub(crate) mod tlb;
+pub(crate) mod user;
+pub(crate) mod vector;
 
 pub(crate) use segments::StackTops;

@@ -32,7 +32,7 @@ pub(super) fn read(rsdp: u64) -> Vec<Range<u64>> {
             let base = word64(structure, 32).unwrap_or(0);
             let len_bytes = word64(structure, 40).unwrap_or(0);
             match base.checked_add(len_bytes) {
-                Some(end) if base != 0 && base % 4096 == 0 && len_bytes >= 4096 && end < 1 << 46 => {
+                Some(end) if base != 0 && base.is_multiple_of(4096) && len_bytes >= 4096 && end < 1 << 46 => {
                     ranges.push(base..base + len_bytes / 4096 * 4096);
                 }
                 _ => log::warn!("nfit: range {base:#x} + {len_bytes:#x} makes no sense"),
@@ -52,7 +52,9 @@ fn find(rsdp: u64, signature: &[u8; 4]) -> Option<&'static [u8]> {
         let Some(table) = table(address) else { continue };
         let found = table[HEADER_BYTES..]
             .chunks_exact(entry_bytes)
-            .filter_map(|entry| if entry_bytes == 8 { word64(entry, 0) } else { word32(entry, 0).map(u64::from) })
+            .filter_map(
+                |entry| if entry_bytes == 8 { word64(entry, 0) } else { word32(entry, 0).map(u64::from) },
+            )
             .filter(|&address| address != 0 && bytes(address, 4) == signature)
             .find_map(|address| self::table(address));
         if found.is_some() {

@@ -7,7 +7,7 @@ use x86_64::instructions::port::Port;
 /// Port of QEMU's `isa-debug-exit`.
 const EXIT_PORT: u16 = 0xf4;
 /// Status of a kernel panic.
-pub const STATUS_PANIC: u32 = 100;
+pub(crate) const STATUS_PANIC: u32 = 100;
 
 /// PM1a control port and the value that switches off; 0: unknown.
 static SOFT_OFF: AtomicU32 = AtomicU32::new(0);
@@ -19,7 +19,7 @@ pub(super) fn set_soft_off(port: u16, sleep_type: u8) {
 }
 
 /// Ends the machine with a status for the host; by ACPI where there is no host.
-pub fn off(status: u32) -> ! {
+pub(crate) fn off(status: u32) -> ! {
     // SAFETY: a port that exists only to end the emulator; elsewhere the write does nothing.
     unsafe { Port::<u32>::new(EXIT_PORT).write(status) };
     let soft_off = SOFT_OFF.load(Ordering::Relaxed);
@@ -31,7 +31,7 @@ pub fn off(status: u32) -> ! {
 }
 
 /// Stops this CPU for good.
-pub fn halt() -> ! {
+pub(crate) fn halt() -> ! {
     loop {
         x86_64::instructions::interrupts::disable();
         x86_64::instructions::hlt();

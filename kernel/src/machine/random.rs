@@ -19,7 +19,7 @@ static POOL: Lock<Pool, { level::RANDOM }> = Lock::new(Pool { key: [0; 32], coun
 const SAMPLES: usize = 64;
 
 /// Mixes bytes in: what is unpredictable, or at least differs between boots and machines.
-pub fn stir(bytes: &[u8]) {
+pub(crate) fn stir(bytes: &[u8]) {
     let mut pool = POOL.lock();
     let mut hasher = Hasher::new_keyed(&pool.key);
     hasher.update(bytes).update(&clock::tsc().to_le_bytes());
@@ -27,7 +27,7 @@ pub fn stir(bytes: &[u8]) {
 }
 
 /// Fills a buffer with random bytes.
-pub fn fill(buffer: &mut [u8]) {
+pub(crate) fn fill(buffer: &mut [u8]) {
     let mut pool = POOL.lock();
     let mut hasher = Hasher::new_keyed(&pool.key);
     hasher.update(&pool.count.to_le_bytes()).update(&clock::tsc().to_le_bytes());

@@ -80,7 +80,7 @@ pub(super) fn load(stacks: StackTops) {
     ];
     let pointer = TablePointer { limit: 63, base: tables.descriptors.as_ptr() as u64 };
     // SAFETY: the descriptors are leaked, so they stay; code and data descriptors are those of a flat 64-bit kernel, as
-    // before, and the far return only reloads CS. GS's base, which null selectors may clear, is set after this.
+    // before, and the far return only reloads CS. GS is left alone: loading it may clear its base, which is in use.
     unsafe {
         asm!(
             "lgdt [{pointer}]",
@@ -93,7 +93,6 @@ pub(super) fn load(stacks: StackTops) {
             "mov ds, {zero:e}",
             "mov es, {zero:e}",
             "mov fs, {zero:e}",
-            "mov gs, {zero:e}",
             "ltr {task:x}",
             pointer = in(reg) &raw const pointer,
             code = const KERNEL_CODE as u64,

@@ -29,7 +29,7 @@ const FIFO_BYTES: usize = 16;
 const CTRL_C: u8 = 3;
 
 /// One port. Absent ones swallow what is written.
-pub struct Serial {
+pub(crate) struct Serial {
     present: AtomicBool,
     port: AtomicU16,
     writing: Lock<(), { level::SERIAL }>,
@@ -73,7 +73,7 @@ impl Serial {
     }
 
     /// Writes bytes, waiting for the line.
-    pub fn write(&self, bytes: &[u8]) {
+    pub(crate) fn write(&self, bytes: &[u8]) {
         let _writing = self.writing.lock();
         self.write_unlocked(bytes);
     }
@@ -96,13 +96,13 @@ impl Serial {
 
 /// The console's output.
 #[must_use]
-pub const fn console() -> &'static Serial {
+pub(crate) const fn console() -> &'static Serial {
     &CONSOLE
 }
 
 /// Where the kernel's log goes.
 #[must_use]
-pub const fn log() -> &'static Serial {
+pub(crate) const fn log() -> &'static Serial {
     &LOG
 }
 
@@ -113,12 +113,12 @@ pub(crate) const fn com3() -> &'static Serial {
 
 /// Where programs' errors go: COM3 in script mode, otherwise the console.
 #[must_use]
-pub fn errors() -> &'static Serial {
+pub(crate) fn errors() -> &'static Serial {
     if ERRORS_APART.load(Ordering::Relaxed) { &ERRORS } else { &CONSOLE }
 }
 
 pub(super) fn init() {
-    [&CONSOLE, &LOG, &ERRORS].map(Serial::init);
+    [&CONSOLE, &LOG, &ERRORS].into_iter().for_each(Serial::init);
 }
 
 /// Sends programs' errors to COM3.
@@ -158,7 +158,7 @@ impl Ring {
 }
 
 /// Takes typed bytes, as many as there are and fit. 0: none; [`super::entry::Interrupt::Console`] comes when there are.
-pub fn read_console(buffer: &mut [u8]) -> usize {
+pub(crate) fn read_console(buffer: &mut [u8]) -> usize {
     if !CONSOLE.present.load(Ordering::Relaxed) {
         return 0;
     }
@@ -178,14 +178,14 @@ pub fn read_console(buffer: &mut [u8]) -> usize {
 
 /// Whether typed bytes wait to be read.
 #[must_use]
-pub fn console_has_input() -> bool {
+pub(crate) fn console_has_input() -> bool {
     let ring = INPUT.lock();
     ring.put != ring.taken
 }
 
 /// Presses of Ctrl-C so far; its byte is input as well.
 #[must_use]
-pub fn console_interrupts() -> u64 {
+pub(crate) fn console_interrupts() -> u64 {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 

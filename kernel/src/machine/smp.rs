@@ -37,16 +37,17 @@ fn prepare(index: usize, apic_id: u32) -> Option<&'static mut Start> {
     Some(Box::leak(Box::new(Start { cpu, stacks })))
 }
 
-/// Makes this CPU, the one that booted, number 0. Gives the top of its kernel stack, which it is not on yet.
+/// Makes this CPU, the one that booted, number 0. It is not on its kernel stack yet.
 pub(super) fn init_boot_cpu() {
     let start = prepare(0, apic::id()).expect("memory for the boot CPU");
     install(start);
 }
 
 fn install(start: &'static mut Start) {
+    let cpu = cpu::install(&mut start.cpu);
     segments::load(start.stacks);
     idt::load();
-    cpu::install(&mut start.cpu);
+    cpu::announce(cpu);
 }
 
 /// Starts the CPUs with these APIC IDs, one after the other. Those that don't appear are left out.
@@ -113,8 +114,11 @@ extern "C" fn ap_main() -> ! {
             let job = unsafe { core::mem::transmute::<*mut (), fn(&'static Cpu)>(job) };
             job(cpu::current());
             FINISHED.fetch_add(1, Ordering::Release);
+        } else {
+            // Sleeps rather than spins: an emulator's other CPUs may need the host's.
+            x86_64::instructions::interrupts::enable_and_hlt();
+            x86_64::instructions::interrupts::disable();
         }
-        super::lock::relax();
     }
     entry::run(cpu::current())
 }
@@ -125,12 +129,13 @@ static ROUND: AtomicU64 = AtomicU64::new(0);
 static FINISHED: AtomicUsize = AtomicUsize::new(0);
 
 /// Calls a function on every CPU at the same time, and returns when all are through. For the boot CPU, before threads run.
-pub fn everywhere(job: fn(&'static Cpu)) {
+pub(crate) fn everywhere(job: fn(&'static Cpu)) {
     debug_assert!(!GO.load(Ordering::Relaxed), "the other CPUs run threads");
     FINISHED.store(0, Ordering::Relaxed);
     JOB.store(job as *mut (), Ordering::Relaxed);
     // Partner: the acquire load in `ap_main`.
     ROUND.fetch_add(1, Ordering::Release);
+    wake_others();
     job(cpu::current());
     // Partner: the release increment in `ap_main`.
     while FINISHED.load(Ordering::Acquire) + 1 < cpu::count() {
@@ -138,21 +143,22 @@ pub fn everywhere(job: fn(&'static Cpu)) {
     }
 }
 
-/// Lets all CPUs schedule.
-pub(super) fn go() {
-    GO.store(true, Ordering::Release);
-}
-
-/// Makes another CPU call [`entry::Hooks::interrupt`] with [`entry::Interrupt::Reschedule`], soon.
-pub fn kick(index: usize) {
-    if let Some(cpu) = cpu::get(index) {
-        apic::interrupt(cpu.apic_id(), idt::RESCHEDULE);
+/// Ends the sleep of CPUs that wait in [`ap_main`].
+fn wake_others() {
+    for cpu in cpu::all().filter(|cpu| cpu.index() != cpu::current().index()) {
+        apic::interrupt(cpu.apic_id(), idt::SHOOTDOWN);
     }
 }
 
-/// Whether a CPU idles, or is about to: a hint where to put work.
-#[must_use]
-pub fn is_idle(index: usize) -> bool {
-    // Partner: the store in `entry::idle`.
-    cpu::get(index).is_some_and(|cpu| cpu.idle.load(Ordering::SeqCst))
+/// Lets all CPUs schedule.
+pub(super) fn go() {
+    GO.store(true, Ordering::Release);
+    wake_others();
+}
+
+/// Makes another CPU call [`entry::Hooks::interrupt`] with [`entry::Interrupt::Reschedule`], soon.
+pub(crate) fn kick(index: usize) {
+    if let Some(cpu) = cpu::get(index) {
+        apic::interrupt(cpu.apic_id(), idt::RESCHEDULE);
+    }
 }

@@ -50,27 +50,27 @@ struct MapEntry {
 const RAM: u32 = 1;
 
 /// What the kernel above gets to know about the start.
-pub struct Boot {
+pub(crate) struct Boot {
     /// The kernel's command line.
-    pub command_line: &'static str,
+    pub(crate) command_line: &'static str,
     /// The boot archive, as it lies in memory; page-aligned with QEMU. Empty: there is none.
-    pub archive: &'static [u8],
+    pub(crate) archive: &'static [u8],
     /// The machine's NVM, if there is any.
-    pub nvm: Option<Nvm>,
+    pub(crate) nvm: Option<Nvm>,
     /// Nanoseconds from the CPU's reset to the kernel's entry, if its TSC started at 0.
-    pub before_kernel_ns: u64,
+    pub(crate) before_kernel_ns: u64,
 }
 
 impl Boot {
     /// Whether the command line has this word.
     #[must_use]
-    pub fn has_word(&self, word: &str) -> bool {
+    pub(crate) fn has_word(&self, word: &str) -> bool {
         self.command_line.split_ascii_whitespace().any(|w| w == word)
     }
 
     /// The value of a word `key=value` of the command line.
     #[must_use]
-    pub fn value(&self, key: &str) -> Option<&'static str> {
+    pub(crate) fn value(&self, key: &str) -> Option<&'static str> {
         self.command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 }

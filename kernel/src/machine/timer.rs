@@ -15,7 +15,7 @@ static TICKS_PER_UNIT: AtomicU64 = AtomicU64::new(0);
 
 /// Interrupts this CPU at a time of [`clock::now_ns`], or at once if that has passed. Replaces what was set before;
 /// `u64::MAX`: never. The interrupt may come early by the counter's rounding; [`super::entry::Interrupt::Timer`] doesn't.
-pub fn arm(at_ns: u64) {
+pub(crate) fn arm(at_ns: u64) {
     cpu::current().deadline.set(at_ns);
     program(at_ns);
 }
@@ -24,7 +24,8 @@ fn program(at_ns: u64) {
     let deadline_mode = features::get().tsc_deadline;
     let left_ns = at_ns.saturating_sub(clock::now_ns());
     if deadline_mode {
-        let at = if at_ns == u64::MAX { 0 } else { clock::tsc().saturating_add(clock::ticks(left_ns)).max(1) };
+        let at =
+            if at_ns == u64::MAX { 0 } else { clock::tsc().saturating_add(clock::ticks(left_ns)).max(1) };
         // SAFETY: CPUID has the deadline mode, and `init` has switched it on.
         unsafe { Msr::new(MSR_TSC_DEADLINE).write(at) };
         return;
@@ -32,7 +33,7 @@ fn program(at_ns: u64) {
     let ticks = if at_ns == u64::MAX {
         0
     } else {
-        let ticks = u128::from(left_ns) * u128::from(TICKS_PER_UNIT.load(Ordering::Relaxed)) >> 32;
+        let ticks = (u128::from(left_ns) * u128::from(TICKS_PER_UNIT.load(Ordering::Relaxed))) >> 32;
         ticks.clamp(1, u128::from(u32::MAX)) as u32
     };
     apic::write(apic::TIMER_INITIAL, ticks);

@@ -24,7 +24,7 @@ use crate::memory::paging;
 ///
 /// When it is dropped, its PML4 frame is freed; the tables below must have been taken out before. That can be later
 /// than the last context's end: CPUs keep what they have loaded.
-pub struct Root {
+pub(crate) struct Root {
     pml4: Frame,
     /// Raised by [`shoot`].
     generation: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Root {
 
 /// What to forget.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flush {
+pub(crate) enum Flush {
     /// Everything of the lower half.
     All,
     /// So many pages from an address.
@@ -55,8 +55,7 @@ const RANGE_PAGES_MAX: u64 = 16;
 
 /// PCIDs in use, one bit each; bit 0 is the kernel's.
 static PCIDS: [AtomicU64; 64] = {
-    const FREE: AtomicU64 = AtomicU64::new(0);
-    let mut pcids = [FREE; 64];
+    let mut pcids = [const { AtomicU64::new(0) }; 64];
     pcids[0] = AtomicU64::new(1);
     pcids
 };
@@ -65,7 +64,7 @@ static SHOOTDOWNS: AtomicU64 = AtomicU64::new(0);
 
 /// Shootdowns since boot that had to interrupt another CPU.
 #[must_use]
-pub fn shootdowns() -> u64 {
+pub(crate) fn shootdowns() -> u64 {
     SHOOTDOWNS.load(Ordering::Relaxed)
 }
 
@@ -74,7 +73,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         let pml4 = frames::allocate_zeroed(Claim::User).ok_or(Error::OutOfMemory)?;
         paging::copy_kernel_half(pml4);
         Ok(Self {
@@ -88,7 +87,7 @@ impl Root {
 
     /// The PML4's frame.
     #[must_use]
-    pub fn pml4(&self) -> Frame {
+    pub(crate) fn pml4(&self) -> Frame {
         self.pml4
     }
 }
@@ -178,7 +177,7 @@ fn flush_user() {
 
 /// Makes every CPU forget translations of these roots, after their entries have been changed. When it returns,
 /// no CPU uses an old one.
-pub fn shoot(roots: &[&Root], flush: Flush) {
+pub(crate) fn shoot(roots: &[&Root], flush: Flush) {
     let me = cpu::current();
     let my_bit = 1 << me.index();
     let mut targets = 0;
@@ -214,7 +213,9 @@ pub fn shoot(roots: &[&Root], flush: Flush) {
 fn flush_here(root: &Root, me: &Cpu, before: u64, flush: Flush) {
     let seen = &root.flushed[me.index()];
     match flush {
-        Flush::Range { start, pages } if pages <= RANGE_PAGES_MAX && seen.load(Ordering::Relaxed) == before => {
+        Flush::Range { start, pages }
+            if pages <= RANGE_PAGES_MAX && seen.load(Ordering::Relaxed) == before =>
+        {
             for page in 0..pages {
                 flush_page(start + page * 4096);
             }

@@ -92,7 +92,7 @@ unsafe extern "C" {
 ///
 /// # Errors
 /// [`Error::BadAddress`] if it isn't all in the lower half, mapped or mappable, and readable.
-pub fn copy_in(buffer: &mut [u8], address: u64) -> Result<(), Error> {
+pub(crate) fn copy_in(buffer: &mut [u8], address: u64) -> Result<(), Error> {
     check_range(address, buffer.len() as u64)?;
     // SAFETY: the destination is `buffer`; the source lies in the lower half, where faults are recovered from.
     done(unsafe { user_copy(buffer.as_mut_ptr(), address as *const u8, buffer.len(), smap()) })
@@ -102,7 +102,7 @@ pub fn copy_in(buffer: &mut [u8], address: u64) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::BadAddress`] if it isn't all in the lower half, mapped or mappable, and writable.
-pub fn copy_out(address: u64, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn copy_out(address: u64, bytes: &[u8]) -> Result<(), Error> {
     check_range(address, bytes.len() as u64)?;
     // SAFETY: the source is `bytes`; the destination lies in the lower half: user memory, of which the kernel holds no
     // references, and where faults are recovered from.
@@ -113,7 +113,7 @@ pub fn copy_out(address: u64, bytes: &[u8]) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::BadAddress`] as for [`copy_in`], or if it isn't aligned.
-pub fn load_word(address: u64) -> Result<u64, Error> {
+pub(crate) fn load_word(address: u64) -> Result<u64, Error> {
     check_word(address)?;
     let mut value = 0;
     // SAFETY: as in `copy_in`.
@@ -125,7 +125,7 @@ pub fn load_word(address: u64) -> Result<u64, Error> {
 ///
 /// # Errors
 /// [`Error::BadAddress`] as for [`copy_out`], or if it isn't aligned.
-pub fn store_word(address: u64, value: u64) -> Result<(), Error> {
+pub(crate) fn store_word(address: u64, value: u64) -> Result<(), Error> {
     check_word(address)?;
     // SAFETY: as in `copy_out`.
     done(unsafe { user_store(address, value, 0, smap()) })
@@ -148,7 +148,7 @@ fn check_range(address: u64, len_bytes: u64) -> Result<(), Error> {
 }
 
 fn check_word(address: u64) -> Result<(), Error> {
-    if address % 8 != 0 { Err(Error::BadAddress) } else { check_range(address, 8) }
+    if address.is_multiple_of(8) { check_range(address, 8) } else { Err(Error::BadAddress) }
 }
 
 fn smap() -> u32 {

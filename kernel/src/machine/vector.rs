@@ -29,7 +29,7 @@ unsafe impl Send for VectorState {}
 
 /// Bytes of a save area on this machine.
 #[must_use]
-pub fn area_bytes() -> usize {
+pub(crate) fn area_bytes() -> usize {
     features::get().vector_bytes
 }
 
@@ -70,7 +70,8 @@ impl VectorState {
         if state.len() != bytes.len() {
             return Err(Error::InvalidArgument);
         }
-        let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        let word =
+            |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         let mask = match word(bytes, MXCSR_MASK) {
             0 => 0xffbf,
             mask => mask,

@@ -3,16 +3,16 @@
 use super::paging::{self, Attributes};
 
 /// Virtual address of physical address 0.
-pub const BASE: u64 = 0xffff_8000_0000_0000;
+pub(crate) const BASE: u64 = 0xffff_8000_0000_0000;
 /// First physical address that can't be mapped.
-pub const END: u64 = 1 << 46;
+pub(crate) const END: u64 = 1 << 46;
 
 /// Where a physical address lies in the direct map. What may be done there depends on what it is; it may not be mapped.
 ///
 /// # Panics
 /// For an address beyond [`END`].
 #[must_use]
-pub fn pointer(physical: u64) -> *mut u8 {
+pub(crate) fn pointer(physical: u64) -> *mut u8 {
     assert!(physical < END, "physical address {physical:#x} is out of range");
     (BASE + physical) as *mut u8
 }

@@ -8,7 +8,7 @@ use super::{direct, frames};
 
 /// All DRAM. Whoever uses an offset owns the frame there: [`frames::allocate`] gave it.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Dram;
+pub(crate) struct Dram;
 
 impl Dram {
     fn pointer(self, at: u64, len_bytes: u64) -> *mut u8 {

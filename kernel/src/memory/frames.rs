@@ -9,45 +9,45 @@ use super::direct;
 use crate::machine::lock::{Lock, level};
 
 /// Bytes of a frame.
-pub const FRAME_BYTES: u64 = 4096;
+pub(crate) const FRAME_BYTES: u64 = 4096;
 /// Order of the largest block: 1 GiB.
-pub const ORDER_MAX: u8 = 18;
+pub(crate) const ORDER_MAX: u8 = 18;
 /// Order of 2 MiB.
-pub const ORDER_2M: u8 = 9;
+pub(crate) const ORDER_2M: u8 = 9;
 
 /// A DRAM frame, by number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct Frame(u64);
+pub(crate) struct Frame(u64);
 
 impl Frame {
     /// The frame that holds a physical address.
     #[must_use]
-    pub const fn of(address: u64) -> Self {
+    pub(crate) const fn of(address: u64) -> Self {
         Self(address / FRAME_BYTES)
     }
 
     /// Its number.
     #[must_use]
-    pub const fn number(self) -> u64 {
+    pub(crate) const fn number(self) -> u64 {
         self.0
     }
 
     /// Its physical address.
     #[must_use]
-    pub const fn address(self) -> u64 {
+    pub(crate) const fn address(self) -> u64 {
         self.0 * FRAME_BYTES
     }
 
     /// Where the direct map has it.
     #[must_use]
-    pub fn pointer(self) -> *mut u8 {
+    pub(crate) fn pointer(self) -> *mut u8 {
         direct::pointer(self.address())
     }
 }
 
 /// Who asks, which decides how far memory may be used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// For what programs asked for: leaves the reserve.
     User,
     /// For what the kernel needs to go on, to delete and to recover: takes the last frame.
@@ -85,13 +85,13 @@ static END: AtomicU64 = AtomicU64::new(0);
 
 /// Takes a frame. Its content is whatever was there.
 #[must_use]
-pub fn allocate(claim: Claim) -> Option<Frame> {
+pub(crate) fn allocate(claim: Claim) -> Option<Frame> {
     allocate_block(0, claim)
 }
 
 /// Takes a frame and zeroes it.
 #[must_use]
-pub fn allocate_zeroed(claim: Claim) -> Option<Frame> {
+pub(crate) fn allocate_zeroed(claim: Claim) -> Option<Frame> {
     let frame = allocate(claim)?;
     // SAFETY: the frame is ours alone, DRAM, and in the direct map.
     unsafe { super::zero(frame.pointer(), FRAME_BYTES as usize) };
@@ -100,7 +100,7 @@ pub fn allocate_zeroed(claim: Claim) -> Option<Frame> {
 
 /// Takes 2^`order` frames, contiguous and aligned to their size.
 #[must_use]
-pub fn allocate_block(order: u8, claim: Claim) -> Option<Frame> {
+pub(crate) fn allocate_block(order: u8, claim: Claim) -> Option<Frame> {
     let mut allocator = ALLOCATOR.lock();
     let left = if claim == Claim::User { allocator.reserve } else { 0 };
     if order > ORDER_MAX || allocator.free < left + (1 << order) {
@@ -113,7 +113,7 @@ pub fn allocate_block(order: u8, claim: Claim) -> Option<Frame> {
 ///
 /// # Panics
 /// If it wasn't given out as a single frame.
-pub fn free(frame: Frame) {
+pub(crate) fn free(frame: Frame) {
     free_block(frame, 0);
 }
 
@@ -121,7 +121,7 @@ pub fn free(frame: Frame) {
 ///
 /// # Panics
 /// If it wasn't given out with this order.
-pub fn free_block(frame: Frame, order: u8) {
+pub(crate) fn free_block(frame: Frame, order: u8) {
     ALLOCATOR.lock().put(frame.0, order);
 }
 
@@ -129,7 +129,7 @@ pub fn free_block(frame: Frame, order: u8) {
 ///
 /// # Panics
 /// If it wasn't given out with this order.
-pub fn split_block(frame: Frame, order: u8) {
+pub(crate) fn split_block(frame: Frame, order: u8) {
     let mut allocator = ALLOCATOR.lock();
     assert_eq!(allocator.state(frame.0), GIVEN | order, "frame {frame:?} isn't such a block");
     for number in frame.0..frame.0 + (1 << order) {
@@ -139,19 +139,19 @@ pub fn split_block(frame: Frame, order: u8) {
 
 /// Free frames.
 #[must_use]
-pub fn free_count() -> u64 {
+pub(crate) fn free_count() -> u64 {
     ALLOCATOR.lock().free
 }
 
 /// Frames that the allocator manages.
 #[must_use]
-pub fn total_count() -> u64 {
+pub(crate) fn total_count() -> u64 {
     ALLOCATOR.lock().total
 }
 
 /// First physical address above all DRAM frames.
 #[must_use]
-pub fn end_address() -> u64 {
+pub(crate) fn end_address() -> u64 {
     END.load(Ordering::Relaxed)
 }
 

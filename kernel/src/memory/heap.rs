@@ -44,7 +44,10 @@ unsafe impl GlobalAlloc for KernelHeap {
         if class < CLASS_END {
             return HEAP.lock().take(class);
         }
-        match u8::try_from(class - CLASS_END).ok().and_then(|order| frames::allocate_block(order, Claim::Kernel)) {
+        match u8::try_from(class - CLASS_END)
+            .ok()
+            .and_then(|order| frames::allocate_block(order, Claim::Kernel))
+        {
             Some(frame) => frame.pointer(),
             None => ptr::null_mut(),
         }

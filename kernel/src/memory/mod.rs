@@ -13,15 +13,15 @@
 
 use core::arch::asm;
 
-pub mod direct;
-pub mod dram;
-pub mod frames;
-pub mod heap;
-pub mod nvm;
-pub mod paging;
-pub mod stacks;
-pub mod start;
-pub mod window;
+pub(crate) mod direct;
+pub(crate) mod dram;
+pub(crate) mod frames;
+pub(crate) mod heap;
+pub(crate) mod nvm;
+pub(crate) mod paging;
+pub(crate) mod stacks;
+pub(crate) mod start;
+pub(crate) mod window;
 
 /// Copies memory that others may write at the same time: each byte is moved once, by words and then by bytes.
 ///

@@ -15,25 +15,25 @@ const PAGE: u64 = 4096;
 
 /// A physical range of NVM. Offset 0 is at [`Nvm::base`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Nvm {
+pub(crate) struct Nvm {
     base: u64,
     len_bytes: u64,
 }
 
 /// What all CPUs did to NVM since boot.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct NvmCounts {
+pub(crate) struct NvmCounts {
     /// Cache-line flushes.
-    pub flushes: u64,
+    pub(crate) flushes: u64,
     /// Fences.
-    pub fences: u64,
+    pub(crate) fences: u64,
     /// Bytes written.
-    pub written_bytes: u64,
+    pub(crate) written_bytes: u64,
 }
 
 /// What the kernel did to NVM since boot.
 #[must_use]
-pub fn counts() -> NvmCounts {
+pub(crate) fn counts() -> NvmCounts {
     cpu::all().fold(NvmCounts::default(), |sum, cpu| NvmCounts {
         flushes: sum.flushes + cpu.nvm.flushes.get(),
         fences: sum.fences + cpu.nvm.fences.get(),
@@ -51,13 +51,16 @@ impl Nvm {
 
     /// Physical address of offset 0.
     #[must_use]
-    pub fn base(&self) -> u64 {
+    pub(crate) fn base(&self) -> u64 {
         self.base
     }
 
     fn check(&self, at: u64, len_bytes: u64) {
         let end = at.checked_add(len_bytes);
-        assert!(end.is_some_and(|end| end <= self.len_bytes), "offset {at:#x} + {len_bytes:#x} is not in NVM");
+        assert!(
+            end.is_some_and(|end| end <= self.len_bytes),
+            "offset {at:#x} + {len_bytes:#x} is not in NVM"
+        );
     }
 
     fn pointer(&self, at: u64) -> *const u8 {
@@ -80,7 +83,7 @@ impl Nvm {
         let address = self.base + at;
         window::with(address & !(PAGE - 1), |page| {
             // SAFETY: within the open window's page, and aligned.
-            write(unsafe { &*page.add((address % PAGE) as usize).cast::<AtomicU64>() })
+            write(unsafe { &*page.wrapping_add((address % PAGE) as usize).cast::<AtomicU64>() })
         })
     }
 
@@ -115,7 +118,9 @@ impl Persist for Nvm {
     }
 
     fn compare_exchange(&self, at: u64, old: u64, new: u64) -> Result<(), u64> {
-        self.with_word(at, |word| word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(drop))
+        self.with_word(at, |word| {
+            word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
+        })
     }
 
     fn read(&self, at: u64, buffer: &mut [u8]) {
@@ -160,8 +165,12 @@ fn flush_line(line: *const u8, kind: FlushLine) {
         // SAFETY: a mapped line, and CPUID has the instruction; it changes no values.
         FlushLine::Clwb => unsafe { asm!("clwb [{}]", in(reg) line, options(nostack, preserves_flags)) },
         // SAFETY: as above.
-        FlushLine::Clflushopt => unsafe { asm!("clflushopt [{}]", in(reg) line, options(nostack, preserves_flags)) },
+        FlushLine::Clflushopt => unsafe {
+            asm!("clflushopt [{}]", in(reg) line, options(nostack, preserves_flags))
+        },
         // SAFETY: as above.
-        FlushLine::Clflush => unsafe { asm!("clflush [{}]", in(reg) line, options(nostack, preserves_flags)) },
+        FlushLine::Clflush => unsafe {
+            asm!("clflush [{}]", in(reg) line, options(nostack, preserves_flags))
+        },
     }
 }

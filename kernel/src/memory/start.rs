@@ -40,16 +40,18 @@ pub(crate) fn init(parsed: &Parsed) {
     for range in free_ranges(parsed.ram(), &used) {
         frames::add(range.start..range.end.min(BOOT_END));
     }
-    let outside = |range: &Range<u64>| !parsed.ram().iter().any(|ram| ram.start < range.end && range.start < ram.end);
-    let whole_frames = |range: &Range<u64>| range.start.next_multiple_of(FRAME_BYTES)..range.end & !(FRAME_BYTES - 1);
+    let outside =
+        |range: &Range<u64>| !parsed.ram().iter().any(|ram| ram.start < range.end && range.start < ram.end);
+    let whole_frames =
+        |range: &Range<u64>| range.start.next_multiple_of(FRAME_BYTES)..range.end & !(FRAME_BYTES - 1);
     // The first MiB whole: firmware keeps its data between what it calls RAM.
     let above = parsed.ram().iter().map(|ram| ram.start.max(LOW_END)..ram.end.min(direct::END));
     let archive = Some(archive).filter(|archive| !archive.is_empty() && outside(archive));
-    paging::init([0..LOW_END].into_iter().chain(above.map(|ram| whole_frames(&ram))).chain(archive));
+    paging::init(core::iter::once(0..LOW_END).chain(above.map(|ram| whole_frames(&ram))).chain(archive));
     for range in free_ranges(parsed.ram(), &used) {
         frames::add(range.start.max(BOOT_END)..range.end);
     }
-    log::info!("memory: {} MiB free", frames::free_count() * FRAME_BYTES >> 20);
+    log::info!("memory: {} MiB free", (frames::free_count() * FRAME_BYTES) >> 20);
 }
 
 /// RAM without what is used. `used` is sorted by start and end, so that empty ranges hide nothing.
@@ -57,6 +59,9 @@ fn free_ranges<'a>(ram: &'a [Range<u64>], used: &'a [Range<u64>]) -> impl Iterat
     ram.iter().flat_map(move |ram| {
         let starts = core::iter::once(0).chain(used.iter().map(|used| used.end));
         let ends = used.iter().map(|used| used.start).chain(core::iter::once(u64::MAX));
-        starts.zip(ends).map(|(start, end)| ram.start.max(start)..ram.end.min(end)).filter(|range| !range.is_empty())
+        starts
+            .zip(ends)
+            .map(|(start, end)| ram.start.max(start)..ram.end.min(end))
+            .filter(|range| !range.is_empty())
     })
 }

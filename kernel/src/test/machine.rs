@@ -73,7 +73,7 @@ fn timer_comes_when_armed_and_not_before(_: &'static Boot) -> Result<(), String>
 }
 
 fn lock_excludes_other_cpus(_: &'static Boot) -> Result<(), String> {
-    const ROUNDS: u64 = 10_000;
+    const ROUNDS: u64 = 1_000;
     static COUNT: Lock<u64, 0> = Lock::new(0);
     *COUNT.lock() = 0;
     smp::everywhere(|_| {
@@ -94,10 +94,15 @@ fn user_copy_refuses_bad_addresses(_: &'static Boot) -> Result<(), String> {
     RESOLVE.store(0, Ordering::Relaxed);
     let mut buffer = [0; 64];
     let kernel = buffer.as_ptr() as u64;
-    for address in [0, 8, 0x1000, (1 << 47) - 4096, (1 << 47) - 32, 1 << 47, 1 << 63, kernel, u64::MAX - 8, u64::MAX] {
+    for address in
+        [0, 8, 0x1000, (1 << 47) - 4096, (1 << 47) - 32, 1 << 47, 1 << 63, kernel, u64::MAX - 8, u64::MAX]
+    {
         check!(user::copy_in(&mut buffer, address).is_err(), "from {address:#x}");
         check!(user::copy_out(address, &buffer).is_err(), "to {address:#x}");
-        check!(user::load_word(address).is_err() && user::store_word(address, 1).is_err(), "word at {address:#x}");
+        check!(
+            user::load_word(address).is_err() && user::store_word(address, 1).is_err(),
+            "word at {address:#x}"
+        );
     }
     check!(user::load_word(USER + 4).is_err());
     check!(user::copy_in(&mut [], 8).is_ok());
@@ -173,7 +178,7 @@ fn shootdown_reaches_every_cpu(_: &'static Boot) -> Result<(), String> {
     static WRONG: AtomicU64 = AtomicU64::new(0);
     static SEEN: AtomicU64 = AtomicU64::new(0);
     static READY: AtomicU64 = AtomicU64::new(0);
-    const ROUNDS: u64 = 200;
+    const ROUNDS: u64 = 20;
     entry::install(&HOOKS);
     let root = make_root()?;
     ROOT.call_once(|| root);

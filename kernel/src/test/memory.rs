@@ -19,7 +19,10 @@ pub(super) const TESTS: &[Test] = &[
     Test { name: "frames_of_a_block_can_be_freed_singly", run: frames_of_a_block_can_be_freed_singly },
     Test { name: "heap_aligns_and_does_not_overlap", run: heap_aligns_and_does_not_overlap },
     Test { name: "heap_runs_out_as_an_error", run: heap_runs_out_as_an_error },
-    Test { name: "no_kernel_page_is_writable_and_executable", run: no_kernel_page_is_writable_and_executable },
+    Test {
+        name: "no_kernel_page_is_writable_and_executable",
+        run: no_kernel_page_is_writable_and_executable,
+    },
     Test { name: "stacks_have_guard_pages", run: stacks_have_guard_pages },
     Test { name: "nvm_is_read_only_outside_windows", run: nvm_is_read_only_outside_windows },
     Test { name: "nvm_windows_write_and_are_counted", run: nvm_windows_write_and_are_counted },
@@ -37,7 +40,8 @@ fn frames_come_back_whole(_: &'static Boot) -> Result<(), String> {
         check!(frame.number() % (1 << order) == 0, "{frame:?} isn't aligned to order {order}");
         taken.push((frame, order));
     }
-    let mut ranges: Vec<_> = taken.iter().map(|&(f, order)| (f.number(), f.number() + (1 << order))).collect();
+    let mut ranges: Vec<_> =
+        taken.iter().map(|&(f, order)| (f.number(), f.number() + (1 << order))).collect();
     ranges.sort_unstable();
     check!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "blocks overlap");
     let frames: u64 = ranges.iter().map(|range| range.1 - range.0).sum();
@@ -93,12 +97,15 @@ fn heap_aligns_and_does_not_overlap(_: &'static Boot) -> Result<(), String> {
         pieces.push(alloc::vec![size as u8; size]);
     }
     for (piece, size) in pieces.iter().zip((1..600).chain([4095, 4096, 4097, 70_000, 1 << 20])) {
-        check!(piece.len() == size && piece.iter().all(|&byte| byte == size as u8), "piece of {size} was overwritten");
+        check!(
+            piece.len() == size && piece.iter().all(|&byte| byte == size as u8),
+            "piece of {size} was overwritten"
+        );
     }
     #[repr(align(1024))]
     struct Aligned(#[allow(dead_code, reason = "only its place counts")] u8);
     let aligned = alloc::boxed::Box::new(Aligned(1));
-    check!(core::ptr::from_ref(&*aligned) as usize % 1024 == 0);
+    check!((core::ptr::from_ref(&*aligned) as usize).is_multiple_of(1024));
     Ok(())
 }
 
@@ -112,8 +119,7 @@ fn heap_runs_out_as_an_error(_: &'static Boot) -> Result<(), String> {
 fn no_kernel_page_is_writable_and_executable(_: &'static Boot) -> Result<(), String> {
     let mut executable = 0;
     let mut address: u64 = 1 << 63 | 0xffff << 47;
-    loop {
-        let Some((start, page)) = paging::next_mapping(address) else { break };
+    while let Some((start, page)) = paging::next_mapping(address) {
         check!(!(page.writable && page.executable), "{start:#x} is");
         if page.executable {
             check!(paging::text().contains(&start), "{start:#x} is executable");
@@ -123,7 +129,7 @@ fn no_kernel_page_is_writable_and_executable(_: &'static Boot) -> Result<(), Str
         address = next;
     }
     check!(executable == paging::text().end - paging::text().start);
-    let alias = paging::translate(direct::BASE + paging::text().start - paging::KERNEL_BASE);
+    let alias = paging::translate(paging::text().start - paging::KERNEL_BASE + direct::BASE);
     check!(alias.is_some_and(|page| !page.writable));
     Ok(())
 }
@@ -141,7 +147,9 @@ fn nvm_is_read_only_outside_windows(boot: &'static Boot) -> Result<(), String> {
     let Some(nvm) = boot.nvm else { return Ok(()) };
     for at in (0..nvm.len_bytes()).step_by(1 << 20) {
         let page = paging::translate(direct::BASE + nvm.base() + at);
-        check!(page.is_some_and(|page| !page.writable && !page.executable && page.physical == nvm.base() + at));
+        check!(
+            page.is_some_and(|page| !page.writable && !page.executable && page.physical == nvm.base() + at)
+        );
     }
     // A store must really fault: here, in the code that recovers from faults.
     let before = nvm.load(0);

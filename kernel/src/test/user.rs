@@ -102,14 +102,7 @@ unsafe extern "C" {
     static user_test_end: u8;
 }
 
-static HOOKS: Hooks = Hooks {
-    call,
-    fault,
-    interrupt,
-    schedule,
-    resolve: |_, _, _| false,
-    start: |_| {},
-};
+static HOOKS: Hooks = Hooks { call, fault, interrupt, schedule, resolve: |_, _, _| false, start: |_| {} };
 
 static CONTEXTS: [AtomicPtr<UserContext>; 2] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 2];
 static TURN: AtomicU64 = AtomicU64::new(0);
@@ -128,7 +121,8 @@ fn user_state_survives(_: &'static Boot) -> Result<(), String> {
     unsafe { core::ptr::copy_nonoverlapping(start, frame.pointer(), end as usize - start as usize) };
     set_leaf(frame.address());
     for (number, context) in (0..).zip(&CONTEXTS) {
-        let registers = Registers { rip: USER, rdi: number, fs_base: FS_BASE + number, ..Registers::default() };
+        let registers =
+            Registers { rip: USER, rdi: number, fs_base: FS_BASE + number, ..Registers::default() };
         let new = UserContext::new(registers, root.clone()).map_err(|error| format!("{error}"))?;
         context.store(Box::into_raw(Box::new(new)), Ordering::Relaxed);
     }
