@@ -65,6 +65,11 @@ pub enum Finding {
         /// How many.
         count: u32,
     },
+    /// Buckets of the table whose first line is damaged.
+    HeadersDamaged {
+        /// How many.
+        count: u32,
+    },
     /// A copy of the superblock.
     Superblock {
         /// 0 or 1.
@@ -91,6 +96,9 @@ impl fmt::Display for Finding {
             }
             Self::WordsDamaged { count } => write!(f, "{count} words of the table are damaged in one copy"),
             Self::WordsLost { count } => write!(f, "{count} words of the table are damaged in both copies"),
+            Self::HeadersDamaged { count } => {
+                write!(f, "{count} buckets of the table have a damaged first line")
+            }
             Self::Superblock { copy } => write!(f, "copy {copy} of the superblock is damaged"),
             Self::StateLost => f.write_str("no copy of the state is sound"),
         }
@@ -145,9 +153,11 @@ pub(crate) fn check<P: Persist, L: RawMutex>(store: &Store<P, L>, frames: u64) -
         findings: Vec::new(),
     };
     copies(nvm.media(), &mut report)?;
+    let directory = &survey.directory;
     for (count, finding) in [
-        (survey.directory.words_damaged, Finding::WordsDamaged { count: survey.directory.words_damaged }),
-        (survey.directory.words_lost, Finding::WordsLost { count: survey.directory.words_lost }),
+        (directory.words_damaged, Finding::WordsDamaged { count: directory.words_damaged }),
+        (directory.words_lost, Finding::WordsLost { count: directory.words_lost }),
+        (directory.headers_damaged, Finding::HeadersDamaged { count: directory.headers_damaged }),
     ] {
         if count != 0 {
             report.add(finding)?;

@@ -59,6 +59,8 @@ pub struct MountReport {
     pub words_damaged: u32,
     /// Directory words that were damaged in both copies: the objects they led to can't be found.
     pub words_lost: u32,
+    /// Buckets of the table whose first line was damaged; whole again, where mounted for writing.
+    pub headers_damaged: u32,
     /// Directory nodes in which a split was finished or a word repaired.
     pub nodes_settled: u32,
     /// Entries of trees that had become durable and were made present now.
@@ -217,6 +219,7 @@ pub(crate) fn mount<P: Persist, L: RawMutex>(
         superblock_repaired: damaged != [None; 2],
         words_damaged: survey.directory.words_damaged,
         words_lost: survey.directory.words_lost,
+        headers_damaged: survey.directory.headers_damaged,
         nodes_settled: survey.directory.nodes_settled,
         entries_completed: survey.pending,
         relocated,

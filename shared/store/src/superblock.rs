@@ -2,8 +2,8 @@
 //! change, also twice. ◆
 //!
 //! The superblock is written by [`crate::Store::format`] alone. A copy of the state is replaced by writing its words, which
-//! spoils the copy's check, persisting them, and storing the last word, which holds sequence number and check: that
-//! store is the commit. The older copy goes first, then the other: a reader takes the sound copy with the higher
+//! its old check refuses from then on, persisting them, and storing the last word, which holds sequence number and check:
+//! that store is the commit. The older copy goes first, then the other: a reader takes the sound copy with the higher
 //! number. So there is a sound copy at every moment, and both are equal but in between.
 
 use twizzler_abi::ObjId;
@@ -199,9 +199,6 @@ impl State {
         let new = self.numbered(sequence.wrapping_add(1));
         for copy in [1 - holder, holder] {
             let at = COPY_FRAMES[copy] * PAGE_BYTES + STATE_OFFSET;
-            // Spoils the copy's check, so that no mixture of old and new words passes.
-            media.store(at + COMMIT_OFFSET, 0);
-            media.persist(at + COMMIT_OFFSET, 8);
             media.write(at, &new.as_bytes()[..COMMIT_OFFSET as usize]);
             media.persist(at, COMMIT_OFFSET);
             // COMMIT: this copy holds the new state.

@@ -109,9 +109,6 @@ pub(crate) fn survey<P: Persist>(
     })?;
     survey.conflicts(region, table, &directory)?;
     survey.directory = directory;
-    if mode == Mode::Recover {
-        region.media.fence();
-    }
     Ok(survey)
 }
 

@@ -12,12 +12,15 @@ use twizzler_pmem::memory::Memory;
 use twizzler_pmem::{LINE_BYTES, Persist, lines};
 use twizzler_store::{Batch, Found, Store, Tree};
 
+/// Flushed lines: content, and when.
+type Flushed = BTreeMap<u64, ([u8; 64], u64)>;
+
 /// A region that knows what is durable at worst, for two CPUs, and interrupts the first at a step.
 struct Watch {
     memory: Memory,
     durable: Memory,
-    /// Lines that each CPU has flushed and not fenced: content, and when.
-    flushed: Mutex<[BTreeMap<u64, ([u8; 64], u64)>; 2]>,
+    /// Lines that each CPU has flushed and not fenced.
+    flushed: Mutex<[Flushed; 2]>,
     /// When each line became durable last.
     since: Mutex<BTreeMap<u64, u64>>,
     clock: AtomicU64,

@@ -2,8 +2,10 @@
 
 use alloc::vec::Vec;
 
-use twizzler_pmem::Persist;
+use twizzler_abi::address::PAGE_BYTES;
+use twizzler_pmem::{LINE_BYTES, Persist};
 
+use super::bucket;
 use super::node::Node;
 use super::word::Target;
 use super::{MAX_LEVELS, Table};
@@ -36,6 +38,8 @@ pub(crate) struct Directory {
     pub(crate) words_damaged: u32,
     /// Words that lead nowhere, in both copies: the objects behind them can't be found.
     pub(crate) words_lost: u32,
+    /// Buckets whose first line is damaged.
+    pub(crate) headers_damaged: u32,
     /// Nodes in which a split or a repair was finished.
     pub(crate) nodes_settled: u32,
 }
@@ -73,6 +77,7 @@ impl Directory {
                 Some((Target::Bucket { .. }, frame)) if last == Some(frame) => {}
                 Some((Target::Bucket { depth }, frame)) if uses.mark(frame, FrameKind::Table) => {
                     last = Some(frame);
+                    self.header(table, frame, mode);
                     self.buckets.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
                     self.buckets.push(Bucket { frame, prefix, bits: 8 * node.level + u32::from(depth) });
                 }
@@ -83,5 +88,16 @@ impl Directory {
             }
         }
         Ok(())
+    }
+
+    /// Looks at a bucket's first line. Only words tell that it is a bucket then, so it is made whole.
+    fn header<P: Persist>(&mut self, table: &Table<'_, P>, frame: u64, mode: Mode) {
+        let readable = table.media.check_readable(frame * PAGE_BYTES, LINE_BYTES).is_ok();
+        if !readable || !bucket::has_header(table.media, frame, &table.uuid) {
+            self.headers_damaged += 1;
+            if mode == Mode::Recover {
+                bucket::write_header(table.media, frame, &table.uuid);
+            }
+        }
     }
 }

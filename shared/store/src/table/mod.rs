@@ -145,7 +145,6 @@ impl<P: Persist> Table<'_, P> {
                 self.free_copy(bucket::slot(full.frame, number));
             }
         }
-        self.media.fence();
         Ok(())
     }
 
@@ -163,11 +162,10 @@ impl<P: Persist> Table<'_, P> {
         self.media.flush(to.at, 64);
     }
 
-    /// Frees what a split has left behind, and flushes.
+    /// Frees what a split has left behind and counts no longer. Need not be durable: the next mount does it again, and
+    /// in the entry's line it comes before whatever is written there next.
     pub(crate) fn free_copy(&self, slot: Slot) {
-        // COMMIT: the copy, which counts no longer, is a free entry.
         self.media.store(slot.at + field::COMMIT, 0);
-        self.media.flush(slot.at, 64);
     }
 
     /// Puts a node between a node and a bucket that one word alone leads to.
@@ -220,12 +218,13 @@ impl<P: Persist> Table<'_, P> {
         Ok(None)
     }
 
+    /// The least ID in a bucket, of those that lead to it: what a split has left behind counts no longer.
     fn least_in(&self, frame: u64, after: Option<ObjId>) -> Option<ObjId> {
         let ids =
             (0..ENTRIES).filter_map(|number| match bucket::read(self.media, bucket::slot(frame, number)) {
-                Record::Live(id, _) => Some(id),
+                Record::Live(id, _) if after.is_none_or(|after| id > after) => Some(id),
                 _ => None,
             });
-        ids.filter(|&id| after.is_none_or(|after| id > after)).min()
+        ids.filter(|&id| self.reach(id).is_ok_and(|reached| reached.frame == frame)).min()
     }
 }

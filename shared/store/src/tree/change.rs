@@ -58,7 +58,7 @@ impl<F: Frames> Tree<'_, F> {
             return Err(Error::Damaged);
         };
         let new = self.frames.allocate(FrameKind::Data, Need::Free)?;
-        self.copy_page(old, new)?;
+        self.copy_extensions(old, new)?;
         self.write_metadata(new, metadata)?;
         self.frames.media().fence();
         let word = self.encode(Entry::Leaf(new, Presence::Valid, Protection::ReadOnly), cell.place);
@@ -71,13 +71,13 @@ impl<F: Frames> Tree<'_, F> {
         Ok(())
     }
 
-    /// Copies a page, extension records and all, and flushes it.
-    fn copy_page(&self, from: FrameNo, to: FrameNo) -> Result<(), Error> {
+    /// Copies what follows the fixed part of the metadata, and flushes it.
+    fn copy_extensions(&self, from: FrameNo, to: FrameNo) -> Result<(), Error> {
         let media = self.frames.media();
         let (from, to) = (self.frame_at(from)?, self.frame_at(to)?);
         media.check_readable(from, PAGE_BYTES).map_err(|_| Error::Unreadable)?;
         let mut line = [0; 64];
-        for at in (0..PAGE_BYTES).step_by(line.len()) {
+        for at in (size_of::<Metadata>() as u64..PAGE_BYTES).step_by(line.len()) {
             media.read(from + at, &mut line);
             // The new frame is zero: lines of zeros are there already.
             if line != [0; 64] {
@@ -91,7 +91,7 @@ impl<F: Frames> Tree<'_, F> {
     /// Frees all of the tree. Nothing durable refers to it any more.
     pub fn destroy(self, inv: &mut impl Invalidate) -> u64 {
         inv.invalidate(0..self.root.level.table_pages(), Stale::Tables);
-        self.free_tree(self.root.frame, self.root.level)
+        self.free_tree(self.root.frame, self.root.level, self.root.reach_pages())
     }
 
     /// Counts what the tree takes.

@@ -114,7 +114,7 @@ impl<F: Frames> Tree<'_, F> {
                     self.overwrite(cell, replacement);
                     self.frames.media().persist(cell.at, WORD_BYTES);
                     inv.invalidate(own, Stale::Tables);
-                    freed += self.free_tree(frame, below);
+                    freed += self.free_tree(frame, below, below.table_pages());
                 }
                 Entry::Table(frame, _) => {
                     let below = level.below().ok_or(Error::Damaged)?;
@@ -187,15 +187,18 @@ impl<F: Frames> Tree<'_, F> {
         Ok(table)
     }
 
-    /// Frees a subtree that nothing refers to any more. Returns how many pages it held. What makes no sense is left
-    /// for the next mount, which counts what is in use anew.
-    pub(super) fn free_tree(&self, table: FrameNo, level: Level) -> u64 {
+    /// Frees a subtree that nothing refers to any more, and of which no page from `bound` on was ever stored. Returns
+    /// how many pages it held. What makes no sense is left for the next mount, which counts what is in use anew.
+    pub(super) fn free_tree(&self, table: FrameNo, level: Level, bound: u64) -> u64 {
         let Ok(table_at) = self.table_at(table) else { return 0 };
         let mut pages = 0;
-        for index in 0..TABLE_ENTRIES {
+        let indices = (0..TABLE_ENTRIES).zip((0..bound).step_by(level.entry_pages() as usize));
+        for (index, start) in indices {
             let cell = self.cell(table_at, level, index);
             match (self.decode(cell), level.below()) {
-                (Ok(Entry::Table(frame, _)), Some(below)) => pages += self.free_tree(frame, below),
+                (Ok(Entry::Table(frame, _)), Some(below)) => {
+                    pages += self.free_tree(frame, below, bound - start)
+                }
                 (Ok(Entry::Leaf(frame, ..)), _) => {
                     (0..level.entry_pages())
                         .for_each(|i| self.frames.free(FrameNo(frame.0 + i), FrameKind::Data));
