@@ -9,7 +9,7 @@ use spin::Once;
 use crate::log::Unlocked;
 use crate::machine::entry_asm::KernelFrame;
 use crate::machine::{apic, cpu, power, serial};
-use crate::memory::paging;
+use crate::memory::{paging, stacks};
 
 /// The boot archive, in which the kernel's symbols lie.
 static ARCHIVE: Once<&'static [u8]> = Once::new();
@@ -35,9 +35,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 
 /// An exception in the kernel that nothing accounts for.
 pub(crate) fn exception(frame: &KernelFrame, address: u64) -> ! {
+    let what = if stacks::is_guard(address) { "kernel stack overflow: " } else { "" };
     end(
         format_args!(
-            "exception {} in the kernel, error {:#x}, address {address:#x}\n{frame:#x?}",
+            "{what}exception {} in the kernel, error {:#x}, address {address:#x}\n{frame:#x?}",
             frame.vector, frame.error
         ),
         Some(frame.rip),

@@ -175,6 +175,14 @@ pub(super) fn announce(cpu: &'static Cpu) {
     COUNT.fetch_max(cpu.index as u32 + 1, Ordering::AcqRel);
 }
 
+/// Sets GS again, where it may be a program's.
+pub(super) fn repair(apic_id: u32) {
+    if let Some(cpu) = all().find(|cpu| cpu.apic_id == apic_id) {
+        // SAFETY: what `install` wrote on this CPU.
+        unsafe { Msr::new(MSR_GS_BASE).write(ptr::from_ref(cpu) as u64) };
+    }
+}
+
 /// Whether GS of this CPU has been set up: false only early on the boot CPU.
 pub(super) fn installed() -> bool {
     // The boot CPU installs itself before any other CPU starts, and others before they take a lock.

@@ -10,7 +10,7 @@ use twizzler_abi::thread::Registers;
 
 use super::cpu::{self, Cpu};
 use super::entry::{self, Trap, UserContext};
-use super::{features, idt, segments, tlb};
+use super::{apic, features, idt, segments, tlb};
 
 /// What the stubs leave on the stack at an exception or interrupt in the kernel.
 #[repr(C)]
@@ -168,7 +168,7 @@ entry_stubs:
     .set vector, vector + 1
     .endr
 
-    // NMI, machine check, double fault: own stacks, and GS may be either.
+    // NMI, machine check, double fault: own stacks, and GS may be the kernel's or the user's.
     .global entry_paranoid_nmi
 entry_paranoid_nmi:
     push 0
@@ -199,21 +199,9 @@ entry_paranoid:
     push r14
     push r15
     cld
-    xor ebx, ebx
-    mov ecx, 0xc0000101
-    rdmsr
-    test edx, edx
-    js 3f
-    swapgs
-    inc ebx
-3:
     mov rdi, rsp
     lea rbp, [rsp + 64]
     call {paranoid_trap}
-    test ebx, ebx
-    jz 4f
-    swapgs
-4:
     pop r15
     pop r14
     pop r13
@@ -373,10 +361,13 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     tlb::serve();
 }
 
+/// An exception at any moment: GS can't be relied on, and programs may set theirs to anything.
 extern "C" fn paranoid_trap(frame: &mut KernelFrame) {
     if frame.vector == 2 {
         crate::panic::stop_if_panicking();
         return;
     }
+    // The others don't return, so GS need not be put back.
+    cpu::repair(apic::id());
     crate::panic::exception(frame, x86_64::registers::control::Cr2::read_raw());
 }

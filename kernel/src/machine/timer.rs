@@ -54,6 +54,9 @@ pub(super) fn due() -> bool {
 pub(super) fn init() {
     if features::get().tsc_deadline {
         apic::write(apic::TIMER, u32::from(idt::TIMER) | DEADLINE_MODE);
+        // The xAPIC's registers are memory, and the deadline must not be set before the mode (SDM volume 3, 11.5.4.1).
+        // SAFETY: only orders.
+        unsafe { core::arch::asm!("mfence", options(nostack, preserves_flags)) };
     } else {
         apic::write(apic::TIMER_DIVIDE, DIVIDE_BY_16);
         apic::write(apic::TIMER, u32::from(idt::TIMER));

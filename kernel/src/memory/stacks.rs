@@ -3,6 +3,7 @@
 use super::frames::{self, Claim, FRAME_BYTES};
 use super::paging::{self, Attributes};
 use crate::machine::StackTops;
+use crate::machine::cpu::CPUS_MAX;
 
 const REGION: u64 = 0xffff_f000_0000_0000;
 /// Distance between CPUs' stacks.
@@ -31,4 +32,10 @@ pub(crate) fn make(cpu: usize) -> Option<StackTops> {
 /// Lowest address of a CPU's kernel stack.
 pub(crate) fn kernel_low(top: u64) -> u64 {
     top - KERNEL_BYTES
+}
+
+/// Whether an address lies in the stacks' region where nothing is mapped.
+pub(crate) fn is_guard(address: u64) -> bool {
+    let end = REGION + CPUS_MAX as u64 * CPU_BYTES;
+    (REGION..end).contains(&address) && paging::translate(address).is_none()
 }

@@ -1,7 +1,8 @@
 //! Tests that need the machine: `test=all` or `test=NAME` on the command line.
 //!
 //! The stream on COM1 is `test NAME ... ok` or `FAILED: why` lines and a last line `N passed, M failed`; the machine
-//! exits with 0 or 1. `test=panic` panics instead, so that the report can be tested from outside.
+//! exits with 0 or 1. `test=panic` and `test=overflow` (of the kernel stack) end with a panic's report and status instead,
+//! so that these can be tested from outside.
 
 use alloc::format;
 use alloc::string::String;
@@ -52,11 +53,24 @@ static BOOT: spin::Once<&'static Boot> = spin::Once::new();
 /// Runs what the command line selects and ends the machine.
 ///
 /// # Panics
-/// If that is `panic`.
+/// If that is `panic` or `overflow`.
 pub(crate) fn run(boot: &'static Boot) -> ! {
     BOOT.call_once(|| boot);
-    assert_ne!(boot.value("test"), Some("panic"), "as the command line asks");
+    match boot.value("test") {
+        Some("panic") => panic!("as the command line asks"),
+        Some("overflow") => overflow(0),
+        _ => {}
+    }
     go_on()
+}
+
+/// Runs into the guard page.
+#[inline(never)]
+#[allow(unconditional_recursion, reason = "that is the point")]
+fn overflow(depth: u64) {
+    core::hint::black_box([depth; 64]);
+    overflow(depth + 1);
+    core::hint::black_box(depth);
 }
 
 /// Ends a test that can't return, because it has left its stack, and goes on with the next.
