@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use twizzler_abi::object::Metadata;
 use twizzler_abi::{Error, ObjId};
-use twizzler_store::tree::{Batch, Filled, Found, Invalidate, Root, Tree, Usage};
+use twizzler_store::tree::{Batch, Bound, Filled, Found, Invalidate, Root, Tree, Usage};
 use twizzler_store::{self as store};
 
 use super::frames::{DRAM, DramFrames};
@@ -130,7 +130,8 @@ impl Space {
 /// A new tree in DRAM.
 pub(super) fn volatile(metadata: &Metadata) -> Result<Space, Error> {
     let tree = Tree::create(&DRAM, metadata).map_err(in_dram)?;
-    Ok(Space::Volatile(tree.root()))
+    // Nothing but the metadata is stored: what is never stored need not be looked at.
+    Ok(Space::Volatile(tree.root().bounded(Bound::LINE)))
 }
 
 /// Frees a volatile object's tree, which nothing maps any more.

@@ -16,6 +16,9 @@ use crate::frames::{FrameKind, FrameNo, Frames, Need};
 /// Leaves that share a fence and an invalidation.
 const CHUNK: usize = 64;
 
+/// Entries that are looked at together.
+const LINE_ENTRIES: u64 = 8;
+
 /// Leaves that were overwritten and are not yet freed.
 struct Unlinked {
     frames: [FrameNo; CHUNK],
@@ -192,19 +195,28 @@ impl<F: Frames> Tree<'_, F> {
     pub(super) fn free_tree(&self, table: FrameNo, level: Level, bound: u64) -> u64 {
         let Ok(table_at) = self.table_at(table) else { return 0 };
         let mut pages = 0;
-        let indices = (0..TABLE_ENTRIES).zip((0..bound).step_by(level.entry_pages() as usize));
-        for (index, start) in indices {
-            let cell = self.cell(table_at, level, index);
-            match (self.decode(cell), level.below()) {
-                (Ok(Entry::Table(frame, _)), Some(below)) => {
-                    pages += self.free_tree(frame, below, bound - start)
+        let used = bound.div_ceil(level.entry_pages()).min(u64::from(TABLE_ENTRIES)) as u16;
+        let mut line = [0; (LINE_ENTRIES * WORD_BYTES) as usize];
+        for first in (0..used).step_by(LINE_ENTRIES as usize) {
+            // Most tables are mostly empty.
+            self.frames.media().read(table_at + u64::from(first) * WORD_BYTES, &mut line);
+            if line.iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            for index in first..used.min(first + LINE_ENTRIES as u16) {
+                let start = u64::from(index) * level.entry_pages();
+                let cell = self.cell(table_at, level, index);
+                match (self.decode(cell), level.below()) {
+                    (Ok(Entry::Table(frame, _)), Some(below)) => {
+                        pages += self.free_tree(frame, below, bound - start);
+                    }
+                    (Ok(Entry::Leaf(frame, ..)), _) => {
+                        let frames = (0..level.entry_pages()).map(|i| FrameNo(frame.0 + i));
+                        frames.for_each(|frame| self.frames.free(frame, FrameKind::Data));
+                        pages += level.entry_pages();
+                    }
+                    _ => {}
                 }
-                (Ok(Entry::Leaf(frame, ..)), _) => {
-                    (0..level.entry_pages())
-                        .for_each(|i| self.frames.free(FrameNo(frame.0 + i), FrameKind::Data));
-                    pages += level.entry_pages();
-                }
-                _ => {}
             }
         }
         self.frames.free(table, FrameKind::Table);
