@@ -16,6 +16,7 @@ record! {
     }
 }
 
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn make<B: Backend>(space: &Space<B>) -> ObjId {
@@ -26,7 +27,7 @@ fn open<B: Backend>(space: &Space<B>, id: ObjId) -> BytesMap<'_> {
     BytesMap::new(space.open::<Root>(id, Access::Write).expect("there").base().at(Root::map))
 }
 
-fn entries<B: Backend>(space: &Space<B>, map: BytesMap<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn entries<B: Backend>(space: &Space<B>, map: BytesMap<'_>) -> Result<Entries, Error> {
     map.iter(&space).collect()
 }
 

@@ -168,3 +168,22 @@ fn a_full_object_says_so_and_goes_on_working() {
     space.transact(|tx| tx.free_span(first)).expect("freed");
     half(true).expect("fits").expect("commit");
 }
+
+#[test]
+fn churn_does_not_make_an_object_grow() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let area = space.open::<Root>(id, Access::Write).expect("open").area();
+    let mut pages = Vec::new();
+    for round in 0..200 {
+        let kept = space.transact(|tx| tx.alloc_bytes(area, &[1; 5000])).expect("allocated");
+        let others = [100, 3000, 40_000].map(|len| {
+            space.transact(|tx| tx.alloc_bytes(area, &vec![2; len + round % 7])).expect("allocated")
+        });
+        space.transact(|tx| others.into_iter().try_for_each(|other| tx.free_span(other))).expect("freed");
+        space.transact(|tx| tx.free_span(kept)).expect("freed");
+        pages.push(backend.pages_of(id).len());
+    }
+    assert_eq!(pages[2], pages[199], "{pages:?}");
+}

@@ -7,7 +7,7 @@
 //! - [`Heap`], the root, behind the typed root: heads of the slab lists, and where the page map is.
 //! - The *page map*: a bit for each page of the object.
 //! - *Slabs* ([`slabs`]): up to 64 KiB of equal blocks, with a map of those in use; for up to 8 KiB.
-//! - *Runs* ([`runs`]) of pages, for what is larger, found next-fit.
+//! - *Runs* ([`runs`]) of pages, for what is larger, found first-fit.
 //!
 //! What lies there is untrusted: any byte may be wrong, and the answer is [`Error::Damaged`], or memory given out that is in use
 //! already, but never an access outside the object.
@@ -47,7 +47,7 @@ record! {
         map: u64,
         /// Pages of the map that are known to exist.
         map_pages: u64,
-        /// Page where the next search for a run begins.
+        /// No page before this one is free: low pages are used first, so that an object keeps small.
         hint: u64,
         /// Bytes in blocks and runs that are in use.
         used_bytes: u64,
@@ -118,7 +118,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             return Ok(Span::EMPTY);
         }
         let bytes = self.alloc_raw(area, len_bytes)?;
-        memory::zero(self.space().backend(), bytes);
+        self.zero(bytes)?;
         area.span(bytes.address() - area.start(), len).ok_or(Error::Damaged)
     }
 
@@ -131,7 +131,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             return Ok(Span::EMPTY);
         }
         let bytes = self.alloc_raw(area, content.len() as u64)?;
-        memory::write(self.space().backend(), bytes, content);
+        self.write(bytes, 0, content)?;
         Ok(bytes)
     }
 
@@ -184,7 +184,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         let used = self.get(heap.at(Heap::used_bytes));
         self.set(heap.at(Heap::used_bytes), used.saturating_add(occupied(len_bytes)))?;
         let bytes: Bytes<'s> = area.span(offset, len_bytes).ok_or(Error::Damaged)?;
-        self.add_fresh(bytes);
+        self.allocated(bytes);
         Ok(bytes)
     }
 

@@ -50,14 +50,12 @@ impl<'s, B: Backend> Tx<'s, B> {
             if let Some(first) = self.find(area, heap, (hint, limit), pages, align)? {
                 break first;
             }
-            let before = (hint + pages).min(limit);
-            if let Some(first) = self.find(area, heap, (0, before), pages, align)? {
-                break first;
-            }
             self.extend_map(area, heap)?;
         };
         self.mark(area, heap, first, pages, true)?;
-        self.set(heap.at(Heap::hint), first + pages)?;
+        if first == hint {
+            self.set(heap.at(Heap::hint), first + pages)?;
+        }
         self.used_up_to(area, (first + pages) * PAGE_BYTES)?;
         Ok(first * PAGE_BYTES)
     }
@@ -74,7 +72,11 @@ impl<'s, B: Backend> Tx<'s, B> {
         if !offset.is_multiple_of(PAGE_BYTES) {
             return Err(Error::Damaged);
         }
-        self.mark(area, heap, first, pages, false)
+        self.mark(area, heap, first, pages, false)?;
+        if first < self.get(heap.at(Heap::hint)) {
+            self.set(heap.at(Heap::hint), first)?;
+        }
+        Ok(())
     }
 
     /// The first of `pages` free pages within `range`.

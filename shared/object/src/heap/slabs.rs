@@ -131,8 +131,6 @@ impl<'s, B: Backend> Tx<'s, B> {
         let offset = self.alloc_run(area, heap, class.slab_pages(), class.slab_pages())?;
         self.ensure(area, offset, PAGE_BYTES)?;
         let place: Ptr<'s, Slab> = area.place(offset).ok_or(Error::Damaged)?;
-        // The pages were free, so nobody else can see them.
-        self.add_fresh(place.as_span().as_bytes());
         let slab = Slab {
             mark: MARK | class.index() as u32,
             used: 0,

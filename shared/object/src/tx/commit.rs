@@ -1,4 +1,4 @@
-//! Commit: record, fence, apply, fence.
+//! Commit: what was written in place, fence; record, fence; apply, fence. The first fence only where there is such.
 
 use alloc::vec::Vec;
 
@@ -32,9 +32,13 @@ impl<'s, B: Backend> Tx<'s, B> {
         {
             return Ok(());
         }
-        let changed = self.write_record()?;
         let backend = self.space.backend();
-        self.fresh.flush(backend);
+        if !self.fresh.is_empty() {
+            // Fence 0. Before the record is written: if all its lines happen to arrive, it counts, fence 1 or not.
+            self.fresh.flush(backend);
+            backend.fence();
+        }
+        let changed = self.write_record()?;
         backend.fence();
         // COMMIT: the record is durable, and all that it will make reachable.
         self.committed = true;

@@ -5,7 +5,9 @@
 //! new bytes are copied in place, the version word of each changed object is written, all is flushed: **fence 2**, and the
 //! locks are released. Recovery applies a record to an object unless the object has a later version.
 //!
-//! What the transaction allocated, and objects that it made, nobody else can reach: they are written in place at once.
+//! What the transaction allocated, and objects that it made, nobody else can reach: but for the first few bytes, they are written in
+//! place at once. Then there is a fence before the record is written: a record whose lines all happen to arrive counts, so what
+//! it makes reachable must be durable before.
 //! Freed memory is not given out again before the commit, so an undone transaction finds it as it was.
 
 mod commit;
@@ -44,8 +46,14 @@ pub struct Tx<'s, B: Backend> {
     entries: Vec<(Slot, u64, Slot)>,
     /// Its number in the lane.
     number: u64,
+    /// Bytes of allocations that are staged.
+    staged_bytes: u64,
     committed: bool,
 }
+
+/// Allocated bytes that a transaction stages before it writes them in place. What is written in place costs a fence of its own
+/// (see [`Tx::commit`]); what is staged is written twice.
+const STAGED_BYTES_MAX: u64 = 512;
 
 impl<B: Backend> Space<B> {
     /// Begins a transaction. A program has one at a time.
@@ -69,6 +77,7 @@ impl<B: Backend> Space<B> {
             frees: Vec::new(),
             entries: Vec::new(),
             number,
+            staged_bytes: 0,
             committed: false,
         })
     }
@@ -165,13 +174,27 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.space.backend().ensure(self.space.mapped(area)?.id, offset, len_bytes)
     }
 
-    /// Notes that the transaction has allocated these bytes: it may write them in place.
-    pub(crate) fn add_fresh(&mut self, bytes: Bytes<'s>) {
-        if !self.fresh.contains(bytes.address(), bytes.len()) {
-            self.fresh.add_block(bytes.address(), bytes.len());
-        } else {
-            self.fresh.wrote(self.space.backend(), bytes.address(), bytes.len());
+    /// Notes that the transaction has allocated these bytes. The first few are staged like other changes; what is more is written
+    /// in place.
+    pub(crate) fn allocated(&mut self, bytes: Bytes<'s>) {
+        if self.fresh.contains(bytes.address(), bytes.len()) {
+            return;
         }
+        if self.staged_bytes + bytes.len() <= STAGED_BYTES_MAX {
+            self.staged_bytes += bytes.len();
+        } else {
+            self.fresh.add_block(bytes.address(), bytes.len());
+        }
+    }
+
+    /// Sets bytes to zero.
+    pub(crate) fn zero(&mut self, bytes: Bytes<'s>) -> Result<(), Error> {
+        if self.fresh.contains(bytes.address(), bytes.len()) {
+            memory::zero(self.space.backend(), bytes);
+            self.fresh.wrote(self.space.backend(), bytes.address(), bytes.len());
+            return Ok(());
+        }
+        self.write(bytes, 0, &[0; STAGED_BYTES_MAX as usize][..bytes.len() as usize])
     }
 
     pub(crate) fn push_free(&mut self, freed: Freed<'s>) {
