@@ -155,31 +155,39 @@ pub enum Entry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadEntry;
 
-/// CRC-7 of seven bits after seven bits.
-const CRC7: [u8; 128] = {
-    let mut table = [0; 128];
-    let mut value = 0;
-    while value < 128 {
-        let mut crc = value as u8;
-        let mut bit = 0;
-        while bit < 7 {
-            crc = if crc & 0x40 == 0 { crc << 1 } else { (crc << 1) ^ 0x89 };
-            bit += 1;
+/// Seven-bit digits that a check code covers.
+const DIGITS: usize = 8;
+
+/// What each value of each digit adds to the CRC-7 of all: it is linear, so the digits need not wait for each other.
+const CRC7: [[u8; 128]; DIGITS] = {
+    let mut tables = [[0; 128]; DIGITS];
+    let mut digit = DIGITS;
+    while digit > 0 {
+        digit -= 1;
+        let mut value = 0;
+        while value < 128 {
+            // The last digit is shifted through once, the one before it twice, and so on.
+            let mut crc = if digit + 1 == DIGITS { value as u8 } else { tables[digit + 1][value] };
+            let mut bit = 0;
+            while bit < 7 {
+                crc = if crc & 0x40 == 0 { crc << 1 } else { (crc << 1) ^ 0x89 };
+                bit += 1;
+            }
+            tables[digit][value] = crc & 0x7f;
+            value += 1;
         }
-        table[value] = crc & 0x7f;
-        value += 1;
     }
-    table
+    tables
 };
 
-/// Seven bits over up to 56 bits.
+/// Seven bits over 56 bits, from the lowest seven on, starting from 0x55.
 #[must_use]
 pub(crate) const fn crc7(value: u64) -> u64 {
-    let mut crc = 0x55u8;
-    let mut shift = 0;
-    while shift < 56 {
-        crc = CRC7[(crc ^ (value >> shift) as u8 & 0x7f) as usize];
-        shift += 7;
+    let value = value ^ 0x55;
+    let (mut crc, mut digit) = (0, 0);
+    while digit < DIGITS {
+        crc ^= CRC7[digit][(value >> (7 * digit) & 0x7f) as usize];
+        digit += 1;
     }
     crc as u64
 }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::error::Error;
 use crate::format::MIN_BYTES;
-use crate::frames::FrameNo;
+use crate::frames::{FrameNo, HUGE_FRAMES};
 use crate::nvm::{Counts, Nvm};
 use crate::relocate;
 use crate::store::Store;
@@ -164,7 +164,10 @@ impl fmt::Display for MountError {
             Self::StateDamaged => {
                 f.write_str("both copies of the store's state are damaged; restore the NVM from a copy")
             }
-            Self::BadBase { base } => write!(f, "no region of NVM can start at physical address {base:#x}"),
+            Self::BadBase { base } => write!(
+                f,
+                "a store can't lie at physical address {base:#x}; it must be a multiple of 2 MiB, below 2^52"
+            ),
             Self::NeedsRelocation { recorded, base } => write!(
                 f,
                 "the store lies at {base:#x}, its trees count from {recorded:#x}; mount it for writing to relocate it"
@@ -319,6 +322,11 @@ fn relocated<P: Persist>(
         state = relocate::finish(table, state, frames)?;
     }
     if base != state.base {
+        // 2 MiB leaves stay aligned. A region that was misaligned has none.
+        let huge_bytes = HUGE_FRAMES * PAGE_BYTES;
+        if state.base.is_multiple_of(huge_bytes) && !base.is_multiple_of(huge_bytes) {
+            return Err(MountError::BadBase { base });
+        }
         state = relocate::finish(table, relocate::start(table.media, state, base), frames)?;
         return Ok((state, true));
     }

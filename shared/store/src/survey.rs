@@ -12,7 +12,7 @@ use twizzler_pmem::Persist;
 
 use crate::entry::{self, Generation, Level};
 use crate::error::Error;
-use crate::frames::{FrameKind, FrameNo, Frames, Need, OutOfFrames};
+use crate::frames::{FrameKind, FrameNo, Frames, HUGE_FRAMES, Need, OutOfFrames};
 use crate::nvm::Uses;
 use crate::superblock::COPY_FRAMES;
 use crate::table::bucket::{self, ENTRIES, Record, Slot};
@@ -227,6 +227,9 @@ impl<P: Persist> Visit for Mark<'_, '_, P> {
 
     fn leaf(&mut self, frame: FrameNo, page: u64, pages: u64) {
         self.survey.pages += pages;
+        if pages == HUGE_FRAMES && self.survey.uses.mark_group(frame.0 - self.region.first.0) {
+            return;
+        }
         for i in 0..pages {
             if !self.mark(FrameNo(frame.0 + i), FrameKind::Data, page + i) {
                 return;

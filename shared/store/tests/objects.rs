@@ -160,6 +160,11 @@ fn another_machine_has_the_region_elsewhere() {
     let read = MountOptions { base: Some(elsewhere), ..READ };
     let needs = MountError::NeedsRelocation { recorded: BASE, base: elsewhere };
     assert_eq!(TestStore::mount(from_image(&image(&store)), &read).expect_err("elsewhere"), needs);
+    for base in [BASE + 4096, 1 << 52, u64::MAX] {
+        let wrong = MountOptions { base: Some(base), ..WRITE };
+        let refused = TestStore::mount(from_image(&image(&store)), &wrong).expect_err("no such place");
+        assert_eq!(refused, MountError::BadBase { base });
+    }
     let write = MountOptions { access: Access::ReadWrite, base: Some(elsewhere) };
     let (store, report) = TestStore::mount(media, &write).expect("a store");
     assert!(report.relocated && report.quarantine.is_empty());

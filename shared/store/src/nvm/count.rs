@@ -94,6 +94,20 @@ impl Uses {
         true
     }
 
+    /// Marks all frames of a group as data. False, and nothing done: some are in use already, or it is no whole group.
+    pub(crate) fn mark_group(&mut self, first: u64) -> bool {
+        let (group, word, bit) = split(first);
+        let Some(state) = self.groups.get_mut(group) else { return false };
+        if (word, bit) != (0, 1) || u64::from(state.free) != HUGE_FRAMES {
+            return false;
+        }
+        *state = Group { used: [u64::MAX; WORDS], table: [0; WORDS], free: 0 };
+        self.whole.remove(group);
+        self.counts.free -= HUGE_FRAMES;
+        self.counts.data += HUGE_FRAMES;
+        true
+    }
+
     /// A free frame.
     pub(crate) fn take(&mut self, kind: FrameKind) -> Option<u64> {
         let group = self.partial.next(self.cursor).or_else(|| self.whole.next(self.cursor))?;
@@ -107,7 +121,7 @@ impl Uses {
     pub(crate) fn take_huge(&mut self) -> Option<u64> {
         let group = self.whole.next(self.cursor)?;
         let first = group as u64 * HUGE_FRAMES;
-        (first..first + HUGE_FRAMES).all(|frame| self.mark(frame, FrameKind::Data)).then_some(first)
+        self.mark_group(first).then_some(first)
     }
 
     /// Makes a frame free. False: it was not in use as that.
