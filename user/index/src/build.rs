@@ -11,6 +11,7 @@ use crate::append::Appender;
 use crate::base::{PostingsBase, SegmentBase};
 use crate::node::{NodeWriter, Target, shared_prefix};
 use crate::postings::Writer;
+use crate::record::RecordWriter;
 use crate::segment::{Document, HEADER_BYTES, Header};
 
 /// Postings of up to this many bytes lie in the segment object.
@@ -45,14 +46,15 @@ impl<'s> SegmentWriter<'s> {
         let object = tx.create::<SegmentBase>()?;
         let mut out = Appender::new(object.area(), size_of::<SegmentBase>() as u64);
         let mut records = Vec::with_capacity(documents.len() * 8);
-        for document in documents {
-            let place = PointerBits::new(0, out.append(tx, &document.encode())?)?;
+        for (document, number) in documents.iter().zip(0..) {
+            let place = PointerBits::new(0, out.append(tx, &document.encode(number))?)?;
             records.extend_from_slice(&place.0.to_le_bytes());
             out.align(tx)?;
         }
         let mut order: Vec<u32> = (0..documents.len() as u32).collect();
         order.sort_unstable_by_key(|&i| &documents[i as usize].name);
-        let order: Vec<u8> = order.into_iter().flat_map(u32::to_le_bytes).collect();
+        let entry = |(place, number)| RecordWriter::new().u32(place).u32(number).sealed();
+        let order: Vec<u8> = (0..).zip(order).flat_map(entry).collect();
         let header = Header {
             documents: u32::try_from(documents.len()).map_err(|_| Error::TooMany)?,
             text_bytes: documents.iter().fold(0, |sum, d| sum.saturating_add(d.bytes)),

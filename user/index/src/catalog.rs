@@ -44,6 +44,15 @@ impl Listed {
     }
 }
 
+impl Listed {
+    /// Opens the segment, which must be the one that was listed.
+    pub(crate) fn open<'s, B: Backend>(&self, space: &'s Space<B>) -> Result<Segment<'s, B>, Error> {
+        let segment = Segment::open(space, self.id)?;
+        let found = Self { dead: self.dead.clone(), ..Self::new(self.id, &segment.header) };
+        if found == *self { Ok(segment) } else { Err(Error::Damaged) }
+    }
+}
+
 /// Documents of a segment that were removed or replaced.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Dead {
@@ -97,7 +106,7 @@ impl Catalog {
         let base = object.base();
         for (i, listed) in self.segments.iter().enumerate() {
             let place = base.at(CatalogBase::segments).index(i).ok_or(Error::TooMany)?;
-            tx.link(place, Some(Segment::open(space, listed.id)?.base()))?;
+            tx.link(place, Some(listed.open(space)?.base()))?;
         }
         tx.set(base.at(CatalogBase::bytes), record.len() as u64)?;
         let mut out = Appender::new(object.area(), size_of::<CatalogBase>() as u64);
@@ -107,11 +116,7 @@ impl Catalog {
     }
 
     /// Reads the catalog of that generation.
-    pub(crate) fn read<'s, B: Backend>(
-        space: &'s Space<B>,
-        id: ObjId,
-        generation: u64,
-    ) -> Result<Self, Error> {
+    pub(crate) fn read<B: Backend>(space: &Space<B>, id: ObjId, generation: u64) -> Result<Self, Error> {
         let object = space.open::<CatalogBase>(id, Access::Read)?;
         let bytes = space.get(object.base().at(CatalogBase::bytes));
         let record = read_vec(space, object.area(), BASE_OFFSET + size_of::<CatalogBase>() as u64, bytes)?;

@@ -8,6 +8,8 @@ use twizzler_object::Backend;
 
 use crate::segment::{Found, Segment};
 
+/// A word and what the dictionary says of it.
+type Entry = (Vec<u8>, Found);
 /// A child still to be visited.
 type Pending = (PointerBits, u64, u32);
 
@@ -17,7 +19,7 @@ pub(crate) struct Cursor<'a, 's, B: Backend> {
     /// Nodes still to be visited; the next one last.
     pending: Vec<Pending>,
     /// The current leaf's entries, last first.
-    leaf: Vec<(Vec<u8>, Found)>,
+    leaf: Vec<Entry>,
     last: Option<Vec<u8>>,
 }
 
@@ -28,7 +30,7 @@ impl<'a, 's, B: Backend> Cursor<'a, 's, B> {
         Self { segment, pending: [root].into(), leaf: Vec::new(), last: None }
     }
 
-    fn next(&mut self) -> Result<Option<(Vec<u8>, Found)>, Error> {
+    fn next(&mut self) -> Result<Option<Entry>, Error> {
         while self.leaf.is_empty() {
             let Some((pointer, bytes, level)) = self.pending.pop() else { return Ok(None) };
             let at = self.segment.node(pointer, bytes, level)?;
@@ -58,7 +60,7 @@ impl<'a, 's, B: Backend> Cursor<'a, 's, B> {
 
 /// All words of several segments, each once.
 pub(crate) struct Merged<'a, 's, B: Backend> {
-    cursors: Vec<(Cursor<'a, 's, B>, Option<(Vec<u8>, Found)>)>,
+    cursors: Vec<(Cursor<'a, 's, B>, Option<Entry>)>,
 }
 
 impl<'a, 's, B: Backend> Merged<'a, 's, B> {

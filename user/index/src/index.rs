@@ -164,7 +164,7 @@ impl<'s, B: Backend> Index<'s, B> {
     }
 
     fn segments(&self, catalog: &Catalog) -> Result<Vec<Segment<'s, B>>, Error> {
-        catalog.segments.iter().map(|listed| Segment::open(self.space, listed.id)).collect()
+        catalog.segments.iter().map(|listed| listed.open(self.space)).collect()
     }
 
     /// Adds texts, all or none; each replaces the document of its name. When the call returns, all is durable.
@@ -241,7 +241,7 @@ impl<'s, B: Backend> Index<'s, B> {
         catalog.segments.retain(|s| s.dead.count < s.documents);
         for listed in &old.catalog.segments {
             if !catalog.segments.iter().any(|s| s.id == listed.id) {
-                for id in Segment::open(self.space, listed.id)?.objects()? {
+                for id in listed.open(self.space)?.objects()? {
                     tx.delete(id)?;
                 }
             }
@@ -288,7 +288,7 @@ impl<'s, B: Backend> Index<'s, B> {
         let mut hits = Vec::new();
         let catalog = self.current()?.catalog;
         'segments: for listed in &catalog.segments {
-            let segment = Segment::open(self.space, listed.id)?;
+            let segment = listed.open(self.space)?;
             let mut found = Vec::new();
             for word in words {
                 let Some(entry) = segment.find(word)? else { continue 'segments };

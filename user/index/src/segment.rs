@@ -3,7 +3,7 @@
 //! A segment is one *segment object*, and objects with postings that its pointers point to; a small
 //! segment has its postings in the segment object itself. From the base of the segment object:
 //! [`SegmentBase`] with the [`Header`], document records in the order of their numbers, each followed by its name, one pointer for each
-//! document to its record, the documents' numbers in the order of their names, then dictionary nodes
+//! document to its record, the documents in the order of their names, then dictionary nodes
 //! ([`crate::node`]) and perhaps postings ([`crate::postings`]).
 
 use alloc::string::String;
@@ -48,7 +48,7 @@ pub(crate) struct Header {
     pub(crate) root: PointerBits,
     /// The pointers to document records.
     pub(crate) records: PointerBits,
-    /// The documents' numbers, ordered by name.
+    /// The documents ordered by name: for each place, the place, a number and a checksum.
     pub(crate) order: PointerBits,
 }
 
@@ -109,16 +109,18 @@ pub struct Document {
     pub words: u64,
 }
 
+/// Bytes of an entry of the order: place, number, and their checksum.
+const ORDER_BYTES: u64 = 12;
 /// Bytes of a document's record before its name.
 const RECORD_BYTES: u64 = 40;
 
 impl Document {
-    /// The record: length of what follows the length and the name, then the fields, the name, and the checksum.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The record of the document of that number: the name's length, the number, the fields, the name, and the checksum.
+    pub(crate) fn encode(&self, number: u32) -> Vec<u8> {
         let name = self.name.as_bytes();
         RecordWriter::new()
             .u32(name.len() as u32)
-            .u32(0)
+            .u32(number)
             .id(self.source)
             .u64(self.bytes)
             .u64(self.words)
@@ -126,9 +128,12 @@ impl Document {
             .sealed()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    fn decode(bytes: &[u8], number: u32) -> Result<Self, Error> {
         let mut r = RecordReader::new(bytes)?;
-        let (name_bytes, _) = (r.u32()?, r.u32()?);
+        let name_bytes = r.u32()?;
+        if r.u32()? != number {
+            return Err(Error::Damaged);
+        }
         let (source, bytes, words) = (r.id()?, r.u64()?, r.u64()?);
         let name = String::from_utf8(r.bytes(name_bytes as usize)?.to_vec()).map_err(|_| Error::Damaged)?;
         Ok(Self { name, source, bytes, words })
@@ -225,7 +230,7 @@ impl<'s, B: Backend> Segment<'s, B> {
         if len as usize > NAME_BYTES_MAX {
             return Err(Error::Damaged);
         }
-        Document::decode(&self.local(place, 0, RECORD_BYTES + u64::from(len) + 4)?)
+        Document::decode(&self.local(place, 0, RECORD_BYTES + u64::from(len) + 4)?, number)
     }
 
     /// The number of the document of that name.
@@ -233,8 +238,12 @@ impl<'s, B: Backend> Segment<'s, B> {
         let (mut low, mut high) = (0, self.header.documents);
         while low < high {
             let middle = low + (high - low) / 2;
-            let number = self.local(self.header.order, u64::from(middle) * 4, 4)?;
-            let number = u32::from_le_bytes(number.try_into().expect("4 bytes were read"));
+            let entry = self.local(self.header.order, u64::from(middle) * ORDER_BYTES, ORDER_BYTES)?;
+            let mut entry = RecordReader::new(&entry)?;
+            if entry.u32()? != middle {
+                return Err(Error::Damaged);
+            }
+            let number = entry.u32()?;
             match self.document(number)?.name.as_str().cmp(name) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Ok(Some(number)),

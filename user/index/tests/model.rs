@@ -5,8 +5,8 @@ mod common;
 use common::{Model, Shelf, compare, make, names, open};
 use proptest::prelude::*;
 use twizzler_image::MemoryBackend;
-use twizzler_index::{Failure, NotUtf8, Refusal};
-use twizzler_object::Space;
+use twizzler_index::{Failure, Index, Lines, NotUtf8, Refusal};
+use twizzler_object::{Access, Space};
 
 const VOCABULARY: [&str; 12] =
     ["a", "ab", "abc", "b", "été", "straße", "x1", "42", "zz", "a1b2c3d4e5f6g7h8", "nowhere", "ω"];
@@ -108,7 +108,7 @@ fn many_small_additions_stay_few_segments() {
     let mut model = Model::default();
     for n in 0..150 {
         let (name, text) = (format!("t{n}"), format!("common n{n} m{}\n{}", n % 7, "word ".repeat(n)));
-        index.add(&[name.clone()], &Shelf::of(&[(&name, &text)])).expect("added");
+        index.add(&names(&[&name]), &Shelf::of(&[(&name, &text)])).expect("added");
         model.0.insert(name, text);
     }
     compare(&index, &model, &["common", "word", "n77", "m3", "m9"]);
@@ -132,4 +132,59 @@ fn long_texts_go_to_several_objects() {
     assert_eq!((stat.objects, stat.words), (4, 10_007 + 100 + 1), "{stat:?}");
     let model = Model([("big".into(), text)].into());
     compare(&index, &model, &["w5", "v99", "w10006", &"x".repeat(5000)]);
+}
+
+/// A flipped bit in the index gives the right answer or an error: nothing wrong, and no panic.
+#[test]
+fn a_flipped_bit_never_changes_an_answer() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let before = backend.ids();
+    let id = make(&space);
+    let mut model = Model::default();
+    for n in 0..3 {
+        let text = if n == 0 { "big ab word é\n".repeat(9000) } else { format!("a{n} ab ab\nb c{n} abc") };
+        let name = format!("text{n}");
+        open(&space, id).add(&names(&[&name]), &Shelf::of(&[(&name, &text)])).expect("added");
+        model.0.insert(name, text);
+    }
+    open(&space, id).add(&names(&["text1"]), &Shelf::of(&[("text1", "again ab")])).expect("added");
+    model.0.insert("text1".into(), "again ab".into());
+    drop(space);
+    let searches = [&["ab"][..], &["ab", "abc"], &["big"]].map(|words| (words, model.search(words)));
+    let objects: Vec<_> = backend.ids().into_iter().filter(|id| !before.contains(id)).collect();
+    let mut damaged = 0;
+    for &object in &objects {
+        let pages = backend.pages_of(object);
+        // Every byte of the first pages of data, which hold heads, records and small nodes; beyond, some.
+        let data: Vec<u64> = pages.iter().copied().filter(|page| *page >= 3).collect();
+        for (i, page) in data.iter().enumerate() {
+            for at in (0..4096).step_by(if i == 0 { 7 } else { 251 }) {
+                let (offset, bit) = (page * 4096 + at, 1 << ((at + page) % 8));
+                backend.damage(object, offset, |byte| byte ^ bit);
+                let space = Space::attach(&backend).expect("attached");
+                let index =
+                    Index::new(&space, space.open(id, Access::Write).expect("the root's metadata is whole"));
+                for (words, right) in &searches {
+                    let wanted: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
+                    match index.search(&wanted, Lines::Wanted) {
+                        Ok(hits) => {
+                            let hits: Vec<_> =
+                                hits.into_iter().map(|hit| (hit.count, hit.name, hit.lines)).collect();
+                            assert_eq!(hits, *right, "{object} {offset:#x}");
+                        }
+                        Err(_) => damaged += 1,
+                    }
+                }
+                if i == 0 {
+                    let _ = (index.top(3), index.stat(), index.remove("nothing"));
+                }
+                drop(space);
+                backend.damage(object, offset, |byte| byte ^ bit);
+            }
+        }
+    }
+    assert!(damaged > 100, "{damaged}");
+    let space = Space::attach(&backend).expect("attached");
+    compare(&open(&space, id), &model, &["ab", "abc", "big", "word"]);
 }
