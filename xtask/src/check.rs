@@ -62,7 +62,12 @@ fn findings(mount: &MountReport, report: &CheckReport) -> Vec<String> {
         found.push(format!("{} words of the object table are lost", mount.words_lost));
     }
     if found.is_empty() {
-        found.extend(mount.quarantine.iter().map(|quarantined| format!("in quarantine: {quarantined:?}")));
+        found.extend(
+            mount
+                .quarantine
+                .iter()
+                .map(|quarantined| format!("in quarantine: {}: {}", quarantined.id, quarantined.why)),
+        );
     }
     found
 }

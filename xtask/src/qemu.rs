@@ -159,6 +159,12 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Time since the start.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     fn kernel_ran(&self) -> bool {
         self.log.metadata().is_ok_and(|metadata| metadata.len() > 0)
     }

@@ -21,7 +21,7 @@ use crate::corpus::{self, Text};
 use crate::naive::Counts;
 use crate::nvm::Nvm;
 use crate::progress::{self, say};
-use crate::qemu::Machine;
+use crate::qemu::{Machine, Running};
 use crate::random::Random;
 use crate::setup::{self, Tools};
 use crate::size::Bytes;
@@ -49,9 +49,22 @@ pub struct Arguments {
 
 /// Changes of one round: more than there is time for.
 const CHANGES: usize = 300;
-/// The latest moment of a cut. Boot and questions take about one second of it.
-const CUT_MS_MAX: u64 = 6_000;
-const IDLE_MS_MAX: u64 = 1_500;
+/// The latest moment of a cut, after changes have begun.
+const CHANGING_MS_MAX: u64 = 4_000;
+/// The latest moment after the start, for cuts in the midst of booting, mounting and answering.
+const EARLY_MS_MAX: u64 = 1_000;
+/// The latest moment after the start, for cuts at the prompt.
+const IDLE_MS_MAX: u64 = 2_000;
+/// A machine that takes longer over its script hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// When the power is cut.
+#[derive(Clone, Copy)]
+enum Cut {
+    AfterStart(Duration),
+    AfterChangesBegan(Duration),
+    Never,
+}
 
 struct Campaign {
     tools: Tools,
@@ -160,7 +173,7 @@ impl Campaign {
     /// Boots to the prompt and cuts the power while nothing happens, or before the prompt is there.
     fn idle_round(&mut self) -> Result<()> {
         let cut = Duration::from_millis(self.random.below(IDLE_MS_MAX));
-        self.boot(None, Some(cut))?;
+        self.boot(None, Cut::AfterStart(cut))?;
         self.tally.cuts += 1;
         self.tally.idle += 1;
         Ok(())
@@ -170,8 +183,12 @@ impl Campaign {
         let questions = self.questions(8);
         let changes = self.changes();
         let script = transcript::script(&questions, &changes, &self.texts);
-        let cut = Duration::from_millis(self.random.below(CUT_MS_MAX));
-        let (was_cut, said) = self.boot(Some(&script), Some(cut))?;
+        let cut = if self.random.below(5) == 0 {
+            Cut::AfterStart(Duration::from_millis(self.random.below(EARLY_MS_MAX)))
+        } else {
+            Cut::AfterChangesBegan(Duration::from_millis(self.random.below(CHANGING_MS_MAX)))
+        };
+        let (was_cut, said) = self.boot(Some(&script), cut)?;
         self.tally.cuts += u32::from(was_cut);
         let transcript = Transcript::read(&said);
         self.judge(&questions, &transcript)?;
@@ -272,7 +289,7 @@ impl Campaign {
 
     /// Boots with a script, or to the prompt; cuts the power after a while. Tells whether it came to that, and what
     /// the machine said.
-    fn boot(&self, script: Option<&str>, cut: Option<Duration>) -> Result<(bool, String)> {
+    fn boot(&self, script: Option<&str>, cut: Cut) -> Result<(bool, String)> {
         let packed = self.folder.join("boot.tar");
         std::fs::write(&packed, archive::pack(&self.built, script)?)?;
         let machine = Machine {
@@ -298,15 +315,12 @@ impl Campaign {
             sink(),
             Box::new(move |bytes| errors_sink.lock().expect("no reader panics").extend_from_slice(bytes)),
         )?;
-        let started = Instant::now();
-        let patience = cut.unwrap_or(Duration::from_secs(120));
-        while running.is_running() && started.elapsed() < patience {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let was_cut = running.is_running();
+        let was_cut = wait_for(cut, &mut running, &said);
         if was_cut {
-            ensure!(cut.is_some(), "the machine does not end");
+            let hangs = matches!(cut, Cut::Never) || running.age() > PATIENCE;
             running.cut_power();
+            let said = String::from_utf8_lossy(&said.lock().expect("no sink panics")).into_owned();
+            ensure!(!hangs, "the machine hangs after saying\n{}", tail(&said));
         } else {
             let ending = running.wait(None)?;
             let errors = String::from_utf8_lossy(&errors.lock().expect("no sink panics")).into_owned();
@@ -329,9 +343,9 @@ impl Campaign {
 
     /// After the last cut: many questions, and all texts.
     fn last_look(&mut self) -> Result<()> {
-        let questions = self.questions(200);
+        let questions = self.questions(60);
         let script = transcript::script(&questions, &[], &self.texts);
-        let (_, said) = self.boot(Some(&script), None)?;
+        let (_, said) = self.boot(Some(&script), Cut::Never)?;
         let transcript = Transcript::read(&said);
         ensure!(transcript.changing, "the machine ended before it had answered:\n{}", tail(&said));
         self.judge(&questions, &transcript)?;
@@ -356,6 +370,26 @@ impl Campaign {
         println!("check               clean after every cut");
         println!("time                {:.0} s", took.as_secs_f64());
     }
+}
+
+/// Waits for the moment of the cut. Tells whether the machine still ran then.
+fn wait_for(cut: Cut, running: &mut Running, said: &Mutex<Vec<u8>>) -> bool {
+    let mut changes_began = None;
+    while running.is_running() && running.age() < PATIENCE {
+        if changes_began.is_none() && transcript::changes_began(&said.lock().expect("no sink panics")) {
+            changes_began = Some(Instant::now());
+        }
+        let is_over = match cut {
+            Cut::AfterStart(moment) => running.age() >= moment,
+            Cut::AfterChangesBegan(moment) => changes_began.is_some_and(|began| began.elapsed() >= moment),
+            Cut::Never => false,
+        };
+        if is_over {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    running.is_running()
 }
 
 fn tail(text: &str) -> String {

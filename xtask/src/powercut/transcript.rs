@@ -21,6 +21,12 @@ pub(super) fn script(questions: &[Question], changes: &[Change], texts: &[Text])
     script
 }
 
+/// Whether all questions were answered, so that changes have begun.
+pub(super) fn changes_began(output: &[u8]) -> bool {
+    let marker = format!("{CHANGES}\n");
+    output.windows(marker.len()).any(|window| window == marker.as_bytes())
+}
+
 /// What the machine said.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Transcript {
