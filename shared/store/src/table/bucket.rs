@@ -91,21 +91,30 @@ pub(crate) fn id_of<P: Persist>(media: &P, slot: Slot) -> ObjId {
 
 /// Writes an entry's body, for an entry that is free, and flushes it. It stays free until its commit word is stored.
 pub(crate) fn write_body<P: Persist>(media: &P, slot: Slot, id: ObjId, revocation: u64) {
-    media.store(slot.at + field::ID_HI, id.hi);
-    media.store(slot.at + field::ID_LO, id.lo);
-    for at in (field::REVOCATION..field::CHECK).step_by(8) {
-        media.store(slot.at + at, if at == field::REVOCATION { revocation } else { 0 });
-    }
-    media.store(slot.at + field::CHECK, check(media, slot));
+    let mut line = [0; LINE_BYTES as usize];
+    let mut put = |at: u64, word: u64| line[at as usize..][..8].copy_from_slice(&word.to_le_bytes());
+    put(field::ID_HI, id.hi);
+    put(field::ID_LO, id.lo);
+    put(field::REVOCATION, revocation);
+    let sum = sum(&line);
+    line[field::CHECK as usize..].copy_from_slice(&sum.to_le_bytes());
+    media.write(slot.at, &line);
     media.flush(slot.at, LINE_BYTES);
 }
 
 fn check<P: Persist>(media: &P, slot: Slot) -> u64 {
-    let mut line = [0; field::CHECK as usize];
+    let mut line = [0; LINE_BYTES as usize];
     media.read(slot.at, &mut line);
-    // All but the commit word.
-    line.copy_within(field::REVOCATION as usize.., field::COMMIT as usize);
-    crc32fast::hash(&line[..line.len() - 8]).into()
+    sum(&line)
+}
+
+/// CRC-32 of an entry's words but commit word and check.
+fn sum(line: &[u8; LINE_BYTES as usize]) -> u64 {
+    let mut covered = [0; field::CHECK as usize - 8];
+    let (before, after) = covered.split_at_mut(field::COMMIT as usize);
+    before.copy_from_slice(&line[..field::COMMIT as usize]);
+    after.copy_from_slice(&line[field::REVOCATION as usize..field::CHECK as usize]);
+    crc32fast::hash(&covered).into()
 }
 
 /// The first line of a bucket in `frame` of the store with that UUID.

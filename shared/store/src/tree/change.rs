@@ -27,8 +27,7 @@ impl<F: Frames> Tree<'_, F> {
                 return Err(Error::OutOfFrames);
             };
             let table_at = self.table_at(table)?;
-            self.store_unlinked(table_at, level, 0, Entry::Table(root.frame, Presence::Present));
-            self.frames.media().flush(table_at, WORD_BYTES);
+            self.store_unlinked(table_at, level, 0, &[Entry::Table(root.frame, Presence::Present)]);
             root = Root { frame: table, level, ..root };
         }
         if root.level != self.root.level {

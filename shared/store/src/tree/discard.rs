@@ -8,16 +8,13 @@ use core::ops::Range;
 
 use twizzler_pmem::Persist;
 
-use super::{Cell, FIRST_FREE_PAGE, Invalidate, Stale, Tree, WORD_BYTES};
+use super::{Cell, FIRST_FREE_PAGE, Invalidate, LINE_ENTRIES, Stale, Tree, WORD_BYTES};
 use crate::entry::{Entry, Level, Presence, Protection, TABLE_ENTRIES};
 use crate::error::Error;
 use crate::frames::{FrameKind, FrameNo, Frames, Need};
 
 /// Leaves that share a fence and an invalidation.
 const CHUNK: usize = 64;
-
-/// Entries that are looked at together.
-const LINE_ENTRIES: u64 = 8;
 
 /// Leaves that were overwritten and are not yet freed.
 struct Unlinked {
@@ -175,12 +172,13 @@ impl<F: Frames> Tree<'_, F> {
     ) -> Result<FrameNo, Error> {
         let table = self.frames.allocate(FrameKind::Table, Need::Free)?;
         let table_at = self.table_at(table)?;
-        for index in 0..TABLE_ENTRIES {
-            let leaf = FrameNo(frame.0 + u64::from(index));
-            let entry = Entry::Leaf(leaf, Presence::Present, Protection::Writable);
-            self.store_unlinked(table_at, Level::One, index, entry);
+        for first in (0..TABLE_ENTRIES).step_by(LINE_ENTRIES) {
+            let leaf = |i: usize| FrameNo(frame.0 + u64::from(first) + i as u64);
+            let entries: [Entry; LINE_ENTRIES] =
+                core::array::from_fn(|i| Entry::Leaf(leaf(i), Presence::Present, Protection::Writable));
+            self.store_unlinked(table_at, Level::One, first, &entries);
         }
-        self.frames.media().persist(table_at, u64::from(TABLE_ENTRIES) * WORD_BYTES);
+        self.frames.media().fence();
         let word = self.encode(Entry::Table(table, Presence::Valid), cell.place);
         // COMMIT: the table is the object's, the 2 MiB leaf is not.
         self.frames.media().store(cell.at, word);
@@ -196,8 +194,8 @@ impl<F: Frames> Tree<'_, F> {
         let Ok(table_at) = self.table_at(table) else { return 0 };
         let mut pages = 0;
         let used = bound.div_ceil(level.entry_pages()).min(u64::from(TABLE_ENTRIES)) as u16;
-        let mut line = [0; (LINE_ENTRIES * WORD_BYTES) as usize];
-        for first in (0..used).step_by(LINE_ENTRIES as usize) {
+        let mut line = [0; LINE_ENTRIES * WORD_BYTES as usize];
+        for first in (0..used).step_by(LINE_ENTRIES) {
             // Most tables are mostly empty.
             self.frames.media().read(table_at + u64::from(first) * WORD_BYTES, &mut line);
             if line.iter().all(|&byte| byte == 0) {

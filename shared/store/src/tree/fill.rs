@@ -6,13 +6,10 @@
 
 use twizzler_pmem::Persist;
 
-use super::{Cell, Tree, WORD_BYTES};
+use super::{Cell, LINE_ENTRIES, Tree, WORD_BYTES};
 use crate::entry::{Entry, Level, Place, Presence, Protection};
 use crate::error::Error;
 use crate::frames::{FrameKind, FrameNo, Frames, Need};
-
-/// Entries of a cache line.
-pub(super) const LINE_ENTRIES: usize = 8;
 
 /// How much a fill stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,29 +155,29 @@ impl<F: Frames> Tree<'_, F> {
         let tables = &mut tables[..cell.place.level as usize - 1];
         self.allocate_tables(tables)?;
         let mut leaves = [FrameNo(0); LINE_ENTRIES];
-        let first = if batch == Batch::Line { page - page % LINE_ENTRIES as u64 } else { page };
-        let wanted = if batch == Batch::Line { LINE_ENTRIES } else { 1 };
-        let mut got = self.frames.allocate_many(FrameKind::Data, Need::Store, &mut leaves[..wanted]);
-        // With fewer than wanted, the page itself comes first.
-        let first = if got < wanted { page } else { first };
-        for spare in leaves.iter().take(got).skip(if got < wanted { 1 } else { wanted }) {
-            self.frames.free_unused(*spare, FrameKind::Data);
-        }
-        got = if got < wanted { got.min(1) } else { got };
-        if got == 0 {
-            self.free_unlinked(tables, &[]);
+        let (line, wanted) = match batch {
+            Batch::Page => (page, 1),
+            Batch::Line => (page - page % LINE_ENTRIES as u64, LINE_ENTRIES),
+        };
+        let got = self.frames.allocate_many(FrameKind::Data, Need::Store, &mut leaves[..wanted]);
+        // Where there is less than a line, the page alone.
+        let (first, used) = if got == wanted { (line, wanted) } else { (page, got.min(1)) };
+        leaves[used..got].iter().for_each(|&spare| self.frames.free_unused(spare, FrameKind::Data));
+        let leaves = &leaves[..used];
+        if leaves.is_empty() {
+            self.free_unlinked(tables, leaves);
             return Err(Error::OutOfFrames);
         }
         let mut pending = Pending::default();
-        self.build_chain(tables, &leaves[..got], first, &mut pending)?;
+        self.build_chain(tables, leaves, first, &mut pending)?;
         let link = self.encode(Entry::Table(tables[tables.len() - 1], Presence::Valid), cell.place);
         if self.frames.media().compare_exchange(cell.at, cell.word, link).is_err() {
-            self.free_unlinked(tables, &leaves[..got]);
+            self.free_unlinked(tables, leaves);
             return Ok(0);
         }
         pending.push(cell.at, link);
         self.settle(&pending, cell.at);
-        Ok(got as u64)
+        Ok(used as u64)
     }
 
     /// Links one empty table chain at `cell` down to a page table: for populate.

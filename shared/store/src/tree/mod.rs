@@ -24,7 +24,8 @@ use core::ops::Range;
 
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::Metadata;
-use twizzler_pmem::Persist;
+use twizzler_pmem::{LINE_BYTES, Persist};
+use zerocopy::IntoBytes;
 
 use crate::entry::{self, Entry, Level, Place, Presence, Protection, encode};
 use crate::error::Error;
@@ -33,6 +34,8 @@ pub use fill::{Batch, Filled};
 
 /// Bytes of an entry.
 pub(crate) const WORD_BYTES: u64 = 8;
+/// Entries of a cache line.
+const LINE_ENTRIES: usize = (LINE_BYTES / WORD_BYTES) as usize;
 /// Pages that the largest tree reaches: 512 GiB.
 pub const MAX_PAGES: u64 = Level::Three.table_pages();
 /// The page that holds the metadata.
@@ -229,10 +232,8 @@ impl<'a, F: Frames> Tree<'a, F> {
         let tree = Self::new(frames, Root::new(table, Level::One));
         tree.write_metadata(page, metadata)?;
         let at = tree.table_at(table)?;
-        tree.store_unlinked(at, Level::One, 0, Entry::Forbidden);
         let leaf = Entry::Leaf(page, Presence::Present, Protection::ReadOnly);
-        tree.store_unlinked(at, Level::One, METADATA_PAGE as u16, leaf);
-        frames.media().flush(at, (METADATA_PAGE + 1) * WORD_BYTES);
+        tree.store_unlinked(at, Level::One, 0, &[Entry::Forbidden, leaf]);
         Ok(tree)
     }
 
@@ -295,10 +296,16 @@ impl<'a, F: Frames> Tree<'a, F> {
         encode(entry, place, self.frames.generation())
     }
 
-    /// Stores an entry of a table that nothing refers to yet.
-    fn store_unlinked(&self, table_at: u64, level: Level, index: u16, entry: Entry) {
-        let word = self.encode(entry, Place { level, index });
-        self.frames.media().store(table_at + u64::from(index) * WORD_BYTES, word);
+    /// Stores entries, at most a line of them, of a table that nothing refers to yet, and flushes them.
+    fn store_unlinked(&self, table_at: u64, level: Level, first: u16, entries: &[Entry]) {
+        let mut words = [0; LINE_ENTRIES];
+        for ((index, word), &entry) in (first..).zip(&mut words).zip(entries) {
+            *word = self.encode(entry, Place { level, index }).to_le();
+        }
+        let bytes = words[..entries.len()].as_bytes();
+        let at = table_at + u64::from(first) * WORD_BYTES;
+        self.frames.media().write(at, bytes);
+        self.frames.media().flush(at, bytes.len() as u64);
     }
 
     /// Makes a durable entry present. Another CPU may have done it, or may even have gone on from there.
@@ -314,7 +321,6 @@ impl<'a, F: Frames> Tree<'a, F> {
     }
 
     fn write_metadata(&self, page: FrameNo, metadata: &Metadata) -> Result<(), Error> {
-        use zerocopy::IntoBytes;
         let at = self.frames.offset(page, 1).ok_or(Error::Damaged)?;
         self.frames.media().write(at, metadata.as_bytes());
         self.frames.media().flush(at, size_of::<Metadata>() as u64);
