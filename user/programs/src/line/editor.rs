@@ -33,6 +33,8 @@ struct Search {
     query: String,
     /// The line found.
     at: Option<usize>,
+    /// The last try has found one.
+    found: bool,
     /// What the line was before.
     saved: Vec<char>,
 }
@@ -205,7 +207,7 @@ impl Editor {
 
     fn start_search(&mut self) {
         let saved = self.text.clone();
-        self.search = Some(Search { query: String::new(), at: None, saved });
+        self.search = Some(Search { query: String::new(), at: None, found: true, saved });
     }
 
     fn search_key(&mut self, mut search: Search, key: Key) -> Event {
@@ -226,7 +228,9 @@ impl Editor {
             }
             other => return self.key(other),
         };
-        if let Some(at) = self.history.find(&search.query, before) {
+        let found = self.history.find(&search.query, before);
+        search.found = found.is_some();
+        if let Some(at) = found {
             search.at = Some(at);
             self.show(Some(at));
         }
@@ -239,7 +243,8 @@ impl Editor {
     pub fn render(&self, prompt: &str, prompt_columns: usize) -> String {
         let (prompt, columns) = match &self.search {
             Some(search) => {
-                let prompt = format!("search `{}`: ", search.query);
+                let what = if search.found { "search" } else { "no match" };
+                let prompt = format!("{what} `{}`: ", search.query);
                 let columns = prompt.chars().map(char_width).sum();
                 (prompt, columns)
             }

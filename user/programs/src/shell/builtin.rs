@@ -86,11 +86,11 @@ pub(super) fn find(name: &str) -> Option<&'static Builtin> {
 pub(super) fn help(_: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -> Outcome {
     match arguments {
         [] => {
-            for (title, builtins) in [("Objects and names", OBJECTS), ("The system", SYSTEM)] {
+            for (title, builtins) in [("Objects and names", OBJECTS), ("\nThe system", SYSTEM)] {
                 output.line(title);
                 table(builtins.iter().map(|builtin| (builtin.usage, builtin.about)), output);
             }
-            output.line("Programs");
+            output.line("\nPrograms");
             let programs = program::archived();
             let about =
                 |name: &str| program::ABOUT.iter().find(|(n, _)| *n == name).map_or("", |(_, about)| about);

@@ -53,8 +53,10 @@ pub(super) fn view(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Outpu
         if entry.id.is_none() {
             continue;
         }
-        let what =
-            band_name(slot).map(String::from).or_else(|| names.get(&entry.id).map(|names| names.join(", ")));
+        let what = band_name(slot)
+            .map(String::from)
+            .or_else(|| names.get(&entry.id).map(|names| names.join(", ")))
+            .or_else(|| shell.directory().ok()?.type_name(entry.id));
         table.row([
             slot.number().to_string(),
             format!("{:#x}", slot.base()),

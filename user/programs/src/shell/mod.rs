@@ -37,6 +37,8 @@ pub struct Shell<'s> {
     /// `exit` was given.
     leaving: bool,
     style: Style,
+    /// Presses of Ctrl-C that have ended a program, and are still to be read as keys.
+    interrupts_handled: u64,
 }
 
 /// Whom the output is for.
@@ -59,7 +61,7 @@ impl<'s> Shell<'s> {
     #[must_use]
     pub fn new(space: Result<&'s Space<Rt>, twizzler_abi::Error>, style: Style) -> Self {
         let directory = space.map_err(NameError::from).and_then(Directory::open);
-        Self { directory, status: exit::SUCCESS, leaving: false, style }
+        Self { directory, status: exit::SUCCESS, leaving: false, style, interrupts_handled: 0 }
     }
 
     /// Status of the last command.

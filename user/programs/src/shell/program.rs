@@ -75,7 +75,7 @@ fn find(shell: &Shell<'_>, name: &str) -> Result<Vec<u8>, Failure> {
 pub(super) fn run(shell: &mut Shell<'_>, words: &[&str], output: &mut Output) -> Outcome {
     let name = words[0];
     let bytes = find(shell, name)?;
-    start(&bytes, words, output)
+    start(shell, &bytes, words, output)
 }
 
 /// `run PROGRAM [ARGUMENT...]`.
@@ -90,11 +90,11 @@ pub(super) fn run_named(shell: &mut Shell<'_>, arguments: &[&str], output: &mut 
         }
         other => other,
     })?;
-    start(&bytes, arguments, output)
+    start(shell, &bytes, arguments, output)
 }
 
 /// Starts a program, waits for it and says what there is to say about its end.
-fn start(bytes: &[u8], words: &[&str], output: &mut Output) -> Outcome {
+fn start(shell: &mut Shell<'_>, bytes: &[u8], words: &[&str], output: &mut Output) -> Outcome {
     twizzler_rt::console::flush();
     let kept = match output {
         Output::Console => None,
@@ -114,6 +114,7 @@ fn start(bytes: &[u8], words: &[&str], output: &mut Output) -> Outcome {
         }
         Waited::Interrupted => {
             process.kill();
+            shell.interrupts_handled += 1;
             eprintln!("^C");
             exit::INTERRUPTED
         }

@@ -11,15 +11,16 @@ use twizzler_rt::{call, console, exit, file, print, println};
 
 use super::{Shell, builtin, program};
 use crate::line::complete::{self, Completion};
-use crate::line::{Editor, Event, History, Keys};
+use crate::line::{Editor, Event, History, Key, Keys};
 use crate::text::columns;
 
 /// Where the history is kept.
 const HISTORY_NAME: &str = ".history";
 /// Bytes of history from which on it is written anew, without what is too old.
 const HISTORY_BYTES_MAX: u64 = 64 << 10;
-/// Asks the terminal how wide it is: to the far right, where is the cursor, back.
-const ASK_WIDTH: &str = "\x1b7\x1b[999C\x1b[6n\x1b8";
+/// Lets the terminal wrap long lines, which firmware switches off, and asks it how wide it is: to the far right,
+/// where is the cursor, back.
+const SET_UP: &str = "\x1b[?7h\x1b7\x1b[999C\x1b[6n\x1b8";
 
 /// The terminal's state between lines.
 struct Terminal {
@@ -35,7 +36,7 @@ impl Shell<'_> {
         let history = self.object(HISTORY_NAME).ok().and_then(|id| file::read(id).ok()).unwrap_or_default();
         let editor = Editor::new(History::from_text(&String::from_utf8_lossy(&history)));
         let mut terminal = Terminal { editor, keys: Keys::default(), input: VecDeque::new() };
-        print!("{ASK_WIDTH}");
+        print!("{SET_UP}");
         while !self.leaving {
             let Some(line) = self.read_line(&mut terminal) else { return exit::FAILURE };
             if !line.trim().is_empty() {
@@ -70,7 +71,7 @@ impl Shell<'_> {
     }
 
     /// None: there will be no more input.
-    fn read_line(&self, terminal: &mut Terminal) -> Option<String> {
+    fn read_line(&mut self, terminal: &mut Terminal) -> Option<String> {
         let (prompt, prompt_columns) = self.prompt();
         loop {
             if terminal.input.is_empty() {
@@ -81,6 +82,11 @@ impl Shell<'_> {
             }
             let Some(byte) = terminal.input.pop_front() else { continue };
             let Some(key) = terminal.keys.push(byte) else { continue };
+            if key == Key::Ctrl('c') && self.interrupts_handled > 0 {
+                // It has ended a program, and is now read as well.
+                self.interrupts_handled -= 1;
+                continue;
+            }
             match terminal.editor.key(key) {
                 Event::Redraw => {}
                 Event::Line(line) => {
