@@ -12,6 +12,7 @@ const READ_BYTES_MAX: usize = 256;
 /// Bytes of the `syscall` instruction: going back by them makes the thread call again.
 const SYSCALL_BYTES: u64 = 2;
 
+#[inline(never)]
 pub(super) fn console(caller: &mut Caller<'_>, op: u64, address: u64, bytes: u64) -> Result<Done, Error> {
     let op = ConsoleOp::try_from(op)?;
     let mut buffer = [0; TRANSFER_BYTES_MAX as usize];

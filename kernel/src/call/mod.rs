@@ -108,6 +108,8 @@ fn invalidate(caller: &Caller<'_>, view: ObjId, first: u64, slots: u64) -> Resul
     DONE
 }
 
+// Like all that have buffers: not to be part of every call's stack frame.
+#[inline(never)]
 fn fill_random(address: u64, bytes: u64) -> Result<Done, Error> {
     let mut buffer = [0; TRANSFER_BYTES_MAX as usize];
     let buffer = part(&mut buffer, bytes)?;

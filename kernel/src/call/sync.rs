@@ -12,6 +12,7 @@ use crate::machine::{clock, user};
 use crate::thread::scheduler;
 use crate::thread::wait::{OnWake, Waited, wait};
 
+#[inline(never)]
 pub(super) fn sync(caller: &Caller<'_>, ops_at: u64, count: u64, timeout_ns: u64) -> Result<Done, Error> {
     if count > SYNC_OPS_MAX {
         return Err(Error::TooMany);

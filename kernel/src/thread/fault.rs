@@ -72,7 +72,7 @@ fn kind_of(vector: u8) -> FaultKind {
     match vector {
         0 | 4 => FaultKind::Arithmetic,
         1 | 3 => FaultKind::Breakpoint,
-        5 | 6 | 7 => FaultKind::IllegalInstruction,
+        5..=7 => FaultKind::IllegalInstruction,
         16 | 19 => FaultKind::FloatingPoint,
         _ => FaultKind::Protection,
     }

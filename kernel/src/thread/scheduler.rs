@@ -105,11 +105,13 @@ pub(super) fn decide_anew(me: usize) {
 
 /// Decides who runs on this CPU and makes it so. The last thing before leaving the kernel.
 pub(crate) fn schedule(cpu: &'static Cpu) -> Next {
-    if !DUE[cpu.index()].swap(false, Ordering::Relaxed)
+    let due = &DUE[cpu.index()];
+    if !due.load(Ordering::Relaxed)
         && let Some(context) = table::running_context(cpu)
     {
         return Next::User(context);
     }
+    due.store(false, Ordering::Relaxed);
     system::refresh();
     loop {
         if let Some(thread) = current_killed(cpu) {

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -34,9 +33,9 @@ pub(crate) struct Thread {
     pub(crate) object: Arc<Object>,
     pub(crate) view: Arc<View>,
     state: StatePage,
-    /// Invariant **owned**: touched by the CPU that the thread runs on, or, while it runs on none, by
-    /// the holder of the scheduler's lock.
-    context: UnsafeCell<Box<UserContext>>,
+    /// From a box, which the thread owns. Invariant **owned**: touched by the CPU that the thread runs on, or,
+    /// while it runs on none, by the holder of the scheduler's lock.
+    context: NonNull<UserContext>,
     _charge: Charge,
     killed: AtomicBool,
     on_wake: AtomicU8,
@@ -58,6 +57,13 @@ unsafe impl Sync for Thread {}
 // SAFETY: as above; nothing in it belongs to one CPU while the thread runs on none.
 unsafe impl Send for Thread {}
 
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // SAFETY: from a leaked box; the thread runs nowhere, or its CPU would have kept it.
+        drop(unsafe { Box::from_raw(self.context.as_ptr()) });
+    }
+}
+
 impl Thread {
     pub(super) fn new(
         number: ThreadNo,
@@ -73,7 +79,7 @@ impl Thread {
             object,
             view,
             state,
-            context: UnsafeCell::new(context),
+            context: NonNull::from(Box::leak(context)),
             _charge: charge,
             killed: AtomicBool::new(false),
             on_wake: AtomicU8::new(OnWake::Restart as u8),
@@ -114,9 +120,7 @@ impl Thread {
     }
 
     pub(super) fn context_pointer(&self) -> *mut UserContext {
-        // SAFETY: only the box is read, which never changes; what it points to is not touched.
-        let context: &Box<UserContext> = unsafe { &*self.context.get() };
-        core::ptr::from_ref::<UserContext>(context).cast_mut()
+        self.context.as_ptr()
     }
 
     /// Sets a call's results. The caller owns the context (invariant **owned**).
