@@ -1,11 +1,12 @@
 //! What this machine's CPUs can do, and switching it on.
 
+use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Once;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
-use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+use x86_64::registers::xcontrol::XCr0Flags;
 
 /// The instruction that writes a cache line back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,7 +163,10 @@ pub(super) fn enable() {
     unsafe { Cr4::write(cr4) };
     if features.vector_save != VectorSave::Fxsave {
         // SAFETY: `xcr0` is a subset of what CPUID lists, has x87 and SSE, and AVX-512 only together with AVX.
-        unsafe { XCr0::write(XCr0Flags::from_bits_truncate(features.xcr0)) };
+        unsafe {
+            asm!("xsetbv", in("ecx") 0, in("eax") features.xcr0 as u32, in("edx") (features.xcr0 >> 32) as u32,
+                options(nomem, nostack, preserves_flags));
+        }
     }
     SMAP.store(features.smap, Ordering::Relaxed);
 }
