@@ -2,6 +2,7 @@
 
 use twizzler_abi::call::ObjectStat;
 use twizzler_abi::object::{HEADER_OFFSET, Header, METADATA_OFFSET, Metadata};
+use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -21,7 +22,7 @@ pub(crate) fn object(id: ObjId) -> Result<ObjectStat, Error> {
             Ok(ObjectStat {
                 id,
                 owner: metadata.map_or(ObjId::NONE, |metadata| metadata.owner),
-                flags: metadata.map_or(0, |metadata| metadata.flags),
+                flags: metadata.map_or(ObjectFlags::PERSISTENT.bits(), |metadata| metadata.flags),
                 default_rights: metadata.map_or(0, |metadata| metadata.default_rights),
                 fingerprint: metadata.map_or(0, |metadata| metadata.fingerprint),
                 pages: usage.pages,

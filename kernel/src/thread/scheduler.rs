@@ -159,6 +159,8 @@ fn choose(cpu: &'static Cpu, now: u64, kicks: &mut Kicks) -> Next {
         // context lives.
         deliver(&thread, outcome);
         table::set_running(cpu, Some(&thread));
+    } else {
+        thread.account(now);
     }
     Next::User(thread.context_pointer())
 }
