@@ -172,12 +172,16 @@ impl<'s, B: Backend> Index<'s, B> {
     /// # Errors
     /// Nothing was changed then.
     pub fn add(&self, names: &[String], texts: &impl Texts) -> Result<Added, Failure> {
-        let added = self.space.transact(|tx| self.add_all(tx, names, texts))?;
+        let added = self.space.transact(|tx| self.add_in(tx, names, texts))?;
         self.tidy();
         Ok(added)
     }
 
-    fn add_all(&self, tx: &mut Tx<'s, B>, names: &[String], texts: &impl Texts) -> Result<Added, Failure> {
+    /// The same as part of a transaction, which may have made the index. [`Index::tidy`] is to be called when it has committed.
+    ///
+    /// # Errors
+    /// As [`Index::add`]; the transaction is to be given up then.
+    pub fn add_in(&self, tx: &mut Tx<'s, B>, names: &[String], texts: &impl Texts) -> Result<Added, Failure> {
         let refused = |i| move |refusal| Failure::Document(i, refusal);
         let mut sources = Vec::new();
         for (i, name) in names.iter().enumerate() {
@@ -257,7 +261,7 @@ impl<'s, B: Backend> Index<'s, B> {
 
     /// Merges segments while there are too many. That is for speed alone: what can't be done now, for want of space or
     /// because a segment is damaged, is left for later, and the command that was asked for stands.
-    fn tidy(&self) {
+    pub fn tidy(&self) {
         while let Ok(true) = self.space.transact(|tx| self.merge_once(tx)) {}
     }
 

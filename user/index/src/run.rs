@@ -117,19 +117,19 @@ fn open<B: Backend>(space: &Space<B>) -> Result<Option<Index<'_, B>>, Complaint>
 }
 
 fn add<B: Backend>(space: &Space<B>, names: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
-    let index = match open(space)? {
-        Some(index) => index,
-        None => {
-            let made = Names::open(space)
-                .and_then(|names| space.transact(|tx| names.create::<IndexRoot>(tx, INDEX_NAME).map(drop)));
-            made.map_err(|error| Complaint::new(format!("index: {INDEX_NAME}: {error}\n")))?;
-            open(space)?.ok_or(Error::NoSuchObject)?
-        }
-    };
+    let failed = |error| Complaint::new(format!("index: {INDEX_NAME}: {error}\n"));
     let names: Vec<String> = names.iter().map(|name| document_name(name).to_string()).collect();
-    let directory = Names::open(space).map_err(|error| Complaint::new(format!("index: {error}\n")))?;
-    let texts = Files { space, names: directory };
-    let added = index.add(&names, &texts).map_err(|failure| explain(&names, failure))?;
+    let texts = Files { space, names: Names::open(space).map_err(failed)? };
+    // The index is made in the transaction that first adds to it.
+    let (index, added) = space.transact(|tx| {
+        let index = match open(space)? {
+            Some(index) => index,
+            None => Index::new(space, texts.names.create::<IndexRoot>(tx, INDEX_NAME).map_err(failed)?),
+        };
+        let added = index.add_in(tx, &names, &texts).map_err(|failure| explain(&names, failure))?;
+        Ok::<_, Complaint>((index, added))
+    })?;
+    index.tidy();
     let replaced = match added.replaced {
         0 => String::new(),
         n => format!(", {n} of them replaced"),

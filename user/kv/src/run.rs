@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use twizzler_abi::Error;
 use twizzler_names::{NameError, Names};
 use twizzler_object::collections::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use twizzler_object::{Access, Backend, OpenError, Reader, Space};
+use twizzler_object::{Access, Backend, OpenError, Reader, Space, Tx};
 
 use crate::store::{LoadError, Store, StoreRoot};
 
@@ -46,6 +46,12 @@ impl Complaint {
     }
 }
 
+impl From<Error> for Complaint {
+    fn from(error: Error) -> Self {
+        Self::new(format!("kv: {error}\n"))
+    }
+}
+
 /// Runs the command with `args`, without its own name. Gives the exit status: 0 done, 1 not done or no such key, 2 wrong usage.
 pub fn run<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> u8 {
     match command(space, args, streams) {
@@ -60,8 +66,11 @@ pub fn run<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
 fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
     match args {
         ["put", name, key, value] => {
-            let put = open_or_make(space, name)?.put(key.as_bytes(), value.as_bytes());
-            put.map(drop).map_err(|error| Complaint::of(name, explain(error)))
+            let explain = |error| Complaint::of(name, explain(error));
+            change(space, name, |store, tx| {
+                store.put_in(tx, key.as_bytes(), value.as_bytes()).map_err(explain)
+            })?;
+            Ok(())
         }
         ["get", name, key] => {
             let value = open(space, name)?.get(key.as_bytes()).map_err(|error| Complaint::of(name, error))?;
@@ -111,13 +120,22 @@ fn open<'s, B: Backend>(space: &'s Space<B>, name: &str) -> Result<Store<'s, B>,
     }
 }
 
-fn open_or_make<'s, B: Backend>(space: &'s Space<B>, name: &str) -> Result<Store<'s, B>, Complaint> {
+/// Runs `change` on a store in one transaction, which also makes the store if there is none.
+fn change<'s, B: Backend, R>(
+    space: &'s Space<B>,
+    name: &str,
+    change: impl FnOnce(&Store<'s, B>, &mut Tx<'s, B>) -> Result<R, Complaint>,
+) -> Result<R, Complaint> {
     let failed = |error: NameError| Complaint::of(name, error);
     let names = Names::open(space).map_err(failed)?;
-    if names.object(name) == Err(NameError::NoSuchName) {
-        space.transact(|tx| names.create::<StoreRoot>(tx, name).map(drop)).map_err(failed)?;
-    }
-    open(space, name)
+    space.transact(|tx| {
+        let store = if names.object(name) == Err(NameError::NoSuchName) {
+            Store::new(space, names.create::<StoreRoot>(tx, name).map_err(failed)?)
+        } else {
+            open(space, name)?
+        };
+        change(&store, tx)
+    })
 }
 
 fn scan<B: Backend>(
@@ -143,13 +161,14 @@ fn load<B: Backend>(
     streams: &mut Streams<'_>,
 ) -> Result<(), Complaint> {
     let content = read_file(space, file)?;
-    let loaded = open_or_make(space, name)?.load(&content).map_err(|error| match error {
+    let explain_load = |error| match error {
         LoadError::Line(bad) => Complaint::of(file, format!("line {}: no tab; nothing was loaded", bad.line)),
         LoadError::TooLong(line) => {
             Complaint::of(file, format!("line {line}: {}; nothing was loaded", explain(Error::TooLong)))
         }
         LoadError::System(error) => Complaint::of(name, explain(error)),
-    })?;
+    };
+    let loaded = change(space, name, |store, tx| store.load_in(tx, &content).map_err(explain_load))?;
     (streams.err)(format!("kv: {loaded} lines loaded\n").as_bytes());
     Ok(())
 }

@@ -65,22 +65,21 @@ impl<'s, B: Backend> Store<'s, B> {
         BytesMap::new(self.root.base().at(StoreRoot::map))
     }
 
-    fn change<R, E: From<Error>>(
-        &self,
-        change: impl FnOnce(&mut Tx<'s, B>, BytesMap<'s>) -> Result<R, E>,
-    ) -> Result<R, E> {
-        self.space.transact(|tx| {
-            tx.lock(self.root.area())?;
-            change(tx, self.map())
-        })
-    }
-
     /// Gives a key a value. True if it had one before.
     ///
     /// # Errors
     /// [`Error::TooLong`], [`Error::OutOfRange`] where the store's object is full, [`Error::Damaged`], the system's own. Nothing was changed then.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, Error> {
-        self.change(|tx, map| map.insert(tx, key, value))
+        self.space.transact(|tx| self.put_in(tx, key, value))
+    }
+
+    /// The same as part of a transaction, which may have made the store.
+    ///
+    /// # Errors
+    /// As [`Store::put`]; the transaction is to be given up then.
+    pub fn put_in(&self, tx: &mut Tx<'s, B>, key: &[u8], value: &[u8]) -> Result<bool, Error> {
+        tx.lock(self.root.area())?;
+        self.map().insert(tx, key, value)
     }
 
     /// Takes a key out. False if it wasn't there.
@@ -88,7 +87,10 @@ impl<'s, B: Backend> Store<'s, B> {
     /// # Errors
     /// As [`Store::put`].
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        self.change(|tx, map| map.remove(tx, key))
+        self.space.transact(|tx| {
+            tx.lock(self.root.area())?;
+            self.map().remove(tx, key)
+        })
     }
 
     /// The value of a key.
@@ -121,35 +123,33 @@ impl<'s, B: Backend> Store<'s, B> {
         Ok(())
     }
 
-    /// Puts all entries of a file with this content; of several with the same key, the last. Gives how many lines there were.
+    /// Puts all entries of a file with this content; of several with the same key, the last. Gives how many there were.
     ///
     /// # Errors
     /// [`LoadError`]; nothing was changed then.
     pub fn load(&self, content: &[u8]) -> Result<u64, LoadError> {
-        let mut entries = Vec::new();
-        let mut lines = Lines::new(content);
-        while let Some(entry) = lines.next() {
-            let (key, value) = entry.map_err(LoadError::Line)?;
-            if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
-                return Err(LoadError::TooLong(lines.line()));
-            }
-            if entries.len() == entries.capacity() {
-                entries.try_reserve(entries.len().max(64)).map_err(|_| Error::OutOfMemory)?;
-            }
-            entries.push((key, value));
-        }
+        self.space.transact(|tx| self.load_in(tx, content))
+    }
+
+    /// The same as part of a transaction, which may have made the store.
+    ///
+    /// # Errors
+    /// As [`Store::load`]; the transaction is to be given up then.
+    pub fn load_in(&self, tx: &mut Tx<'s, B>, content: &[u8]) -> Result<u64, LoadError> {
+        let mut entries = entries_of(content)?;
         let loaded = entries.len() as u64;
         // Of equal keys the last: the sort is stable, so it follows the others.
         entries.sort_by_key(|&(key, _)| key);
         entries.reverse();
         entries.dedup_by_key(|&mut (key, _)| key);
         entries.reverse();
-        self.change(|tx, map| {
-            if map.len(tx) / REWRITE_FACTOR <= entries.len() as u64 {
-                return map.merge_sorted(tx, &entries);
-            }
-            entries.iter().try_for_each(|(key, value)| map.insert(tx, key, value).map(drop))
-        })?;
+        tx.lock(self.root.area())?;
+        let map = self.map();
+        if map.len(tx) / REWRITE_FACTOR <= entries.len() as u64 {
+            map.merge_sorted(tx, &entries)?;
+        } else {
+            entries.iter().try_for_each(|(key, value)| map.insert(tx, key, value).map(drop))?;
+        }
         Ok(loaded)
     }
 
@@ -168,4 +168,21 @@ impl<'s, B: Backend> Store<'s, B> {
             object_bytes,
         })
     }
+}
+
+/// The entries of a file, in its order.
+fn entries_of(content: &[u8]) -> Result<Vec<(&[u8], &[u8])>, LoadError> {
+    let mut entries = Vec::new();
+    let mut lines = Lines::new(content);
+    while let Some(entry) = lines.next() {
+        let (key, value) = entry.map_err(LoadError::Line)?;
+        if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+            return Err(LoadError::TooLong(lines.line()));
+        }
+        if entries.len() == entries.capacity() {
+            entries.try_reserve(entries.len().max(64)).map_err(|_| Error::OutOfMemory)?;
+        }
+        entries.push((key, value));
+    }
+    Ok(entries)
 }
