@@ -10,8 +10,9 @@
 //! | 64 | intents, 32 bytes each |
 //! | 4096 | the record |
 //!
-//! Order for an owner: the owner word is durable before the first record, so that a crash finds the lane. Records and intents
-//! are checked with the lane's generation, which recovery raises last: what lay there before is then void.
+//! Order for an owner: the owner word is durable with fence 1 of its first transaction (or the fence of its first intent), so that
+//! a crash finds the lane. Records and intents are checked with the lane's generation, which recovery raises last: what lay
+//! there before is then void.
 
 use core::mem::offset_of;
 
@@ -194,10 +195,11 @@ impl<B: Backend> Space<B> {
             };
             let id = memory::load(lane_slot(directory, slot)).lane;
             let head = self.open_lane(id)?;
-            // What lies in the lane is finished, so it is made void; in whichever order the two words reach media.
+            // What lies in the lane is finished, so it is made void. Neither word needs a fence of its own: before fence 1 of the
+            // first transaction nothing depends on them, and that fence is theirs too.
             let generation = memory::load(head.at(LaneHead::generation)).wrapping_add(1);
             self.store_flushed(head.at(LaneHead::generation), &generation);
-            self.store_durably(lane_slot(directory, slot).at(LaneSlot::owner), &self.owner);
+            self.store_flushed(lane_slot(directory, slot).at(LaneSlot::owner), &self.owner);
             Ok((slot, id))
         })?;
         let head = self.open_lane(id)?;

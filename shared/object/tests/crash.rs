@@ -1,9 +1,15 @@
 //! Transactions under power cuts: every image that x86 may leave, recovery crashed as well.
 
-use twizzler_abi::Error;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use twizzler_abi::address::Slot;
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
-use twizzler_crashsim::{Config, Log, Scenario, SimMemory, check_crashes, mutation_run};
-use twizzler_object::{Access, Backend, InvBytes, InvPtr, Object, Ptr, Reader, Space, Tx, record};
+use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, check_crashes, mutation_run};
+use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_object::{Access, Backend, InvBytes, InvPtr, Object, Ptr, Reader, Space, Tx, TypeName, record};
 
 record! {
     /// What each test object holds: some sums, and a list.
@@ -37,7 +43,96 @@ struct State {
     objects: usize,
 }
 
-type S<'m> = SimObjects<'m>;
+/// One of several programs of a machine: they share memory, and all live until the power is cut.
+struct Program<'m> {
+    machine: &'m Machine<'m>,
+    owner: u64,
+    /// The translation table's address. It is the program's own.
+    table: u64,
+}
+
+/// Words of a translation table.
+const TABLE_WORDS: usize = (TRANSLATION_BYTES / 8) as usize;
+
+impl Drop for Program<'_> {
+    fn drop(&mut self) {
+        let table = std::ptr::with_exposed_provenance_mut::<[u64; TABLE_WORDS]>(self.table as usize);
+        // SAFETY: made by `Machine::start` from a box, and the space that used it is gone.
+        drop(unsafe { Box::from_raw(table) });
+    }
+}
+
+type S<'m> = Program<'m>;
+
+/// A machine that runs programs.
+struct Machine<'m> {
+    sim: SimObjects<'m>,
+    slots: RefCell<HashMap<ObjId, Slot>>,
+    programs: Cell<u64>,
+}
+
+impl<'m> Machine<'m> {
+    fn boot(memory: &'m SimMemory) -> Self {
+        Self { sim: SimObjects::boot(memory), slots: RefCell::default(), programs: Cell::new(0) }
+    }
+
+    fn start(&self) -> Space<Program<'_>> {
+        self.programs.set(self.programs.get() + 1);
+        let owner = self.sim.owner() * 64 + self.programs.get() * 2;
+        let table: Box<[u64; TABLE_WORDS]> = vec![0; TABLE_WORDS].try_into().expect("as many words");
+        let table = Box::into_raw(table).expose_provenance() as u64;
+        Space::attach(Program { machine: self, owner, table }).expect("attach")
+    }
+}
+
+// SAFETY: as the simulator's; an object that two programs map lies at one slot, which is never unmapped. The table is a box that
+// lives as long as the program.
+unsafe impl Backend for Program<'_> {
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
+        self.machine.sim.create(spec)
+    }
+    fn delete(&self, id: ObjId) -> Result<(), Error> {
+        self.machine.sim.delete(id)
+    }
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
+        self.machine.sim.stat(id)
+    }
+    fn map(&self, id: ObjId, _rights: Rights) -> Result<Slot, Error> {
+        if let Some(&slot) = self.machine.slots.borrow().get(&id) {
+            return Ok(slot);
+        }
+        let slot = self.machine.sim.map(id, Rights::READ | Rights::WRITE)?;
+        self.machine.slots.borrow_mut().insert(id, slot);
+        Ok(slot)
+    }
+    fn unmap(&self, _slot: Slot) {}
+    fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.machine.sim.ensure(id, offset, len_bytes)
+    }
+    fn translation(&self) -> u64 {
+        self.table
+    }
+    fn stored(&self, address: u64, len_bytes: u64) {
+        self.machine.sim.stored(address, len_bytes);
+    }
+    fn flush(&self, address: u64, len_bytes: u64) {
+        self.machine.sim.flush(address, len_bytes);
+    }
+    fn fence(&self) {
+        self.machine.sim.fence();
+    }
+    fn owner(&self) -> u64 {
+        self.owner
+    }
+    fn is_alive(&self, owner: u64) -> bool {
+        owner / 64 == self.machine.sim.owner()
+    }
+    fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) {}
+    fn wake(&self, _address: u64) {}
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        self.machine.sim.random(bytes)
+    }
+}
 
 fn start<'s>(space: &'s Space<S<'_>>) -> Result<[Object<'s, Root>; 2], Error> {
     let first = space.well_known::<Root>(START)?;
@@ -114,12 +209,15 @@ fn state(space: &Space<S<'_>>, roots: [Ptr<'_, Root>; 2]) -> Result<State, Error
         }
     }
     let guest = space.follow(roots[0].at(Root::guest))?;
+    if let Some(guest) = guest {
+        assert_eq!(space.type_name(guest.object()), TypeName::of("test.crash"));
+    }
     let sum = |guest: Ptr<'_, Root>| guest.at(Root::sums).index(3).map(|place| space.get(place));
     Ok(State {
         sums: roots.map(|root| space.get(root.at(Root::sums))),
         values,
         guest: guest.and_then(sum),
-        objects: space.backend().ids().len(),
+        objects: space.backend().machine.sim.ids().len(),
     })
 }
 
@@ -134,12 +232,22 @@ enum Step {
     /// Makes an object, but changes its mind.
     Abort,
     All(u64),
+    /// Changes the second object alone.
+    Other(u64),
+}
+
+/// Who does the steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Programs {
+    /// So many, one after the other.
+    Following(usize),
+    /// Two that run at the same time, in turn.
+    Both,
 }
 
 struct Steps {
     steps: Vec<Step>,
-    /// How many programs run them, one after the other.
-    programs: usize,
+    programs: Programs,
 }
 
 impl Steps {
@@ -167,6 +275,7 @@ impl Steps {
                 push(tx, [made, made], 3)?;
                 Err(Error::Interrupted)
             }
+            Step::Other(amount) => transfer(tx, [roots[1], roots[1]], 2, amount),
             Step::All(value) => {
                 push(tx, roots, value)?;
                 transfer(tx, roots, 5, value)?;
@@ -189,6 +298,10 @@ impl Steps {
             Step::Guest if after.guest.is_some() => (after.guest, after.objects) = (None, after.objects - 1),
             Step::Guest => (after.guest, after.objects) = (Some(77), after.objects + 1),
             Step::Abort => {}
+            Step::Other(amount) => {
+                after.sums[1][2] = after.sums[1][2].wrapping_sub(amount);
+                after.sums[1][13] = after.sums[1][13].wrapping_add(amount);
+            }
             Step::All(value) => {
                 transfer(5, value);
                 after.values.insert(0, value);
@@ -206,18 +319,31 @@ impl Scenario for Steps {
     }
 
     fn setup(&self, memory: &SimMemory) {
-        let space = Space::attach(SimObjects::boot(memory)).expect("attach");
-        start(&space).expect("start");
+        let machine = Machine::boot(memory);
+        let programs = [machine.start(), machine.start()];
+        // Both have had a lane.
+        for space in &programs {
+            start(space).expect("start");
+            space.transact(|tx| tx.create_any().map(drop)).expect("commit");
+        }
     }
 
     fn run(&self, memory: &SimMemory, log: &mut Log<'_, State>) {
-        let mut space = Space::attach(SimObjects::boot(memory)).expect("attach");
+        let machine = Machine::boot(memory);
+        let mut programs = [machine.start(), machine.start()];
         for (number, &step) in self.steps.iter().enumerate() {
-            if number > 0 && number % self.steps.len().div_ceil(self.programs) == 0 {
-                drop(space);
-                space = Space::attach(SimObjects::boot(memory)).expect("attach");
-            }
-            let roots = start(&space).expect("open").map(Object::base);
+            let who = match self.programs {
+                Programs::Both => number % 2,
+                Programs::Following(count)
+                    if number > 0 && number.is_multiple_of(self.steps.len().div_ceil(count)) =>
+                {
+                    programs[0] = machine.start();
+                    0
+                }
+                Programs::Following(_) => 0,
+            };
+            let space = &programs[who];
+            let roots = start(space).expect("open").map(Object::base);
             let after = Self::model(log.acknowledged(), step);
             log.begin(after.clone());
             let result = space.transact(|tx| Self::perform(tx, roots, step));
@@ -227,7 +353,8 @@ impl Scenario for Steps {
     }
 
     fn recover(&self, memory: &SimMemory) -> Result<State, String> {
-        let space = Space::attach(SimObjects::boot(memory)).map_err(|e| format!("attach: {e}"))?;
+        let machine = Machine::boot(memory);
+        let space = machine.start();
         if space.recovery().damaged != 0 {
             return Err(format!("{:?}", space.recovery()));
         }
@@ -245,7 +372,7 @@ impl Scenario for Steps {
     }
 }
 
-fn check(steps: &[Step], programs: usize) {
+fn check(steps: &[Step], programs: Programs) {
     let scenario = Steps { steps: steps.to_vec(), programs };
     match check_crashes(&scenario, &Config::default()) {
         Ok(report) => println!("{report}"),
@@ -255,28 +382,52 @@ fn check(steps: &[Step], programs: usize) {
 
 #[test]
 fn transfers_are_atomic() {
-    check(&[Step::Transfer(0, 5), Step::Transfer(1, 7), Step::Transfer(0, 9)], 1);
+    check(&[Step::Transfer(0, 5), Step::Transfer(1, 7), Step::Transfer(0, 9)], Programs::Following(1));
 }
 
 #[test]
 fn nothing_leaks_and_nothing_is_given_out_twice() {
-    check(&[Step::Push(1), Step::Push(2), Step::Pop, Step::Push(4), Step::Pop, Step::Pop], 1);
+    check(
+        &[Step::Push(1), Step::Push(2), Step::Pop, Step::Push(4), Step::Pop, Step::Pop],
+        Programs::Following(1),
+    );
 }
 
 #[test]
 fn objects_come_and_go_with_their_transaction() {
-    check(&[Step::Guest, Step::Push(1), Step::Guest, Step::Abort, Step::Guest], 1);
+    check(&[Step::Guest, Step::Push(1), Step::Guest, Step::Abort, Step::Guest], Programs::Following(1));
 }
 
 #[test]
 fn programs_follow_each_other() {
-    check(&[Step::All(10), Step::Abort, Step::All(20), Step::Pop, Step::Guest, Step::All(30)], 3);
+    check(
+        &[Step::All(10), Step::Abort, Step::All(20), Step::Pop, Step::Guest, Step::All(30)],
+        Programs::Following(3),
+    );
+}
+
+#[test]
+fn programs_take_turns() {
+    check(
+        &[Step::All(10), Step::All(20), Step::Transfer(1, 2), Step::Guest, Step::Guest, Step::Pop],
+        Programs::Both,
+    );
 }
 
 #[test]
 #[ignore = "minutes; run with --ignored"]
 fn every_flush_and_fence_is_needed() {
-    let steps = vec![Step::All(10), Step::Guest, Step::Abort, Step::Pop, Step::Guest];
-    let found = mutation_run(&Steps { steps, programs: 2 }, &Config::default()).expect("sound");
-    assert!(found.never_missed().is_empty(), "{found}");
+    let effort = Effort { exhaustive: 32, samples: 8, singles: 64 };
+    let config = Config { effort, nested: None, ..Config::default() };
+    let one = [Step::Guest, Step::Abort, Step::Guest, Step::Transfer(1, 2)];
+    let other = [Step::Guest, Step::All(10), Step::Transfer(3, 4), Step::Other(2)];
+    let mut found = Mutations::default();
+    for (steps, programs) in [(&one[..], Programs::Following(2)), (&other, Programs::Both)] {
+        let scenario = Steps { steps: steps.to_vec(), programs };
+        found.extend(mutation_run(&scenario, &config).expect("sound"));
+    }
+    // What an undone transaction wrote in place is nobody's business.
+    let superfluous: Vec<_> =
+        found.never_missed().into_iter().filter(|site| !site.contains("Fresh::wrote")).collect();
+    assert!(superfluous.is_empty(), "{superfluous:#?}");
 }

@@ -1,0 +1,169 @@
+//! Programs that run at the same time, and some that don't survive.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::{Error, ObjId, Rights, address::Slot};
+use twizzler_image::MemoryBackend;
+use twizzler_object::{Access, Backend, Reader, Space, record};
+
+record! {
+    struct Counter: "test.counter", 1 {
+        values: [u64; 8],
+    }
+}
+
+fn new_counter(backend: &MemoryBackend) -> ObjId {
+    let space = Space::attach(backend).expect("attach");
+    space.transact(|tx| tx.create::<Counter>().map(|root| tx.space().id_of(root.area()))).expect("create")
+}
+
+fn add<B: Backend>(space: &Space<B>, id: ObjId) -> Result<(), Error> {
+    let root = space.open::<Counter>(id, Access::Write)?.base();
+    space.transact(|tx| {
+        tx.lock(root.object())?;
+        let values = tx.get(root.at(Counter::values));
+        // All eight are always equal.
+        tx.set(root.at(Counter::values), values.map(|value| value + 1))
+    })
+}
+
+#[test]
+fn programs_exclude_each_other() {
+    let backend = MemoryBackend::new();
+    let id = new_counter(&backend);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let space = Space::attach(&backend).expect("attach");
+                for _ in 0..200 {
+                    add(&space, id).expect("added");
+                }
+            });
+        }
+    });
+    let space = Space::attach(&backend).expect("attach");
+    let root = space.open::<Counter>(id, Access::Read).expect("open").base();
+    assert_eq!((&space).get(root.at(Counter::values)), [800; 8]);
+}
+
+/// A backend whose program is stopped for good at its n-th flush, fence or store.
+struct Dying<'b> {
+    backend: &'b MemoryBackend,
+    steps_left: AtomicU64,
+    owner: u64,
+}
+
+impl Dying<'_> {
+    fn step(&self) {
+        if self.steps_left.fetch_sub(1, Ordering::Relaxed) == 0 {
+            std::panic::panic_any(Dead);
+        }
+    }
+}
+
+struct Dead;
+
+// SAFETY: as the backend that it stands on.
+unsafe impl Backend for Dying<'_> {
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
+        self.step();
+        self.backend.create(spec)
+    }
+    fn delete(&self, id: ObjId) -> Result<(), Error> {
+        self.step();
+        self.backend.delete(id)
+    }
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
+        self.backend.stat(id)
+    }
+    fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
+        self.backend.map(id, rights)
+    }
+    fn unmap(&self, slot: Slot) {
+        self.backend.unmap(slot);
+    }
+    fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.backend.ensure(id, offset, len_bytes)
+    }
+    fn translation(&self) -> u64 {
+        self.backend.translation()
+    }
+    fn stored(&self, address: u64, len_bytes: u64) {
+        self.step();
+        self.backend.stored(address, len_bytes);
+    }
+    fn flush(&self, address: u64, len_bytes: u64) {
+        self.backend.flush(address, len_bytes);
+    }
+    fn fence(&self) {
+        self.backend.fence();
+    }
+    fn owner(&self) -> u64 {
+        self.owner
+    }
+    fn is_alive(&self, owner: u64) -> bool {
+        self.backend.is_alive(owner)
+    }
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
+        self.backend.wait(address, value, timeout_ns);
+    }
+    fn wake(&self, address: u64) {
+        self.backend.wake(address);
+    }
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        self.backend.random(bytes)
+    }
+}
+
+/// A program is killed at each of its stores; one that goes on at the same time finds everything whole.
+#[test]
+fn survivors_find_everything_whole() {
+    std::panic::set_hook(Box::new(|info| {
+        if !info.payload().is::<Dead>() {
+            eprintln!("{info}");
+        }
+    }));
+    let mut finished = false;
+    for steps in 0.. {
+        let backend = MemoryBackend::new();
+        let id = new_counter(&backend);
+        let survivor = Space::attach(&backend).expect("attach");
+        add(&survivor, id).expect("added");
+        let dying = Dying { backend: &backend, steps_left: AtomicU64::new(steps), owner: 0xdead_0000 };
+        let made = std::thread::scope(|scope| {
+            let program = scope.spawn(|| {
+                let space = std::mem::ManuallyDrop::new(Space::attach(&dying).expect("attach"));
+                let root = space.open::<Counter>(id, Access::Write).expect("open").base();
+                // What it leaves behind when it dies must not run: a killed program's destructors don't.
+                let mut tx = std::mem::ManuallyDrop::new(space.begin().expect("begin"));
+                tx.lock(root.object()).expect("locked");
+                let values = tx.get(root.at(Counter::values));
+                tx.set(root.at(Counter::values), values.map(|value| value + 1)).expect("set");
+                let other = tx.create::<Counter>().expect("created");
+                tx.set(other.base().at(Counter::values), [5; 8]).expect("set");
+                std::mem::ManuallyDrop::into_inner(tx).commit().expect("commit");
+            });
+            program.join().is_ok()
+        });
+        add(&survivor, id).expect("the dead one's lock is taken over");
+        let root = survivor.open::<Counter>(id, Access::Read).expect("open").base();
+        let [value, ..] = (&survivor).get(root.at(Counter::values));
+        assert_eq!((&survivor).get(root.at(Counter::values)), [value; 8], "killed at store {steps}");
+        drop(survivor);
+        let space = Space::attach(&backend).expect("attach");
+        assert_eq!(space.recovery().damaged, 0);
+        // Lane directory, lanes and the counter; with the other one exactly if the transaction committed.
+        let others = backend
+            .ids()
+            .into_iter()
+            .filter(|&other| other != id && space.open::<Counter>(other, Access::Read).is_ok());
+        assert_eq!(others.count() as u64, value - 2, "killed at store {steps}");
+        if made {
+            assert_eq!(value, 3);
+            finished = true;
+            break;
+        }
+    }
+    assert!(finished);
+}
