@@ -196,35 +196,47 @@ impl<P: Persist> Table<'_, P> {
     /// The same below a node; None: the least of all.
     fn next_in(&self, node: Node, after: Option<ObjId>) -> Result<Option<ObjId>, Error> {
         let first = after.map_or(0, |id| byte(id, node.level));
-        let mut last_bucket = None;
-        for index in first..WORDS {
-            let Ok(word) = node.load(self.media, index) else { continue };
+        let mut index = first;
+        while index < WORDS {
             let after = after.filter(|_| index == first);
-            let found = match word.target {
-                Target::Bucket { .. } if last_bucket == Some(word.frame) => None,
-                Target::Bucket { .. } => {
-                    last_bucket = Some(word.frame);
-                    self.least_in(word.frame, after)
+            let mut next = index + 1;
+            let found = match node.load(self.media, index).map(|word| (word.target, word.frame)) {
+                Ok((Target::Bucket { .. }, frame)) => {
+                    let same = |index| node.load(self.media, index).is_ok_and(|word| word.frame == frame);
+                    next = (next..WORDS).find(|&index| !same(index)).unwrap_or(WORDS);
+                    self.least_in(node, index..next, frame, after)
                 }
-                Target::Node if node.level + 1 < MAX_LEVELS => {
-                    self.next_in(Node { frame: word.frame, level: node.level + 1 }, after)?
+                Ok((Target::Node, frame)) if node.level + 1 < MAX_LEVELS => {
+                    self.next_in(Node { frame, level: node.level + 1 }, after)?
                 }
-                Target::Node => None,
+                Ok((Target::Node, _)) | Err(_) => None,
             };
             if found.is_some() {
                 return Ok(found);
             }
+            index = next;
         }
         Ok(None)
     }
 
-    /// The least ID in a bucket, of those that lead to it: what a split has left behind counts no longer.
-    fn least_in(&self, frame: u64, after: Option<ObjId>) -> Option<ObjId> {
+    /// The least ID in a bucket, of those that these words of a node lead to: what a split has left behind counts no
+    /// longer, and one that a power cut interrupted may have left its words mixed.
+    fn least_in(
+        &self,
+        node: Node,
+        words: core::ops::Range<usize>,
+        frame: u64,
+        after: Option<ObjId>,
+    ) -> Option<ObjId> {
         let ids =
             (0..ENTRIES).filter_map(|number| match bucket::read(self.media, bucket::slot(frame, number)) {
                 Record::Live(id, _) if after.is_none_or(|after| id > after) => Some(id),
                 _ => None,
             });
-        ids.filter(|&id| self.reach(id).is_ok_and(|reached| reached.frame == frame)).min()
+        let here = |id: &ObjId| {
+            words.contains(&byte(*id, node.level))
+                && self.reach(*id).is_ok_and(|reached| reached.frame == frame)
+        };
+        ids.filter(here).min()
     }
 }
