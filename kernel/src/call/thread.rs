@@ -1,7 +1,8 @@
 //! Calls on threads.
 
 use twizzler_abi::call::{SpawnSpec, ThreadOp};
-use twizzler_abi::{Error, ObjId};
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Error, ObjId, Rights};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Caller, DONE, Done, id};
@@ -37,7 +38,7 @@ pub(super) fn control(caller: &mut Caller<'_>, [op, a, b, c]: [u64; 4]) -> Resul
             return Ok(Done::Elsewhere);
         }
         // If it is the caller itself, the scheduler sees to it on the way out.
-        ThreadOp::Kill => end::kill(&scheduler::find(id(a, b))?)?,
+        ThreadOp::Kill => kill(id(a, b))?,
         ThreadOp::SetPriority => {
             let priority = u32::try_from(c).ok().filter(|&priority| priority < twizzler_sched::PRIORITIES);
             scheduler::set_priority(&*scheduler::find(id(a, b))?, priority.ok_or(Error::InvalidArgument)?);
@@ -46,4 +47,17 @@ pub(super) fn control(caller: &mut Caller<'_>, [op, a, b, c]: [u64; 4]) -> Resul
         ThreadOp::SetGsBase => entry::set_gs_base(a)?,
     }
     DONE
+}
+
+/// Ends a thread, or all of a view.
+fn kill(id: ObjId) -> Result<(), Error> {
+    let object = registry::find(id)?;
+    if !object.flags().contains(ObjectFlags::VIEW) {
+        return end::kill(&scheduler::find(id)?);
+    }
+    object.check(Rights::WRITE)?;
+    if let Some(view) = object.with_view(|view| view.clone())? {
+        end::kill_all(&view);
+    }
+    Ok(())
 }

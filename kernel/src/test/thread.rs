@@ -21,6 +21,7 @@ pub(super) const TESTS: &[Test] = &[
     Test { name: "thread_killed_before_it_ran", run: killed },
     Test { name: "thread_spec_is_checked", run: checked },
     Test { name: "thread_numbers_are_used_again", run: used_again },
+    Test { name: "thread_all_of_a_view_are_killed", run: all_killed },
 ];
 
 fn view() -> Result<Arc<Object>, String> {
@@ -91,5 +92,25 @@ fn used_again(_: &Boot) -> Result<(), String> {
     }
     let after = crate::memory::frames::free_count();
     check!(before.abs_diff(after) < 64, "{before} frames before, {after} after");
+    delete::delete(&view).map_err(say)
+}
+
+fn all_killed(_: &Boot) -> Result<(), String> {
+    let (view, other) = (view()?, view()?);
+    let mut ids = alloc::vec::Vec::new();
+    for _ in 0..10 {
+        ids.push(spawn::spawn(&spec(), &view).map_err(say)?);
+    }
+    let stays = spawn::spawn(&spec(), &other).map_err(say)?;
+    let running = view.with_view(|running| running.clone()).map_err(say)?.ok_or("threads run in it")?;
+    end::kill_all(&running);
+    for id in ids {
+        check!(scheduler::find(id).err() == Some(Error::NoSuchObject));
+        delete::by_id(id).map_err(say)?;
+    }
+    let thread = scheduler::find(stays).map_err(say)?;
+    end::kill(&thread).map_err(say)?;
+    delete::by_id(stays).map_err(say)?;
+    delete::delete(&other).map_err(say)?;
     delete::delete(&view).map_err(say)
 }

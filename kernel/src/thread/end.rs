@@ -9,6 +9,7 @@ use super::scheduler::{self, Kicks, SCHEDULER};
 use super::{Thread, table};
 use crate::machine::cpu::Cpu;
 use crate::machine::{clock, entry};
+use crate::view::View;
 
 /// How a thread ends.
 #[derive(Clone, Copy)]
@@ -71,6 +72,24 @@ pub(crate) fn kill(thread: &Arc<Thread>) -> Result<(), Error> {
         finish(thread, Ending::KILLED);
     }
     Ok(())
+}
+
+/// Ends all threads of a view, those too that are being started. The caller's own goes on the way out of the kernel.
+pub(crate) fn kill_all(view: &View) {
+    view.refuse_threads();
+    let mut number = 0;
+    loop {
+        let thread = {
+            let scheduler = SCHEDULER.lock();
+            let Some(thread) = scheduler.threads.get(number) else { return };
+            thread.as_ref().filter(|thread| core::ptr::eq(&*thread.view, view)).cloned()
+        };
+        if let Some(thread) = thread {
+            // If it has ended meanwhile, so much the better.
+            let _ = kill(&thread);
+        }
+        number += 1;
+    }
 }
 
 /// What is to be done once no CPU and no table has the thread.

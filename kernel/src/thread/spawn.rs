@@ -73,7 +73,7 @@ fn start(spec: &SpawnSpec, object: &Arc<Object>, view: &Arc<Object>) -> Result<(
             handler_stack: 0,
             name: spec.name,
         });
-        table::add(spec.priority, cpu::current().index(), |number| {
+        table::add(spec.priority, cpu::current().index(), &view, |number| {
             Thread::new(
                 number,
                 object.clone(),

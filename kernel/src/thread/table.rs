@@ -12,6 +12,7 @@ use super::scheduler::{SCHEDULER, Scheduler};
 use crate::machine::cpu::{CPUS_MAX, Cpu};
 use crate::machine::entry::UserContext;
 use crate::object::system;
+use crate::view::View;
 
 /// Most live threads.
 pub(crate) const THREADS_MAX: usize = 4096;
@@ -50,10 +51,22 @@ pub(super) fn set_running(cpu: &Cpu, thread: Option<&Arc<Thread>>) {
 }
 
 /// Makes a thread under a free number, known to all tables, and ready to run.
-pub(super) fn add(priority: u32, cpu: usize, make: impl FnOnce(ThreadNo) -> Thread) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::TooMany`], no memory, [`Error::Busy`] if all threads of the view are being ended.
+pub(super) fn add(
+    priority: u32,
+    cpu: usize,
+    view: &View,
+    make: impl FnOnce(ThreadNo) -> Thread,
+) -> Result<(), Error> {
     let mut kicks = super::scheduler::Kicks::default();
     {
         let mut guard = SCHEDULER.lock();
+        // Under the lock: whoever ends all threads sees this one, or is seen here.
+        if view.refuses_threads() {
+            return Err(Error::Busy);
+        }
         let Scheduler { queues, waits, threads } = &mut *guard;
         let index = match threads.iter().position(Option::is_none) {
             Some(free) => free,

@@ -13,6 +13,7 @@ pub(crate) mod record;
 pub(crate) mod table;
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use twizzler_abi::Error;
 use twizzler_abi::rights::ObjectFlags;
@@ -30,6 +31,8 @@ pub(crate) struct View {
     pub(crate) object: Arc<Object>,
     root: Arc<Root>,
     records: Lock<Records, { level::VIEW }>,
+    /// All its threads are being ended: none may be started.
+    refuses_threads: AtomicBool,
     _charge: Charge,
 }
 
@@ -50,7 +53,13 @@ impl View {
         let charge = USERS.hold(VIEW_BYTES)?;
         let root = Arc::new(Root::new()?);
         let records = Lock::new(Records::new());
-        let fresh = Arc::new(Self { object: object.clone(), root, records, _charge: charge });
+        let fresh = Arc::new(Self {
+            object: object.clone(),
+            root,
+            records,
+            refuses_threads: AtomicBool::new(false),
+            _charge: charge,
+        });
         object.pin()?;
         let view = object.with_view(|place| match place {
             // Another CPU was faster.
@@ -89,6 +98,16 @@ impl View {
             self.object.unpin();
             drop(own);
         }
+    }
+
+    /// From now on no thread is started in it.
+    pub(crate) fn refuse_threads(&self) {
+        self.refuses_threads.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no thread may be started in it.
+    pub(crate) fn refuses_threads(&self) -> bool {
+        self.refuses_threads.load(Ordering::SeqCst)
     }
 
     pub(crate) fn root(&self) -> &Arc<Root> {

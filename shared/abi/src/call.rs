@@ -118,7 +118,8 @@ numbered! {
         SetHandler = 2,
         /// `(frame: *const UpcallFrame)`: goes on with the frame's state.
         UpcallReturn = 3,
-        /// `(id.hi, id.lo)`: ends another thread.
+        /// `(id.hi, id.lo)`: ends another thread, or, given a view, all threads that run in it, those too that are being
+        /// started there. They may still have to reach their end when the call returns.
         Kill = 4,
         /// `(id.hi, id.lo, priority)`: 0 to 31.
         SetPriority = 5,
