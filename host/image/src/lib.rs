@@ -15,3 +15,8 @@ pub use image::{FILE_BYTES_MAX, Image, ImageError, Listed};
 pub use media::MediaFile;
 pub use memory::MemoryBackend;
 pub use slots::Reserved;
+
+/// The guide, whose examples are run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/programming.md")]
+struct Guide;

@@ -241,8 +241,8 @@ enum Step {
 enum Programs {
     /// So many, one after the other.
     Following(usize),
-    /// Two that run at the same time, in turn.
-    Both,
+    /// Two that run at the same time: which of them does each step.
+    AtOnce(&'static [usize]),
 }
 
 struct Steps {
@@ -333,7 +333,7 @@ impl Scenario for Steps {
         let mut programs = [machine.start(), machine.start()];
         for (number, &step) in self.steps.iter().enumerate() {
             let who = match self.programs {
-                Programs::Both => number % 2,
+                Programs::AtOnce(order) => order[number % order.len()],
                 Programs::Following(count)
                     if number > 0 && number.is_multiple_of(self.steps.len().div_ceil(count)) =>
                 {
@@ -410,19 +410,18 @@ fn programs_follow_each_other() {
 fn programs_take_turns() {
     check(
         &[Step::All(10), Step::All(20), Step::Transfer(1, 2), Step::Guest, Step::Guest, Step::Pop],
-        Programs::Both,
+        Programs::AtOnce(&[0, 1]),
     );
 }
 
 #[test]
-#[ignore = "minutes; run with --ignored"]
 fn every_flush_and_fence_is_needed() {
     let effort = Effort { exhaustive: 32, samples: 8, singles: 64 };
     let config = Config { effort, nested: None, ..Config::default() };
-    let one = [Step::Guest, Step::Abort, Step::Guest, Step::Transfer(1, 2)];
-    let other = [Step::Guest, Step::All(10), Step::Transfer(3, 4), Step::Other(2)];
+    let one = [Step::Guest, Step::Transfer(1, 2), Step::Abort, Step::Guest];
+    let other = [Step::Transfer(1, 4), Step::Transfer(1, 5), Step::Other(2), Step::All(10)];
     let mut found = Mutations::default();
-    for (steps, programs) in [(&one[..], Programs::Following(2)), (&other, Programs::Both)] {
+    for (steps, programs) in [(&one[..], Programs::Following(2)), (&other, Programs::AtOnce(&[0, 1, 1, 1]))] {
         let scenario = Steps { steps: steps.to_vec(), programs };
         found.extend(mutation_run(&scenario, &config).expect("sound"));
     }

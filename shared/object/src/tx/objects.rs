@@ -27,8 +27,8 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// [`Error::OutOfNvm`], [`Error::TooMany`] beyond [`INTENTS_MAX`] in one transaction, and the system's own.
     pub fn create<T: Stored>(&mut self) -> Result<Object<'s, T>, Error> {
         let area = self.create_of(T::FINGERPRINT, size_of::<T>() as u64)?;
-        self.space.name_type::<T>(area);
-        self.fresh_header(area);
+        let name = *TypeName::of(T::NAME).bytes();
+        self.set(header_place(area, offset_of!(Header, type_name)), name)?;
         self.set_len_bytes(area, size_of::<T>() as u64)?;
         Ok(Object::new(area))
     }
@@ -93,11 +93,6 @@ impl<'s, B: Backend> Tx<'s, B> {
             self.deletes.push(id);
         }
         Ok(())
-    }
-
-    fn fresh_header(&mut self, area: Area<'s>) {
-        let place = header_place::<[u8; 56]>(area, offset_of!(Header, type_name));
-        self.fresh.wrote(self.space.backend(), place.address(), 56);
     }
 
     /// Deletes what was made and forgets what was staged.
