@@ -119,7 +119,7 @@ pub struct Stat {
     pub documents: u64,
     /// Documents that were removed or replaced and still take space.
     pub dead: u64,
-    /// Different words, those of dead documents included; in several segments counted once.
+    /// Different words of living documents.
     pub words: u64,
     /// Words of living documents, counting each occurrence.
     pub occurrences: u64,
@@ -335,7 +335,7 @@ impl<'s, B: Backend> Index<'s, B> {
         kept.into_sorted_vec().into_iter().map(|(total, word)| Ok((total.0, text(word)?))).collect()
     }
 
-    /// The index in numbers. Reads the whole dictionary where there are several segments.
+    /// The index in numbers. Reads the whole dictionary where there are several segments, and postings where there are dead documents.
     ///
     /// # Errors
     /// [`Error::Damaged`], and the system's own.
@@ -359,13 +359,19 @@ impl<'s, B: Backend> Index<'s, B> {
                 stat.text_bytes = stat.text_bytes.saturating_sub(document.bytes);
             }
         }
-        if let [one] = listed.as_slice() {
+        if let ([one], 0) = (listed.as_slice(), stat.dead) {
             stat.words = one.words;
-        } else {
-            let (mut words, mut found) = (Merged::new(segments.iter())?, Vec::new());
-            while words.next(&mut found)?.is_some() {
-                stat.words += 1;
+            return Ok(stat);
+        }
+        let (mut words, mut found) = (Merged::new(segments.iter())?, Vec::new());
+        while words.next(&mut found)?.is_some() {
+            let lives =
+                |(i, entry): &(usize, Found)| occurrences(&segments[*i], &listed[*i], entry).map(|n| n > 0);
+            let mut living = false;
+            for entry in &found {
+                living = living || lives(entry)?;
             }
+            stat.words += u64::from(living);
         }
         Ok(stat)
     }

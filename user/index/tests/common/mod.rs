@@ -115,6 +115,7 @@ pub(crate) fn compare<B: Backend>(index: &Index<'_, B>, model: &Model, vocabular
     }
     let stat = index.stat().expect("whole");
     assert_eq!(stat.documents, model.0.len() as u64);
+    assert_eq!(stat.words, model.counts().len() as u64);
     assert_eq!(stat.occurrences, model.counts().values().sum::<u64>());
     assert_eq!(stat.text_bytes, model.0.values().map(|text| text.len() as u64).sum::<u64>());
 }
