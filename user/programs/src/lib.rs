@@ -14,6 +14,7 @@ pub mod archive;
 pub mod bench;
 pub mod init;
 pub mod line;
+pub mod selftest;
 pub mod shell;
 pub mod text;
 pub mod tool;

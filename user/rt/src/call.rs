@@ -72,6 +72,17 @@ pub fn delete(id: ObjId) -> Result<(), Error> {
     plain(Call::Delete, [id.hi, id.lo, 0, 0, 0, 0]).map(drop)
 }
 
+/// Deletes an object that may be in use for a moment yet: a thread that has just ended, its stack and view.
+pub fn delete_soon(id: ObjId) {
+    // A thread is told to be ended a little before its CPU has let go of it.
+    for _ in 0..100_000 {
+        if delete(id) != Err(Error::Busy) {
+            return;
+        }
+        thread_yield();
+    }
+}
+
 /// Describes an object, or the next one after `id`.
 ///
 /// # Errors

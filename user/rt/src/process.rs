@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 
 use twizzler_abi::address::band;
-use twizzler_abi::call::{SpawnSpec, StatOp, USUAL_RIGHTS};
+use twizzler_abi::call::{ObjectStat, SpawnSpec, StatOp, USUAL_RIGHTS};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::system::{ARCHIVE_ID, SYSTEM_ID, System};
@@ -70,7 +70,7 @@ impl Objects {
 impl Drop for Objects {
     fn drop(&mut self) {
         for id in self.0.drain(..) {
-            let _ = call::delete(id);
+            call::delete_soon(id);
             startup::disown(id);
         }
     }
@@ -80,6 +80,7 @@ impl Drop for Objects {
 pub struct Process {
     watch: Option<Watch>,
     startup: Option<Mapping>,
+    view: ObjId,
     interrupts: u64,
     objects: Objects,
 }
@@ -138,7 +139,7 @@ pub fn spawn(file: &[u8], arguments: &[&str], variables: &[&str]) -> Result<Proc
     // SAFETY: the thread runs in another view, which shares no memory with Rust's values here.
     let thread = unsafe { call::thread_spawn(&spec) }?;
     objects.keep(thread);
-    let mut process = Process { watch: None, startup: Some(startup), interrupts, objects };
+    let mut process = Process { watch: None, startup: Some(startup), view: view_id, interrupts, objects };
     process.watch = Some(Watch::new(thread)?);
     Ok(process)
 }
@@ -239,25 +240,40 @@ impl Process {
         let _ = self.watch().wait();
     }
 
-    /// Ends the threads that the program has listed, and returns the volatile objects to delete.
+    /// Ends the program's other threads, and returns them and the volatile objects to delete.
     fn remains(&self) -> Vec<ObjId> {
+        let mut remains = self.kill_threads();
         let listed = self.startup.as_ref().map(startup::owned).unwrap_or_default();
         let stats = listed.into_iter().filter_map(|id| call::stat(StatOp::Object, id).ok());
-        let of_program = |stat: &twizzler_abi::call::ObjectStat| {
-            let flags = ObjectFlags::from_bits_truncate(stat.flags);
-            let shared = stat.id == SYSTEM_ID || stat.id == ARCHIVE_ID || stat.id == slots::view();
-            (flags.life() == Life::Volatile && !shared).then_some((stat.id, flags))
-        };
-        let remains: Vec<_> = stats.filter_map(|stat| of_program(&stat)).collect();
-        for (id, _) in remains.iter().filter(|(_, flags)| flags.contains(ObjectFlags::THREAD)) {
-            if call::thread_kill(*id).is_ok()
-                && let Ok(watch) = Watch::new(*id)
-            {
+        remains.extend(stats.filter(of_program).map(|stat| stat.id));
+        remains
+    }
+
+    /// Ends all threads that run in the program's view. The kernel knows them; the program may have been ended
+    /// before it could list one.
+    fn kill_threads(&self) -> Vec<ObjId> {
+        let mut killed = Vec::new();
+        loop {
+            let watches = system::threads().into_iter().filter_map(|id| Watch::new(id).ok());
+            let in_view = watches.filter(|watch| watch.state().view == self.view && watch.end().is_none());
+            let living: Vec<_> = in_view.collect();
+            if living.is_empty() {
+                return killed;
+            }
+            for watch in living {
+                let _ = call::thread_kill(watch.id());
                 let _ = watch.wait();
+                killed.push(watch.id());
             }
         }
-        remains.into_iter().map(|(id, _)| id).collect()
     }
+}
+
+/// Whether an object that a program has listed may be its own.
+fn of_program(stat: &ObjectStat) -> bool {
+    let flags = ObjectFlags::from_bits_truncate(stat.flags);
+    let shared = stat.id == SYSTEM_ID || stat.id == ARCHIVE_ID || stat.id == slots::view();
+    flags.life() == Life::Volatile && !shared
 }
 
 impl Drop for Process {
@@ -268,7 +284,7 @@ impl Drop for Process {
             self.kill();
         }
         for id in self.remains() {
-            let _ = call::delete(id);
+            call::delete_soon(id);
         }
         // The mappings go before the objects.
         self.watch = None;

@@ -167,7 +167,7 @@ pub fn spawn<T: Send + 'static>(
 
 fn release_stack(stack: ObjId, slot: Slot) {
     slots::clear_entry(slot);
-    let _ = call::delete(stack);
+    call::delete_soon(stack);
     startup::disown(stack);
     FREE_STACKS.lock().push(slot);
 }
@@ -193,7 +193,7 @@ impl<T> Handle<T> {
         let end = self.watch.wait();
         let id = self.watch.id();
         drop(self.watch);
-        let _ = call::delete(id);
+        call::delete_soon(id);
         startup::disown(id);
         release_stack(self.stack, self.slot);
         self.result.lock().take().ok_or(end)

@@ -143,7 +143,7 @@ impl Fuzzer {
             {
                 let _ = watch.wait();
             }
-            let _ = call::delete(id);
+            call::delete_soon(id);
         }
     }
 
@@ -337,7 +337,7 @@ impl Fuzzer {
     /// Keeps the ID of what a call has made.
     fn remember(&mut self, pointer: u64) {
         let offset = pointer.wrapping_sub(self.scratch.address());
-        if offset >= SLOT_BYTES - 16 {
+        if offset > SLOT_BYTES - 16 {
             return;
         }
         let mut bytes = [0; 16];
