@@ -39,6 +39,7 @@ struct State {
     room_pages: u64,
     owners: u64,
     living: HashSet<u64>,
+    quarantine: HashSet<ObjId>,
     /// Something was overwritten: from then on, pages come to exist when they are stored to.
     damaged: bool,
     nonces: u64,
@@ -76,6 +77,11 @@ impl MemoryBackend {
     /// From now on, every program that attached before counts as dead.
     pub fn kill_all(&self) {
         self.state().living.clear();
+    }
+
+    /// From now on, the object is in quarantine.
+    pub fn quarantine(&self, id: ObjId) {
+        self.state().quarantine.insert(id);
     }
 
     /// Cache lines flushed so far.
@@ -191,6 +197,7 @@ unsafe impl Backend for MemoryBackend {
     fn delete(&self, id: ObjId) -> Result<(), Error> {
         let mut state = self.state();
         let object = state.objects.remove(&id).ok_or(Error::NoSuchObject)?;
+        state.quarantine.remove(&id);
         state.room_pages = state.room_pages.saturating_add(object.pages.len() as u64);
         // Resolved pointers may still be about: they fault, or read what was there.
         state.graves.push(object.memory);
@@ -212,6 +219,7 @@ unsafe impl Backend for MemoryBackend {
             fingerprint: object.spec.fingerprint,
             len_bytes: len.load(Ordering::Relaxed),
             pages: object.pages.len() as u64,
+            quarantine: if state.quarantine.contains(&id) { Error::Damaged as u32 } else { 0 },
             ..ObjectStat::default()
         })
     }

@@ -10,9 +10,8 @@
 //! | 64 | intents, 32 bytes each |
 //! | 4096 | the record |
 //!
-//! Order for an owner: the owner word is durable with fence 1 of its first transaction (or the fence of its first intent), so that
-//! a crash finds the lane. Records and intents are checked with the lane's generation, which recovery raises last: what lay
-//! there before is then void.
+//! Order for an owner: the owner word and the generation are durable before the first record, so that a crash finds the lane.
+//! Records and intents are checked with the lane's generation, which recovery raises last: what lay there before is then void.
 
 use core::mem::offset_of;
 
@@ -27,6 +26,7 @@ use crate::error::OpenError;
 use crate::lock::lock_word;
 use crate::memory;
 use crate::pointer::{Object, Ptr};
+use crate::recover::is_damage;
 use crate::space::{Access, Space, header_place};
 use crate::stored::{Stored, Value};
 
@@ -162,8 +162,18 @@ impl<B: Backend> Space<B> {
         Ok(object)
     }
 
+    /// Opens the directory. One that is damaged beyond opening is made anew: what its lanes would have finished is lost, and said to
+    /// be, but everything else can be worked with.
     pub(crate) fn lane_directory(&self) -> Result<Object<'_, Directory>, Error> {
-        self.well_known(*b"twizzler lanes\0\0")
+        let spec = well_known::<Directory>(*b"twizzler lanes\0\0");
+        match self.open_well_known(&spec) {
+            Err(Error::Damaged | Error::Unreadable | Error::WrongType) => {
+                self.delete_if_there(id_of(&spec)?)?;
+                self.note(|found| found.damaged += 1);
+                self.open_well_known(&spec)
+            }
+            result => result,
+        }
     }
 
     /// Runs `inside` while no other program attaches, claims or recovers. A dead holder's lock is simply taken: all of that may
@@ -186,20 +196,13 @@ impl<B: Backend> Space<B> {
             return Ok(());
         }
         let (slot, id) = self.with_directory(|directory| {
-            let len = (memory::load(directory.at(Directory::len)) as usize).min(LANES_MAX);
-            let free = (0..len).find(|&slot| memory::load(lane_slot(directory, slot)).owner == 0);
-            let slot = match free {
-                Some(slot) => slot,
-                None if len < LANES_MAX => self.add_lane(directory, len)?,
-                None => return Err(Error::TooMany),
-            };
-            let id = memory::load(lane_slot(directory, slot)).lane;
-            let head = self.open_lane(id)?;
-            // What lies in the lane is finished, so it is made void. Neither word needs a fence of its own: before fence 1 of the
-            // first transaction nothing depends on them, and that fence is theirs too.
+            let (slot, id, head) = self.free_lane(directory)?;
+            // What lies in the lane is finished, so it is made void, in whichever order the two words reach media. Both are
+            // durable before the first record: a record of a generation that is lost would become valid when recovery raises
+            // the old one.
             let generation = memory::load(head.at(LaneHead::generation)).wrapping_add(1);
             self.store_flushed(head.at(LaneHead::generation), &generation);
-            self.store_flushed(lane_slot(directory, slot).at(LaneSlot::owner), &self.owner);
+            self.store_durably(lane_slot(directory, slot).at(LaneSlot::owner), &self.owner);
             Ok((slot, id))
         })?;
         let head = self.open_lane(id)?;
@@ -214,15 +217,41 @@ impl<B: Backend> Space<B> {
         Ok(())
     }
 
+    /// A lane that nobody owns: its slot, ID and head. One that can't be opened is left alone.
+    fn free_lane<'s>(
+        &'s self,
+        directory: Ptr<'_, Directory>,
+    ) -> Result<(usize, ObjId, Ptr<'s, LaneHead>), Error> {
+        let len = (memory::load(directory.at(Directory::len)) as usize).min(LANES_MAX);
+        for slot in 0..LANES_MAX {
+            if slot >= len {
+                match self.add_lane(directory, slot) {
+                    Err(error) if is_damage(error) => continue,
+                    result => result?,
+                }
+            }
+            let LaneSlot { lane, owner, .. } = memory::load(lane_slot(directory, slot));
+            if owner != 0 {
+                continue;
+            }
+            match self.open_lane(lane) {
+                Ok(head) => return Ok((slot, lane, head)),
+                Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::TooMany)
+    }
+
     /// Makes lane number `slot` and lists it.
-    fn add_lane(&self, directory: Ptr<'_, Directory>, slot: usize) -> Result<usize, Error> {
+    fn add_lane(&self, directory: Ptr<'_, Directory>, slot: usize) -> Result<(), Error> {
         let spec = lane_spec(slot);
         self.open_well_known::<LaneHead>(&spec)?;
         let entry = LaneSlot { lane: id_of(&spec)?, owner: 0, reserved: 0 };
         self.store_durably(lane_slot(directory, slot), &entry);
         // COMMIT: the lane is listed.
         self.store_durably(directory.at(Directory::len), &(slot as u64 + 1));
-        Ok(slot)
+        Ok(())
     }
 
     pub(crate) fn open_lane(&self, id: ObjId) -> Result<Ptr<'_, LaneHead>, Error> {

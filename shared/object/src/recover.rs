@@ -176,7 +176,7 @@ impl<B: Backend> Space<B> {
         Ok(())
     }
 
-    fn note(&self, change: impl FnOnce(&mut Recovery)) {
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Recovery)) {
         let mut found = self.found.get();
         change(&mut found);
         self.found.set(found);
@@ -212,7 +212,7 @@ pub(crate) fn version_word(area: Area<'_>) -> Ptr<'_, u64> {
 }
 
 /// True for an error that says something of the object, not of the system.
-const fn is_damage(error: Error) -> bool {
+pub(crate) const fn is_damage(error: Error) -> bool {
     matches!(
         error,
         Error::Damaged | Error::NoSuchObject | Error::WrongType | Error::Unreadable | Error::NotSupported

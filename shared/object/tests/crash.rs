@@ -417,13 +417,20 @@ fn programs_take_turns() {
 #[test]
 fn every_flush_and_fence_is_needed() {
     let effort = Effort { exhaustive: 32, samples: 8, singles: 64 };
-    let config = Config { effort, nested: None, ..Config::default() };
+    let quick = Config { effort, nested: None, ..Config::default() };
+    let nested = Some(Effort { exhaustive: 4, samples: 1, singles: 8 });
+    // A record that a lost generation made void must not come back by recovery of recovery.
+    let deep = Config { effort, nested, nested_one_in: 2, ..Config::default() };
     let one = [Step::Guest, Step::Transfer(1, 2), Step::Abort, Step::Guest];
     let other = [Step::Transfer(1, 4), Step::Transfer(1, 5), Step::Other(2), Step::All(10)];
     let mut found = Mutations::default();
-    for (steps, programs) in [(&one[..], Programs::Following(2)), (&other, Programs::AtOnce(&[0, 1, 1, 1]))] {
+    for (config, steps, programs) in [
+        (&quick, &one[..], Programs::Following(2)),
+        (&quick, &other, Programs::AtOnce(&[0, 1, 1, 1])),
+        (&deep, &[Step::Transfer(1, 2)], Programs::Following(1)),
+    ] {
         let scenario = Steps { steps: steps.to_vec(), programs };
-        found.extend(mutation_run(&scenario, &config).expect("sound"));
+        found.extend(mutation_run(&scenario, config).expect("sound"));
     }
     // What an undone transaction wrote in place is nobody's business.
     let superfluous: Vec<_> =

@@ -170,3 +170,25 @@ fn a_deleted_target_is_an_error() {
     let root = space.open::<Root>(id, Access::Read).expect("open").base();
     assert_eq!((&space).follow(root.at(Root::other)), Err(Error::NoSuchObject));
 }
+
+#[test]
+fn quarantined_lanes_take_nothing_else_along() {
+    let (backend, id) = prepared();
+    // All but the two objects: the directory of lanes, and a lane.
+    let space = Space::attach(&backend).expect("attach");
+    let is_ours = |other: &ObjId| space.open::<Root>(*other, Access::Read).is_ok();
+    let (ours, lanes): (Vec<_>, Vec<_>) = backend.ids().into_iter().partition(is_ours);
+    assert_eq!((ours.len(), lanes.len()), (2, 2));
+    drop(space);
+    for subset in 1..4 {
+        let some = lanes.iter().enumerate().filter(|(i, _)| subset >> i & 1 != 0);
+        some.for_each(|(_, &lane)| backend.quarantine(lane));
+        for value in 0..3 {
+            let space = Space::attach(&backend).expect("attach");
+            work(&space, id, value).expect("everything else is sound");
+            assert!(value != 0 || space.recovery().damaged > 0);
+            std::mem::forget(space);
+            backend.kill_all();
+        }
+    }
+}

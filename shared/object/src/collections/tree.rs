@@ -4,13 +4,10 @@
 //! transaction, so it happens wholly or not at all with whatever else is in it.
 
 use alloc::vec::Vec;
-use core::iter::Peekable;
 use core::ops::RangeBounds;
-use core::slice::Iter;
 
 use twizzler_abi::Error;
 
-use super::bulk::Builder;
 use super::node::{CELL_BYTES_MAX, Content, KEY_BYTES_MAX, NODE_BYTES, Node, Page, cell_bytes};
 use super::range::Range;
 use crate::backend::Backend;
@@ -42,7 +39,7 @@ record! {
 /// A map whose root lies somewhere in an object.
 #[derive(Clone, Copy, Debug)]
 pub struct BytesMap<'s> {
-    root: Ptr<'s, MapRoot>,
+    pub(super) root: Ptr<'s, MapRoot>,
 }
 
 /// A node that came into being by a split, and the least key that may be in it.
@@ -86,7 +83,7 @@ impl<'s> BytesMap<'s> {
     }
 
     /// Offset and level of the root node; None: the map is empty.
-    pub(crate) fn top(&self, reader: &impl Reader<'s>) -> Result<Option<(u64, u16)>, Error> {
+    pub(super) fn top(&self, reader: &impl Reader<'s>) -> Result<Option<(u64, u16)>, Error> {
         let levels = self.levels(reader)?;
         let Some(node) = reader.follow(self.root.at(MapRoot::root))? else { return Ok(None) };
         if levels == 0 || node.object() != self.root.object() {
@@ -95,11 +92,11 @@ impl<'s> BytesMap<'s> {
         Ok(Some((node.offset(), levels - 1)))
     }
 
-    pub(crate) fn node(&self, offset: u64) -> Result<Ptr<'s, Node>, Error> {
+    pub(super) fn node(&self, offset: u64) -> Result<Ptr<'s, Node>, Error> {
         self.root.object().place(offset).ok_or(Error::Damaged)
     }
 
-    pub(crate) fn read(&self, reader: &impl Reader<'s>, offset: u64, level: u16) -> Result<Page, Error> {
+    pub(super) fn read(&self, reader: &impl Reader<'s>, offset: u64, level: u16) -> Result<Page, Error> {
         let bytes = self.node(offset)?.at(Node::bytes).span();
         let mut page = Page::blank();
         reader.read(bytes, 0, page.bytes_mut())?;
@@ -112,7 +109,7 @@ impl<'s> BytesMap<'s> {
         bytes.filter(|_| len <= VALUE_BYTES_MAX as u64).ok_or(Error::Damaged)
     }
 
-    pub(crate) fn value(&self, reader: &impl Reader<'s>, content: Content<'_>) -> Result<Vec<u8>, Error> {
+    pub(super) fn value(&self, reader: &impl Reader<'s>, content: Content<'_>) -> Result<Vec<u8>, Error> {
         match content {
             Content::Here(value) => Ok(value.to_vec()),
             Content::Elsewhere(offset, len) => Ok(reader.to_vec(self.long(offset, len)?)),
@@ -198,82 +195,6 @@ impl<'s> BytesMap<'s> {
         Ok(true)
     }
 
-    /// Gives many keys their values: `entries` in ascending order of keys, none twice. Does the same as [`BytesMap::insert`] for each,
-    /// but writes the whole map anew, each node once; that is faster when the map is not much larger than what is added.
-    ///
-    /// # Errors
-    /// As [`BytesMap::insert`]; [`Error::InvalidArgument`] where the keys don't ascend.
-    pub fn merge_sorted<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        entries: &[(&[u8], &[u8])],
-    ) -> Result<(), Error> {
-        if entries.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-            return Err(Error::InvalidArgument);
-        }
-        let mut builder = Builder::new(*self);
-        let mut bytes = 0;
-        let mut rest = entries.iter().peekable();
-        let old = self.top(tx)?;
-        if let Some((offset, top)) = old {
-            self.merge_below(tx, offset, top, &mut builder, &mut rest, &mut bytes)?;
-        }
-        for (key, value) in rest {
-            self.push_new(tx, &mut builder, key, value, &mut bytes)?;
-        }
-        let len = builder.len;
-        if len > 0 {
-            let (root, levels) = builder.finish(tx)?;
-            self.set_top(tx, root, levels)?;
-        }
-        tx.set(self.root.at(MapRoot::len), len)?;
-        tx.set(self.root.at(MapRoot::bytes), bytes)
-    }
-
-    /// Hands the old subtree's entries to the builder, in order with the new ones, and frees its nodes.
-    fn merge_below<'a, B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        offset: u64,
-        level: u16,
-        builder: &mut Builder<'s>,
-        new: &mut Peekable<Iter<'a, (&'a [u8], &'a [u8])>>,
-        bytes: &mut u64,
-    ) -> Result<(), Error> {
-        let page = self.read(tx, offset, level)?;
-        for i in 0..page.len() {
-            if level > 0 {
-                self.merge_below(tx, page.child(i)?, level - 1, builder, new, bytes)?;
-                continue;
-            }
-            let key = page.key(i);
-            while let Some((new_key, value)) = new.next_if(|(new_key, _)| *new_key < key) {
-                self.push_new(tx, builder, new_key, value, bytes)?;
-            }
-            if new.peek().is_some_and(|(new_key, _)| *new_key == key) {
-                self.free_value(tx, page.content(i))?;
-            } else {
-                let content = page.content(i);
-                *bytes += (key.len() + content.value_bytes()) as u64;
-                builder.push(tx, key, content)?;
-            }
-        }
-        tx.free(self.node(offset)?)
-    }
-
-    fn push_new<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        builder: &mut Builder<'s>,
-        key: &[u8],
-        value: &[u8],
-        bytes: &mut u64,
-    ) -> Result<(), Error> {
-        let content = self.new_content(tx, key, value)?;
-        *bytes += (key.len() + value.len()) as u64;
-        builder.push(tx, key, content)
-    }
-
     /// Takes all entries out.
     ///
     /// # Errors
@@ -290,7 +211,7 @@ impl<'s> BytesMap<'s> {
     }
 
     /// What a cell is to hold: puts the value elsewhere if it is long.
-    fn new_content<'v, B: Backend>(
+    pub(super) fn new_content<'v, B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
         key: &[u8],
@@ -323,12 +244,17 @@ impl<'s> BytesMap<'s> {
         tx.set(self.root.at(MapRoot::bytes), change(bytes, bytes_came, bytes_went))
     }
 
-    fn set_top<B: Backend>(&self, tx: &mut Tx<'s, B>, offset: u64, levels: u64) -> Result<(), Error> {
+    pub(super) fn set_top<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        offset: u64,
+        levels: u64,
+    ) -> Result<(), Error> {
         tx.link(self.root.at(MapRoot::root), Some(self.node(offset)?))?;
         tx.set(self.root.at(MapRoot::levels), levels)
     }
 
-    pub(crate) fn add_node<B: Backend>(&self, tx: &mut Tx<'s, B>, page: &Page) -> Result<u64, Error> {
+    pub(super) fn add_node<B: Backend>(&self, tx: &mut Tx<'s, B>, page: &Page) -> Result<u64, Error> {
         let node = tx.alloc::<Node>(self.root.object())?;
         tx.write(node.at(Node::bytes).span(), 0, page.bytes())?;
         Ok(node.offset())
@@ -492,7 +418,11 @@ impl<'s> BytesMap<'s> {
     }
 
     /// Frees what a leaf's cell holds elsewhere; gives the value's length.
-    fn free_value<B: Backend>(&self, tx: &mut Tx<'s, B>, content: Content<'_>) -> Result<u64, Error> {
+    pub(super) fn free_value<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        content: Content<'_>,
+    ) -> Result<u64, Error> {
         match content {
             Content::Here(value) => Ok(value.len() as u64),
             Content::Elsewhere(offset, len) => {
