@@ -17,6 +17,7 @@ mod merge;
 mod node;
 mod pool;
 mod postings;
+mod query;
 mod record;
 mod run;
 mod segment;
@@ -24,7 +25,8 @@ mod varint;
 mod words;
 
 pub use base::IndexRoot;
-pub use index::{Added, Failure, Hit, Index, Lines, Refusal, Stat, Texts};
+pub use index::{Added, Failure, Index, Refusal, Texts};
+pub use query::{Hit, Lines, Stat};
 pub use run::{INDEX_NAME, Streams, USAGE, run};
 pub use segment::{Document, NAME_BYTES_MAX};
 pub use words::{NotUtf8, Words, normalise};

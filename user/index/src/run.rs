@@ -10,7 +10,8 @@ use twizzler_names::{NameError, Names};
 use twizzler_object::{Access, Area, Backend, OpenError, Reader, Space};
 
 use crate::base::IndexRoot;
-use crate::index::{Failure, Index, Lines, Refusal, Texts};
+use crate::index::{Failure, Index, Refusal, Texts};
+use crate::query::{Lines, Stat};
 use crate::words::normalise;
 
 /// The name under which the index lies.
@@ -176,7 +177,7 @@ fn top<B: Backend>(space: &Space<B>, len: usize, streams: &mut Streams<'_>) -> R
 fn stat<B: Backend>(space: &Space<B>, streams: &mut Streams<'_>) -> Result<(), Complaint> {
     let stat = match open(space)? {
         Some(index) => index.stat()?,
-        None => crate::index::Stat::default(),
+        None => Stat::default(),
     };
     let lines = [
         ("documents", stat.documents),

@@ -170,8 +170,11 @@ impl<'s, B: Backend> Store<'s, B> {
     }
 }
 
+/// Keys and values.
+type Entries<'a> = Vec<(&'a [u8], &'a [u8])>;
+
 /// The entries of a file, in its order.
-fn entries_of(content: &[u8]) -> Result<Vec<(&[u8], &[u8])>, LoadError> {
+fn entries_of(content: &[u8]) -> Result<Entries<'_>, LoadError> {
     let mut entries = Vec::new();
     let mut lines = Lines::new(content);
     while let Some(entry) = lines.next() {
