@@ -2,10 +2,11 @@
 
 use alloc::string::String;
 
+use twizzler_abi::Error;
 use twizzler_object::Space;
-use twizzler_rt::process;
+use twizzler_rt::process::Program;
 use twizzler_rt::thread::End;
-use twizzler_rt::{Rt, call, console, eprintln, exit, println, system};
+use twizzler_rt::{Rt, call, console, eprintln, exit, println, system, system_word};
 
 use crate::shell::{Shell, Style, archived_file, fault_text, host_status};
 
@@ -37,13 +38,20 @@ fn run_script() -> u64 {
 
 /// Starts a shell, and another one whenever one dies, until one exits.
 fn run_shells() -> u64 {
-    let Some(program) = archived_file("bin/shell") else {
+    let Some(file) = archived_file("bin/shell") else {
         eprintln!("init: the boot archive has no shell");
         return exit::NO_PROGRAM;
     };
+    let program = match Program::load(file) {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!("init: can't load the shell: {error}");
+            return exit::NO_PROGRAM;
+        }
+    };
     greet();
     loop {
-        let mut shell = match process::spawn(&program, &["shell"], &[]) {
+        let mut shell = match program.spawn(&["shell"], &[]) {
             Ok(shell) => shell,
             Err(error) => {
                 eprintln!("init: can't start the shell: {error}");
@@ -63,5 +71,16 @@ fn run_shells() -> u64 {
 
 fn greet() {
     println!("Twizzler {}. `help` tells what there is.", env!("CARGO_PKG_VERSION"));
+    if system_word!(nvm_bytes) == 0 {
+        let reason = u32::try_from(system_word!(nvm_error)).ok().and_then(Error::from_number);
+        let reason = reason.map_or("there is none", Error::text);
+        println!("The NVM can't be used ({reason}), so nothing will outlive the power.");
+    }
+    if system_word!(objects_quarantined) > 0 {
+        println!(
+            "{} damaged objects are in quarantine; `quarantine` lists them.",
+            system_word!(objects_quarantined)
+        );
+    }
     console::flush();
 }

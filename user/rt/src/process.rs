@@ -6,6 +6,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
@@ -83,6 +84,8 @@ pub struct Process {
     view: ObjId,
     interrupts: u64,
     objects: Objects,
+    /// Keeps the instructions in memory.
+    _program: Program,
 }
 
 impl core::fmt::Debug for Process {
@@ -91,57 +94,95 @@ impl core::fmt::Debug for Process {
     }
 }
 
-/// Starts a program with arguments (the first is its name) and variables.
-///
-/// # Errors
-/// What is wrong with the file, or the kernel's reason. Nothing is left behind then.
-pub fn spawn(file: &[u8], arguments: &[&str], variables: &[&str]) -> Result<Process, SpawnError> {
-    let plan = Plan::new(file)?;
-    let mut objects = Objects(Vec::new());
-    let startup_id = objects.create(ObjectFlags::empty(), USUAL_RIGHTS)?;
-    let startup = Mapping::new(startup_id, Rights::READ | Rights::WRITE)?;
-    startup::fill(&startup, arguments, variables)?;
+/// A program that may be started any number of times. Its instructions are in memory once.
+#[derive(Clone, Debug)]
+pub struct Program(Arc<Loaded>);
 
-    let view_id = objects.create(ObjectFlags::VIEW, USUAL_RIGHTS)?;
-    let view = Mapping::new(view_id, Rights::READ | Rights::WRITE)?;
+#[derive(Debug)]
+struct Loaded {
+    file: Vec<u8>,
+    plan: Plan,
+    text: ObjId,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        call::delete_soon(self.text);
+        startup::disown(self.text);
+    }
+}
+
+impl Program {
+    /// Checks a program's file and loads its instructions.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or the kernel's reason.
+    pub fn load(file: Vec<u8>) -> Result<Self, SpawnError> {
+        let plan = Plan::new(&file)?;
+        let mut objects = Objects(Vec::new());
+        let text = load(&mut objects, &file, &plan, Part::Text)?;
+        objects.0.clear();
+        Ok(Self(Arc::new(Loaded { file, plan, text })))
+    }
+
+    /// Starts the program with arguments (the first is its name) and variables.
+    ///
+    /// # Errors
+    /// The kernel's reason. Nothing is left behind then.
+    pub fn spawn(&self, arguments: &[&str], variables: &[&str]) -> Result<Process, SpawnError> {
+        let Loaded { file, plan, text } = &*self.0;
+        let mut objects = Objects(Vec::new());
+        let startup_id = objects.create(ObjectFlags::empty(), USUAL_RIGHTS)?;
+        let startup = Mapping::new(startup_id, Rights::READ | Rights::WRITE)?;
+        startup::fill(&startup, arguments, variables)?;
+        let data = load(&mut objects, file, plan, Part::Data)?;
+        let view = make_view(&mut objects, *text, data, startup_id)?;
+
+        let interrupts = system::word(offset_of!(System, console_interrupts));
+        let spec = SpawnSpec {
+            view,
+            entry: plan.entry,
+            stack_pointer: stack::top(band::STACK),
+            stack_low: stack::low(band::STACK),
+            argument: band::STARTUP.base() + BASE_OFFSET,
+            argument2: 0,
+            fs_base: 0,
+            priority: thread::PRIORITY_USUAL,
+            reserved: 0,
+            name: thread::name_bytes(arguments.first().copied().unwrap_or("program")),
+        };
+        // SAFETY: the thread runs in another view, which shares no memory with Rust's values here.
+        let thread = unsafe { call::thread_spawn(&spec) }?;
+        objects.keep(thread);
+        let program = self.clone();
+        let mut process =
+            Process { watch: None, startup: Some(startup), view, interrupts, objects, _program: program };
+        process.watch = Some(Watch::new(thread)?);
+        Ok(process)
+    }
+}
+
+/// Makes the view of a program that is about to be started, and what else is in it.
+fn make_view(objects: &mut Objects, text: ObjId, data: ObjId, startup: ObjId) -> Result<ObjId, Error> {
+    let id = objects.create(ObjectFlags::VIEW, USUAL_RIGHTS)?;
+    let view = Mapping::new(id, Rights::READ | Rights::WRITE)?;
     let set = |slot, id, rights| slots::write_entry(view.slot(), slot, id, rights);
     let read_write = Rights::READ | Rights::WRITE;
-    for part in [Part::Text, Part::Data] {
-        let id = load(&mut objects, file, &plan, part)?;
-        set(part.slot(), id, part.rights());
-    }
+    set(band::TEXT, text, Part::Text.rights());
+    set(band::DATA, data, Part::Data.rights());
     for slot in [band::HEAP, band::TRANSLATION] {
         set(slot, objects.create(ObjectFlags::empty(), USUAL_RIGHTS)?, read_write);
     }
     let stack = stack::create()?;
     objects.keep(stack);
     set(band::STACK, stack, read_write);
-    set(band::VIEW, view_id, read_write);
-    set(band::STARTUP, startup_id, read_write);
+    set(band::VIEW, id, read_write);
+    set(band::STARTUP, startup, read_write);
     set(band::SYSTEM, SYSTEM_ID, Rights::READ);
     if !slots::entry(band::ARCHIVE).id.is_none() {
         set(band::ARCHIVE, ARCHIVE_ID, Rights::READ);
     }
-
-    let interrupts = system::word(offset_of!(System, console_interrupts));
-    let spec = SpawnSpec {
-        view: view_id,
-        entry: plan.entry,
-        stack_pointer: stack::top(band::STACK),
-        stack_low: stack::low(band::STACK),
-        argument: band::STARTUP.base() + BASE_OFFSET,
-        argument2: 0,
-        fs_base: 0,
-        priority: thread::PRIORITY_USUAL,
-        reserved: 0,
-        name: thread::name_bytes(arguments.first().copied().unwrap_or("program")),
-    };
-    // SAFETY: the thread runs in another view, which shares no memory with Rust's values here.
-    let thread = unsafe { call::thread_spawn(&spec) }?;
-    objects.keep(thread);
-    let mut process = Process { watch: None, startup: Some(startup), view: view_id, interrupts, objects };
-    process.watch = Some(Watch::new(thread)?);
-    Ok(process)
+    Ok(id)
 }
 
 /// Makes one part's object and copies the file's bytes into it.

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use twizzler_abi::call::StatOp;
-use twizzler_rt::process::{self, Kept, SpawnError};
+use twizzler_rt::process::{Kept, Program, SpawnError};
 use twizzler_rt::thread::End;
 use twizzler_rt::{call, exit, println, sync, system_word};
 
@@ -49,18 +49,22 @@ fn own_file() -> Result<Vec<u8>, String> {
     archived_file("bin/selftest").ok_or_else(|| "the boot archive is not lent to this program".into())
 }
 
+fn own_program() -> Result<Program, String> {
+    Program::load(own_file()?).map_err(failed("load"))
+}
+
 fn a_program_gets_its_arguments() -> Verdict {
     let kept = Kept::new().map_err(failed("keep output"))?;
     let long = "x".repeat(5000);
     let words = ["selftest", "child", "print", "one", "", "zwölf drei", &long];
-    let mut child = process::spawn(&own_file()?, &words, &[&kept.variable()]).map_err(failed("spawn"))?;
+    let mut child = own_program()?.spawn(&words, &[&kept.variable()]).map_err(failed("spawn"))?;
     same("end", child.wait_for_end(), End::Exited(7))?;
     let expected = alloc::format!("one||zwölf drei|{long}\n");
     holds("it printed its arguments", kept.read() == Ok(expected.into_bytes()))
 }
 
 fn a_program_that_ends_leaves_nothing() -> Verdict {
-    let file = own_file()?;
+    let program = own_program()?;
     let counts = || {
         // The gauges are published now and then.
         sync::sleep_ns(100_000_000);
@@ -68,8 +72,8 @@ fn a_program_that_ends_leaves_nothing() -> Verdict {
     };
     let run = |word| {
         let kept = Kept::new().map_err(failed("keep output"))?;
-        let mut child = process::spawn(&file, &["selftest", "child", word], &[&kept.variable()])
-            .map_err(failed("spawn"))?;
+        let mut child =
+            program.spawn(&["selftest", "child", word], &[&kept.variable()]).map_err(failed("spawn"))?;
         Ok::<_, String>(child.wait_for_end())
     };
     // The kernel's caches may grow in the first rounds.
@@ -92,8 +96,7 @@ fn a_program_is_killed_with_its_threads() -> Verdict {
     let objects =
         || call::objects(StatOp::NextVolatile).map(|stat| (stat.id, stat.flags)).collect::<BTreeMap<_, _>>();
     let before = (threads(), objects());
-    let child =
-        process::spawn(&own_file()?, &["selftest", "child", "threads"], &[]).map_err(failed("spawn"))?;
+    let child = own_program()?.spawn(&["selftest", "child", "threads"], &[]).map_err(failed("spawn"))?;
     let start = twizzler_rt::system::now_ns();
     while threads() < before.0 + 4 && twizzler_rt::system::now_ns() - start < 5_000_000_000 {
         call::thread_yield();
@@ -116,8 +119,8 @@ fn what_is_no_program_is_refused() -> Verdict {
         broken[at + 1] ^= 0x7f;
         files.push(broken);
     }
-    for (index, file) in files.iter().enumerate() {
-        match process::spawn(file, &["broken"], &[]) {
+    for (index, file) in files.into_iter().enumerate() {
+        match Program::load(file) {
             Err(SpawnError::Load(_)) => {}
             other => return Err(alloc::format!("file {index}: {other:?}")),
         }

@@ -49,6 +49,7 @@ const SYSTEM: &[Builtin] = &[
     builtin("ps", "ps", "lists threads", machine::ps),
     builtin("mem", "mem", "shows how DRAM is used", machine::mem),
     builtin("nvm", "nvm", "shows how NVM is used", machine::nvm),
+    builtin("quarantine", "quarantine", "lists damaged objects", machine::quarantine),
     builtin("uptime", "uptime", "tells how long the machine has been up", machine::uptime),
     builtin("run", "run PROGRAM [ARGUMENT...]", "runs a program", program::run_named),
     builtin("time", "time COMMAND [ARGUMENT...]", "measures a command", machine::time),

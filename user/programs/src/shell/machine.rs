@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 use twizzler_abi::address::{Area, SLOTS, Slot, band};
+use twizzler_abi::call::StatOp;
 use twizzler_abi::rights::Rights;
 use twizzler_abi::thread::Status;
 use twizzler_rt::thread::Watch;
@@ -156,6 +157,23 @@ pub(super) fn nvm(_: &mut Shell<'_>, arguments: &[&str], output: &mut Output) ->
             ("store", uuid),
         ],
     );
+    Ok(0)
+}
+
+/// `quarantine`.
+pub(super) fn quarantine(_: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -> Outcome {
+    if !arguments.is_empty() {
+        return Err(Failure::Usage);
+    }
+    let damaged = call::objects(StatOp::NextPersistent).filter(|stat| stat.quarantine != 0);
+    let mut table = Table::new(&["OBJECT", "WHY"]);
+    for stat in damaged {
+        let why = Error::from_number(stat.quarantine).map_or("unknown", Error::text);
+        table.row([stat.id.to_string(), why.to_string()]);
+    }
+    if !table.is_empty() {
+        output.lines(table.lines());
+    }
     Ok(0)
 }
 

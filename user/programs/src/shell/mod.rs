@@ -14,11 +14,13 @@ pub mod parse;
 mod program;
 mod terminal;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use twizzler_names::NameError;
 use twizzler_object::Space;
+use twizzler_rt::process::Program;
 use twizzler_rt::{Rt, eprintln, exit};
 
 use builtin::Builtin;
@@ -39,6 +41,8 @@ pub struct Shell<'s> {
     style: Style,
     /// Presses of Ctrl-C that have ended a program, and are still to be read as keys.
     interrupts_handled: u64,
+    /// Programs of the boot archive that were run before.
+    programs: BTreeMap<String, Program>,
 }
 
 /// Whom the output is for.
@@ -61,7 +65,14 @@ impl<'s> Shell<'s> {
     #[must_use]
     pub fn new(space: Result<&'s Space<Rt>, twizzler_abi::Error>, style: Style) -> Self {
         let directory = space.map_err(NameError::from).and_then(Directory::open);
-        Self { directory, status: exit::SUCCESS, leaving: false, style, interrupts_handled: 0 }
+        Self {
+            directory,
+            status: exit::SUCCESS,
+            leaving: false,
+            style,
+            interrupts_handled: 0,
+            programs: BTreeMap::new(),
+        }
     }
 
     /// Status of the last command.

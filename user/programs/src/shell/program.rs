@@ -11,7 +11,7 @@ use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::system::ARCHIVE_ID;
 use twizzler_abi::thread::{ACCESS_FETCH, ACCESS_WRITE, FaultInfo, FaultKind};
 use twizzler_rt::mapping::Mapping;
-use twizzler_rt::process::{self, SpawnError, Waited};
+use twizzler_rt::process::{self, Program, SpawnError, Waited};
 use twizzler_rt::thread::End;
 use twizzler_rt::{eprintln, exit, file, slots};
 
@@ -60,22 +60,32 @@ pub(super) fn archived() -> Vec<String> {
     names
 }
 
-/// A program's bytes, from the boot archive or a named object.
-fn find(shell: &Shell<'_>, name: &str) -> Result<Vec<u8>, Failure> {
+/// A program of the boot archive, which doesn't change, or of a named object, which may.
+fn find(shell: &mut Shell<'_>, name: &str) -> Result<Program, Failure> {
+    if let Some(program) = shell.programs.get(name) {
+        return Ok(program.clone());
+    }
     if let Some(bytes) = archived_file(&format!("bin/{name}")) {
-        return Ok(bytes);
+        let program = Program::load(bytes).map_err(cannot_start)?;
+        shell.programs.insert(name.to_string(), program.clone());
+        return Ok(program);
     }
     let missing =
         || Failure::Message { text: "no such command; try `help`".to_string(), status: exit::NO_COMMAND };
     let id = shell.object(name).map_err(|_| missing())?;
-    file::read(id).map_err(Failure::from)
+    Program::load(file::read(id)?).map_err(cannot_start)
+}
+
+fn cannot_start(error: SpawnError) -> Failure {
+    let status = if matches!(error, SpawnError::Load(_)) { exit::NO_PROGRAM } else { exit::FAILURE };
+    Failure::Message { text: error.to_string(), status }
 }
 
 /// Runs a program by its bare name; `words` starts with that.
 pub(super) fn run(shell: &mut Shell<'_>, words: &[&str], output: &mut Output) -> Outcome {
     let name = words[0];
-    let bytes = find(shell, name)?;
-    start(shell, &bytes, words, output)
+    let program = find(shell, name)?;
+    start(shell, &program, words, output)
 }
 
 /// `run PROGRAM [ARGUMENT...]`.
@@ -84,17 +94,17 @@ pub(super) fn run_named(shell: &mut Shell<'_>, arguments: &[&str], output: &mut 
         return Err(Failure::Usage);
     }
     let name = arguments[0];
-    let bytes = find(shell, name).map_err(|failure| match failure {
+    let program = find(shell, name).map_err(|failure| match failure {
         Failure::Message { status: exit::NO_COMMAND, .. } => {
             Failure::Message { text: format!("there is no program `{name}`"), status: exit::NO_COMMAND }
         }
         other => other,
     })?;
-    start(shell, &bytes, arguments, output)
+    start(shell, &program, arguments, output)
 }
 
 /// Starts a program, waits for it and says what there is to say about its end.
-fn start(shell: &mut Shell<'_>, bytes: &[u8], words: &[&str], output: &mut Output) -> Outcome {
+fn start(shell: &mut Shell<'_>, program: &Program, words: &[&str], output: &mut Output) -> Outcome {
     twizzler_rt::console::flush();
     let kept = match output {
         Output::Console => None,
@@ -102,10 +112,7 @@ fn start(shell: &mut Shell<'_>, bytes: &[u8], words: &[&str], output: &mut Outpu
     };
     let variables: Vec<String> = kept.iter().map(process::Kept::variable).collect();
     let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
-    let mut process = process::spawn(bytes, words, &variables).map_err(|error| {
-        let status = if matches!(error, SpawnError::Load(_)) { exit::NO_PROGRAM } else { exit::FAILURE };
-        Failure::Message { text: error.to_string(), status }
-    })?;
+    let mut process = program.spawn(words, &variables).map_err(cannot_start)?;
     let status = match process.wait() {
         Waited::Ended(End::Exited(status)) => status,
         Waited::Ended(End::Fault { info, rip }) => {
