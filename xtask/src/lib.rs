@@ -12,6 +12,7 @@ pub mod bench;
 pub mod build;
 pub mod check;
 pub mod cli;
+pub mod console;
 pub mod corpus;
 pub mod lint;
 pub mod loc;

@@ -159,6 +159,12 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// QEMU's process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Time since the start.
     #[must_use]
     pub fn age(&self) -> Duration {

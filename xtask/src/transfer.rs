@@ -93,6 +93,9 @@ impl Get {
     }
 }
 
+/// Objects that one opened image handles: each takes mappings of the host, which are limited.
+pub const AT_ONCE: usize = 256;
+
 /// Puts files in. All of it happens, or none of the last file.
 ///
 /// # Errors
@@ -101,17 +104,21 @@ pub fn put(nvm: &Nvm, files: &[Put]) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let mut image = open(nvm)?;
     let bar = progress::bar(files.len() as u64, "Putting files into the NVM");
-    for Put { file, name } in files {
-        let mut from = File::open(file).with_context(|| format!("--put: can't read {}", file.display()))?;
-        image
-            .put(name, &mut from)
-            .with_context(|| format!("--put: can't put {} in as {name}", file.display()))?;
-        bar.inc(1);
+    for some in files.chunks(AT_ONCE) {
+        let mut image = open(nvm)?;
+        for Put { file, name } in some {
+            let mut from =
+                File::open(file).with_context(|| format!("--put: can't read {}", file.display()))?;
+            image
+                .put(name, &mut from)
+                .with_context(|| format!("--put: can't put {} in as {name}", file.display()))?;
+            bar.inc(1);
+        }
+        image.close().context("--put: can't write the NVM file")?;
     }
     bar.finish_and_clear();
-    image.close().context("--put: can't write the NVM file")
+    Ok(())
 }
 
 /// Gets files out. Nothing is left behind in a host file that can't be had whole.
@@ -136,13 +143,16 @@ pub fn get(nvm: &Nvm, files: &[Get]) -> Result<()> {
 /// # Errors
 /// No such name, or the image is damaged or not ours.
 pub fn contents(nvm: &Nvm, names: &[&str]) -> Result<Vec<Vec<u8>>> {
-    let image = open(nvm)?;
-    let content = |name: &&str| {
-        let mut data = Vec::new();
-        image.get(name, &mut data).with_context(|| format!("can't get {name}"))?;
-        Ok(data)
-    };
-    names.iter().map(content).collect()
+    let mut all = Vec::new();
+    for some in names.chunks(AT_ONCE) {
+        let image = open(nvm)?;
+        for name in some {
+            let mut data = Vec::new();
+            image.get(name, &mut data).with_context(|| format!("can't get {name}"))?;
+            all.push(data);
+        }
+    }
+    Ok(all)
 }
 
 fn open(nvm: &Nvm) -> Result<Image> {

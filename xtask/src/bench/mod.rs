@@ -4,80 +4,148 @@
 //! advances that clock by one nanosecond for each instruction (`-icount shift=0`), so that the same program
 //! reports instructions where it believes to report nanoseconds.
 
+mod boot;
+mod figures;
 mod linux;
 mod newc;
+mod report;
+mod search;
+mod touched;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use twizzler_bench::Figure;
 
 use crate::accel::Accel;
+use crate::build::{self, Built};
+use crate::nvm::Nvm;
 use crate::progress::say;
-use crate::qemu::{Machine, Sink, to_stream};
+use crate::qemu::Machine;
 use crate::setup;
 use crate::size::Bytes;
-use crate::status::Ending;
+use crate::{archive, loc, paths};
+use boot::Boot;
+use report::Report;
 
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
-    /// Where the figures go
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// Folder for bench.md and bench/latest.json
+    #[arg(long, value_name = "FOLDER")]
+    pub into: Option<PathBuf>,
 }
 
-/// What makes QEMU's clock count instructions.
-const COUNTING: [&str; 2] = ["-icount", "shift=0,sleep=off"];
+/// What it takes to run the system under measurement.
+struct Twizzler {
+    qemu: PathBuf,
+    built: Built,
+    folder: PathBuf,
+    log: PathBuf,
+}
 
-/// No single run of a machine takes longer.
-const PATIENCE: Duration = Duration::from_secs(300);
+impl Twizzler {
+    fn prepare() -> Result<Self> {
+        let tools = setup::tools()?;
+        let folder = paths::state().join("bench");
+        fs::create_dir_all(&folder).with_context(|| format!("can't create {}", folder.display()))?;
+        let log = folder.join("kernel.log");
+        Ok(Self { built: build::build(&tools.way)?, qemu: tools.qemu, folder, log })
+    }
 
-/// Measures everything.
+    fn archive(&self, script: Option<&str>) -> Result<PathBuf> {
+        let path = self.folder.join("boot.tar");
+        fs::write(&path, archive::pack(&self.built, script)?)?;
+        Ok(path)
+    }
+
+    fn machine<'a>(&'a self, archive: &'a Path, nvm: &'a Nvm) -> Machine<'a> {
+        Machine {
+            qemu: &self.qemu,
+            accel: Accel::Tcg,
+            cpus: 1,
+            memory: Bytes(Bytes::GIB),
+            nvm: Some(nvm),
+            kernel: &self.built.kernel,
+            archive,
+            command_line: "script".into(),
+            log: &self.log,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// Measures everything and writes it down.
 ///
 /// # Errors
 /// A machine doesn't start or doesn't end as it should.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let _ = arguments;
-    let qemu = setup::qemu()?;
+    let twizzler = Twizzler::prepare()?;
     let guest = linux::prepare()?;
-    let log = crate::paths::state().join("linux/kernel.log");
-    let mut machine = Machine {
-        qemu: &qemu,
-        accel: Accel::Tcg,
-        cpus: 1,
-        memory: Bytes(Bytes::GIB),
+    let nvm_path = twizzler.folder.join("bench.nvm");
+    let _ = fs::remove_file(&nvm_path);
+    let nvm = Nvm::open(&nvm_path, Some(Bytes(Bytes::GIB)))?;
+
+    say("Operations ...");
+    let archive = twizzler.archive(Some("bench\n"))?;
+    let ours = figures::measure(&twizzler.machine(&archive, &nvm))?;
+    say("Operations of Linux ...");
+    let linux = Machine {
         nvm: None,
         kernel: &guest.kernel,
         archive: &guest.archive,
         command_line: linux::COMMAND_LINE.into(),
-        log: &log,
-        extra: Vec::new(),
+        ..twizzler.machine(&archive, &nvm)
     };
-    say(format!("Linux {}", guest.version));
-    println!("{:?}", figures(&machine)?);
-    machine.extra = COUNTING.map(str::to_owned).to_vec();
-    println!("{:?}", figures(&machine)?);
+    let theirs = figures::measure(&linux)?;
+    say("Power-on ...");
+    let linux_ms = boot::until_it_says(&linux, "bench ")?;
+    let archive = twizzler.archive(Some("echo up\n"))?;
+    let boot = Boot { ms: boot::until_it_says(&twizzler.machine(&archive, &nvm), "up\n")?, linux_ms };
+    say("Mounts ...");
+    let mounts = boot::mounts(&twizzler)?;
+    say("Searches ...");
+    let searches = search::searches(&twizzler)?;
+
+    let (built, reserved) = loc::calls();
+    let report = Report {
+        date: output("date", &["-u", "+%Y-%m-%d"]),
+        host: processor(),
+        qemu: output(&twizzler.qemu.display().to_string(), &["--version"]),
+        linux: guest.version,
+        boot,
+        mounts,
+        operations: report::side_by_side(&ours, &theirs),
+        searches,
+        kernel_lines: loc::count()?.iter().map(|(_, lines)| lines).sum(),
+        calls: built + reserved,
+    };
+    write(&arguments.into.clone().unwrap_or_else(|| paths::root().join("docs")), &report)?;
     Ok(0)
 }
 
-/// Runs a machine to its end and takes the figures from its console.
-fn figures(machine: &Machine<'_>) -> Result<Vec<Figure>> {
-    let (sink, text) = collector();
-    let ending = machine.start(sink, to_stream(std::io::stderr()))?.wait(Some(PATIENCE))?;
-    let text = String::from_utf8_lossy(&text.lock().expect("no sink panics")).into_owned();
-    let figures: Vec<Figure> = text.lines().filter_map(twizzler_bench::figure).collect();
-    if !matches!(ending, Ending::PoweredOff(0) | Ending::Stopped(Some(0))) || figures.is_empty() {
-        bail!("the machine ended with {ending:?} after saying\n{text}");
-    }
-    Ok(figures)
+fn write(folder: &Path, report: &Report) -> Result<()> {
+    let page = report::page(report)?;
+    fs::create_dir_all(folder.join("bench"))?;
+    fs::write(folder.join("bench/latest.json"), serde_json::to_string_pretty(report)? + "\n")?;
+    fs::write(folder.join("bench.md"), &page)?;
+    print!("{page}");
+    Ok(())
 }
 
-fn collector() -> (Sink, Arc<Mutex<Vec<u8>>>) {
-    let text = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&text);
-    (Box::new(move |bytes| into.lock().expect("no reader panics").extend_from_slice(bytes)), text)
+/// The first line that a command prints.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name =
+        info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let cpus = info.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{cpus} processors, {}", name.unwrap_or("unknown"))
 }
