@@ -151,7 +151,7 @@ pub fn thread_yield() {
     let _ = plain(Call::ThreadControl, [ThreadOp::Yield as u64, 0, 0, 0, 0, 0]);
 }
 
-/// Ends another thread.
+/// Ends another thread; with a view's ID, all threads that run in it.
 ///
 /// # Errors
 /// The kernel's reason.

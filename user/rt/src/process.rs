@@ -10,8 +10,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
-use twizzler_abi::address::band;
-use twizzler_abi::call::{ObjectStat, SpawnSpec, StatOp, USUAL_RIGHTS};
+use twizzler_abi::address::{PAGE_BYTES, band};
+use twizzler_abi::call::{ControlOp, ObjectStat, SpawnSpec, StatOp, USUAL_RIGHTS};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::system::{ARCHIVE_ID, SYSTEM_ID, System};
@@ -189,8 +189,16 @@ fn make_view(objects: &mut Objects, text: ObjId, data: ObjId, startup: ObjId) ->
 fn load(objects: &mut Objects, file: &[u8], plan: &Plan, part: Part) -> Result<ObjId, Error> {
     let rights = part.rights() | Rights::WRITE | Rights::DELETE;
     let id = objects.create(ObjectFlags::empty(), rights)?;
+    // One call in place of a fault for each page that the file fills.
+    let segments = || plan.segments().filter(|segment| segment.part == part);
+    let end =
+        segments().map(|segment| segment.offset + segment.file_bytes as u64).max().unwrap_or(BASE_OFFSET);
+    let bytes = (end - BASE_OFFSET).next_multiple_of(PAGE_BYTES);
+    if bytes > 0 {
+        call::control(ControlOp::Populate, id, BASE_OFFSET, bytes)?;
+    }
     let mapping = Mapping::new(id, Rights::READ | Rights::WRITE)?;
-    for segment in plan.segments().filter(|segment| segment.part == part) {
+    for segment in segments() {
         mapping.write(segment.offset, &file[segment.file_range()]);
     }
     Ok(id)
@@ -281,32 +289,25 @@ impl Process {
         let _ = self.watch().wait();
     }
 
-    /// Ends the program's other threads, and returns them and the volatile objects to delete.
+    /// Ends all threads of the program, and returns its volatile objects: threads that ran in its view, and what it
+    /// has listed.
     fn remains(&self) -> Vec<ObjId> {
-        let mut remains = self.kill_threads();
+        let _ = call::thread_kill(self.view);
+        let is_thread =
+            |stat: &ObjectStat| ObjectFlags::from_bits_truncate(stat.flags).contains(ObjectFlags::THREAD);
+        let threads = call::objects(StatOp::NextVolatile).filter(is_thread);
+        let watches = threads.filter_map(|stat| Watch::new(stat.id).ok());
+        let in_view = watches.filter(|watch| watch.state().view == self.view);
+        let mut remains: Vec<ObjId> = in_view
+            .map(|watch| {
+                let _ = watch.wait();
+                watch.id()
+            })
+            .collect();
         let listed = self.startup.as_ref().map(startup::owned).unwrap_or_default();
         let stats = listed.into_iter().filter_map(|id| call::stat(StatOp::Object, id).ok());
         remains.extend(stats.filter(of_program).map(|stat| stat.id));
         remains
-    }
-
-    /// Ends all threads that run in the program's view. The kernel knows them; the program may have been ended
-    /// before it could list one.
-    fn kill_threads(&self) -> Vec<ObjId> {
-        let mut killed = Vec::new();
-        loop {
-            let watches = system::threads().into_iter().filter_map(|id| Watch::new(id).ok());
-            let in_view = watches.filter(|watch| watch.state().view == self.view && watch.end().is_none());
-            let living: Vec<_> = in_view.collect();
-            if living.is_empty() {
-                return killed;
-            }
-            for watch in living {
-                let _ = call::thread_kill(watch.id());
-                let _ = watch.wait();
-                killed.push(watch.id());
-            }
-        }
     }
 }
 
@@ -319,11 +320,6 @@ fn of_program(stat: &ObjectStat) -> bool {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(watch) = &self.watch
-            && watch.end().is_none()
-        {
-            self.kill();
-        }
         for id in self.remains() {
             call::delete_soon(id);
         }
