@@ -47,7 +47,8 @@ pub struct SimObjects<'m> {
 }
 
 struct Mapping {
-    area: Area,
+    /// None: the object is gone, and what is stored there is nobody's.
+    area: Option<Area>,
     rights: Rights,
     region: Region,
 }
@@ -81,7 +82,8 @@ impl<'m> SimObjects<'m> {
     /// If one was not: says where.
     pub fn check_announced(&self) {
         for mapping in &*self.mapped.borrow() {
-            for (number, page) in self.pages(mapping.area).iter().enumerate().skip(1) {
+            let Some(area) = mapping.area else { continue };
+            for (number, page) in self.pages(area).iter().enumerate().skip(1) {
                 let mut is = [0; PAGE_BYTES as usize];
                 mapping.region.read(number as u64 * PAGE_BYTES, &mut is);
                 if is != **page {
@@ -108,8 +110,8 @@ impl<'m> SimObjects<'m> {
         self.memory.with_image(|image| numbers.map(|number| Arc::clone(image.page(number))).collect())
     }
 
-    /// Offset in the memory of a range of a mapped object, if a store may go there.
-    fn place(&self, address: u64, len_bytes: u64, rights: Rights) -> u64 {
+    /// Offset in the memory of a range of a mapped object, if a store may go there. None: the object is gone.
+    fn place(&self, address: u64, len_bytes: u64, rights: Rights) -> Option<u64> {
         let mapped = self.mapped.borrow();
         let slot = Slot::of(address);
         let mapping = mapped.iter().find(|mapping| Some(mapping.region.slot()) == slot);
@@ -117,7 +119,7 @@ impl<'m> SimObjects<'m> {
         let offset = address - mapping.region.slot().base();
         assert!(offset + len_bytes <= AREA_BYTES, "{address:#x} is beyond the object's area");
         assert!(mapping.rights.contains(rights), "{address:#x} is mapped with {:?} only", mapping.rights);
-        mapping.area.start() + offset
+        Some(mapping.area?.start() + offset)
     }
 }
 
@@ -139,13 +141,18 @@ unsafe impl Backend for SimObjects<'_> {
     }
 
     fn delete(&self, id: ObjId) -> Result<(), Error> {
-        self.directory().delete(id)
+        let area = self.directory().find(id);
+        self.directory().delete(id)?;
+        for mapping in self.mapped.borrow_mut().iter_mut().filter(|mapping| mapping.area == area) {
+            mapping.area = None;
+        }
+        Ok(())
     }
 
     fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
         let area = self.directory().find(id).ok_or(Error::NoSuchObject)?;
         let metadata = self.metadata(area);
-        let mapped = self.mapped.borrow().iter().any(|mapping| mapping.area == area);
+        let mapped = self.mapped.borrow().iter().any(|mapping| mapping.area == Some(area));
         Ok(ObjectStat {
             id,
             owner: metadata.owner,
@@ -153,7 +160,7 @@ unsafe impl Backend for SimObjects<'_> {
             default_rights: metadata.default_rights,
             fingerprint: metadata.fingerprint,
             len_bytes: self.memory.load(area.start() + twizzler_abi::object::HEADER_OFFSET),
-            pages: 2,
+            pages: AREA_BYTES / PAGE_BYTES,
             tables: 1,
             mappings: u64::from(mapped),
             size_class: 0,
@@ -167,7 +174,7 @@ unsafe impl Backend for SimObjects<'_> {
         region.load(&self.pages(area));
         let slot = region.slot();
         self.used.borrow_mut().push(slot);
-        self.mapped.borrow_mut().push(Mapping { area, rights, region });
+        self.mapped.borrow_mut().push(Mapping { area: Some(area), rights, region });
         Ok(slot)
     }
 
@@ -176,8 +183,8 @@ unsafe impl Backend for SimObjects<'_> {
         let at =
             mapped.iter().position(|mapping| mapping.region.slot() == slot).expect("mapped by this backend");
         let mapping = mapped.swap_remove(at);
-        let pages = self.pages(mapping.area);
-        mapping.region.give_back(Some(pages));
+        let pages = mapping.area.map(|area| self.pages(area));
+        mapping.region.give_back(pages);
     }
 
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
@@ -193,7 +200,7 @@ unsafe impl Backend for SimObjects<'_> {
     }
 
     fn stored(&self, address: u64, len_bytes: u64) {
-        let at = self.place(address, len_bytes, Rights::WRITE);
+        let Some(at) = self.place(address, len_bytes, Rights::WRITE) else { return };
         let slot = Slot::of(address).expect("checked by place");
         let mut bytes = vec![0; len_bytes as usize];
         let mapped = self.mapped.borrow();
@@ -203,7 +210,9 @@ unsafe impl Backend for SimObjects<'_> {
     }
 
     fn flush(&self, address: u64, len_bytes: u64) {
-        self.memory.flush(self.place(address, len_bytes, Rights::READ), len_bytes);
+        if let Some(at) = self.place(address, len_bytes, Rights::READ) {
+            self.memory.flush(at, len_bytes);
+        }
     }
 
     fn fence(&self) {
@@ -236,7 +245,7 @@ impl Drop for SimObjects<'_> {
             self.check_announced();
         }
         for mapping in self.mapped.take() {
-            let pages = known.then(|| self.pages(mapping.area));
+            let pages = mapping.area.filter(|_| known).map(|area| self.pages(area));
             mapping.region.give_back(pages);
         }
         if let Some(translation) = self.translation.take() {

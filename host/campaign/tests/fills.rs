@@ -62,7 +62,11 @@ impl Persist for LoomMemory {
         match self.word(at) {
             Some(word) if self.swap == Swap::Torn => {
                 let is = word.load(Ordering::Acquire);
-                if is == old { Ok(word.store(new, Ordering::Release)) } else { Err(is) }
+                if is != old {
+                    return Err(is);
+                }
+                word.store(new, Ordering::Release);
+                Ok(())
             }
             Some(word) => word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).map(|_| ()),
             None => self.rest.compare_exchange(at, old, new),
@@ -192,7 +196,7 @@ fn cpus_that_fill_the_same_line_agree() {
 }
 
 #[test]
-#[should_panic(expected = "")]
+#[should_panic(expected = "assertion")]
 fn fills_without_atomic_swaps_are_caught() {
     two_fills(Swap::Torn, 3, Batch::Page);
 }

@@ -1,7 +1,7 @@
 //! The store's operations, cut off at every point.
 
-use twizzler_campaign::store::{Formatting, Op, Script};
-use twizzler_crashsim::{Config, Report, Rng, check_crashes, seed_from_environment};
+use twizzler_campaign::store::{CROWDED, Formatting, Op, Script};
+use twizzler_crashsim::{Config, Effort, Report, Rng, check_crashes, seed_from_environment};
 use twizzler_store::Batch;
 
 fn survives(ops: Vec<Op>) -> Report {
@@ -61,6 +61,27 @@ fn mounting_elsewhere() {
     let config = Config { nested_one_in: 2, ..Config::default() };
     let report = check_crashes(&Script { moves: true, ..Script::new(ops) }, &config);
     println!("{}", report.unwrap_or_else(|failure| panic!("{failure}")));
+}
+
+/// As many objects as a bucket of the table holds, and then some.
+fn crowd(numbers: std::ops::Range<u8>) {
+    let (before, after) = (numbers.start..numbers.start + 63, numbers.start + 63..numbers.start + 66);
+    let mut script = Script::new(after.clone().map(Op::Create).chain([Op::Delete(before.start)]).collect());
+    script.before.extend(before.map(Op::Create));
+    let effort = Effort { exhaustive: 16, samples: 8, singles: 8 };
+    let config = Config { effort, nested: None, ..Config::default() };
+    let report = check_crashes(&script, &config).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{report}");
+}
+
+#[test]
+fn a_bucket_that_splits() {
+    crowd(10..80);
+}
+
+#[test]
+fn a_bucket_that_no_split_helps() {
+    crowd(CROWDED);
 }
 
 #[test]

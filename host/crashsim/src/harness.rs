@@ -11,12 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::enumerate::{Choice, Effort};
 use crate::media::Media;
-use crate::memory::{Counts, Event, Mutation, SimMemory};
+use crate::memory::{Counts, Dropped, Event, SimMemory};
 use crate::rng::Rng;
 use crate::scenario::{Log, Scenario};
 
 /// How thoroughly to look.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Seed of what is sampled.
     pub seed: u64,
@@ -26,8 +26,8 @@ pub struct Config {
     pub nested: Option<Effort>,
     /// Of the images, one in so many has its recovery crashed as well. 1: all.
     pub nested_one_in: u64,
-    /// Step of the run that is left out.
-    pub mutation: Option<Mutation>,
+    /// Flushes and fences of the run that are left out.
+    pub dropped: Dropped,
 }
 
 /// Environment variable that sets the seed.
@@ -38,10 +38,24 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             seed: seed_from_environment().unwrap_or(1),
-            effort: Effort { exhaustive: 128, samples: 24, singles: 64 },
-            nested: Some(Effort { exhaustive: 16, samples: 4, singles: 8 }),
+            effort: Effort { exhaustive: 64, samples: 16, singles: 24 },
+            nested: Some(Effort { exhaustive: 12, samples: 4, singles: 4 }),
+            nested_one_in: 24,
+            dropped: Dropped::default(),
+        }
+    }
+}
+
+impl Config {
+    /// For long runs.
+    #[must_use]
+    pub fn thorough(seed: u64) -> Self {
+        Self {
+            seed,
+            effort: Effort { exhaustive: 512, samples: 64, singles: 128 },
+            nested: Some(Effort { exhaustive: 32, samples: 8, singles: 16 }),
             nested_one_in: 8,
-            mutation: None,
+            dropped: Dropped::default(),
         }
     }
 }
@@ -121,7 +135,7 @@ pub fn check_crashes<S: Scenario>(scenario: &S, config: &Config) -> Result<Repor
     })?;
 
     let memory = SimMemory::of(prepared.clone());
-    memory.mutate(config.mutation);
+    memory.drop_steps(Dropped::clone(&config.dropped));
     let mut log = Log::new(&memory, initial);
     scenario.run(&memory, &mut log);
     let allowed = log.allowed;

@@ -22,7 +22,7 @@ pub use enumerate::{Choice, Effort};
 pub use harness::{Config, Failure, Report, SEED_VARIABLE, check_crashes, panic_text, seed_from_environment};
 pub use image::{Image, Line, Page};
 pub use media::Media;
-pub use memory::{Counts, Cpu, Event, Mutation, SimMemory};
+pub use memory::{Counts, Cpu, Dropped, Event, SimMemory, Step};
 pub use mutate::{Mutations, mutation_run};
 pub use rng::Rng;
 pub use scenario::{Log, Scenario};

@@ -1,8 +1,9 @@
 //! [`SimMemory`]: persistent memory that writes down what was done to it.
 
 use std::backtrace::Backtrace;
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use twizzler_pmem::{LINE_BYTES, Persist, Unreadable};
 
@@ -27,14 +28,17 @@ pub enum Event {
     Marked(usize),
 }
 
-/// Which step to leave out, to see whether anybody notices. Numbers count from the start of the trace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mutation {
-    /// The n-th flush does nothing.
-    DropFlush(usize),
-    /// The n-th fence does nothing.
-    DropFence(usize),
+/// A flush or fence, by its number from the start of the trace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Step {
+    /// The n-th flush.
+    Flush(usize),
+    /// The n-th fence.
+    Fence(usize),
 }
+
+/// Steps to leave out, to see whether anybody notices.
+pub type Dropped = Arc<BTreeSet<Step>>;
 
 /// Persistent memory that records each store, flush and fence.
 ///
@@ -51,9 +55,9 @@ struct Inner {
     flushes: usize,
     fences: usize,
     cpu: Cpu,
-    mutation: Option<Mutation>,
+    dropped: Dropped,
     /// Where each flush and fence stands, if that is asked for.
-    sites: Option<Vec<(Mutation, String)>>,
+    sites: Option<Vec<(Step, String)>>,
     unreadable: Vec<Range<u64>>,
 }
 
@@ -74,7 +78,7 @@ impl SimMemory {
             flushes: 0,
             fences: 0,
             cpu: 0,
-            mutation: None,
+            dropped: Dropped::default(),
             sites: None,
             unreadable: Vec::new(),
         };
@@ -118,9 +122,9 @@ impl SimMemory {
         Counts { flushes: inner.flushes, fences: inner.fences }
     }
 
-    /// Leaves out a step from now on.
-    pub fn mutate(&self, mutation: Option<Mutation>) {
-        self.lock().mutation = mutation;
+    /// Leaves out these steps from now on.
+    pub fn drop_steps(&self, steps: Dropped) {
+        self.lock().dropped = steps;
     }
 
     /// From now on, notes where each flush and fence stands. Slow.
@@ -130,7 +134,7 @@ impl SimMemory {
 
     /// Each flush and fence since [`SimMemory::note_sites`], with the innermost callers outside the simulator.
     #[must_use]
-    pub fn take_sites(&self) -> Vec<(Mutation, String)> {
+    pub fn take_sites(&self) -> Vec<(Step, String)> {
         self.lock().sites.take().unwrap_or_default()
     }
 
@@ -204,7 +208,7 @@ impl Persist for SimMemory {
         let end = end.unwrap_or_else(|| panic!("{len_bytes} bytes at {at:#x} are not in the region"));
         let number = inner.flushes;
         inner.flushes += 1;
-        if !inner.drops(Mutation::DropFlush(number)) {
+        if !inner.drops(Step::Flush(number)) {
             let cpu = inner.cpu;
             inner.trace.push(Event::Flushed(cpu, at..end));
         }
@@ -214,7 +218,7 @@ impl Persist for SimMemory {
         let mut inner = self.lock();
         let number = inner.fences;
         inner.fences += 1;
-        if !inner.drops(Mutation::DropFence(number)) {
+        if !inner.drops(Step::Fence(number)) {
             let cpu = inner.cpu;
             inner.trace.push(Event::Fenced(cpu));
         }
@@ -230,11 +234,12 @@ impl Persist for SimMemory {
 
 impl Inner {
     /// Whether a step is to be left out.
-    fn drops(&mut self, step: Mutation) -> bool {
+    fn drops(&mut self, step: Step) -> bool {
         if let Some(sites) = &mut self.sites {
-            sites.push((step, site_of(&Backtrace::force_capture().to_string())));
+            let kind = if matches!(step, Step::Flush(_)) { "flush" } else { "fence" };
+            sites.push((step, format!("{kind} in {}", site_of(&Backtrace::force_capture().to_string()))));
         }
-        self.mutation == Some(step)
+        self.dropped.contains(&step)
     }
 
     fn word(&mut self, at: u64, value: u64) {
@@ -278,14 +283,14 @@ impl Inner {
 /// The innermost callers that are neither the simulator nor the standard library: three are enough to tell. The
 /// scenario's own frames are left out where it called others.
 fn site_of(trace: &str) -> String {
-    const OURS: [&str; 6] = ["backtrace", "crashsim", "twizzler_pmem", "core::", "alloc::", "std::"];
+    const OURS: [&str; 6] =
+        ["backtrace", "crashsim", "twizzler_campaign::objects", "core::", "alloc::", "std::"];
     let mut names = Vec::new();
     let mut lines = trace.lines().map(str::trim).peekable();
     while let Some(line) = lines.next() {
         let Some((_, name)) = line.split_once(": ").filter(|_| !line.starts_with("at ")) else { continue };
         let ours = |ours: &&str| name.trim_start_matches('<').starts_with(*ours);
-        if OURS.iter().any(|part| ours(&part)) || name.contains("crashsim") || name.contains("pmem::Persist>")
-        {
+        if OURS.iter().any(ours) || name.contains("crashsim") || name.contains("pmem::Persist") {
             continue;
         }
         if name.contains("campaign") && !names.is_empty() {

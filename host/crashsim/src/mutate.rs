@@ -9,11 +9,11 @@ use std::fmt;
 
 use crate::harness::{Config, Failure, check_crashes};
 use crate::media::Media;
-use crate::memory::{Event, Mutation, SimMemory};
+use crate::memory::{Dropped, Event, SimMemory, Step};
 use crate::scenario::{Log, Scenario};
 
 /// Steps of one site that are tried before it counts as not missed.
-const TRIES: usize = 12;
+const TRIES: usize = 6;
 
 /// What mutation runs found, by site.
 #[derive(Clone, Debug, Default)]
@@ -61,13 +61,16 @@ pub fn mutation_run<S: Scenario>(scenario: &S, config: &Config) -> Result<Mutati
         if !idle.is_empty() {
             found.idle.insert(site.clone());
         }
-        // The last ones, which nothing makes good any more, and some of all of them.
+        let effective: Vec<Step> = effective.into_iter().map(|(step, _)| step).collect();
+        let missed = |steps: &[Step]| {
+            let dropped = Dropped::new(steps.iter().copied().collect());
+            check_crashes(scenario, &Config { dropped, ..config.clone() }).is_err()
+        };
+        // One at a time: the last ones, which nothing makes good any more, and some of all; then all at once.
         let stride = effective.len().div_ceil(TRIES).max(1);
-        let last = effective.iter().rev().take(TRIES);
-        let mut tried = last.chain(effective.iter().step_by(stride)).map(|&(mutation, _)| {
-            check_crashes(scenario, &Config { mutation: Some(mutation), ..*config }).is_err()
-        });
-        if tried.any(|missed| missed) {
+        let some = effective.iter().rev().take(TRIES).chain(effective.iter().step_by(stride));
+        let mut some = some.map(std::slice::from_ref).chain(std::iter::once(effective.as_slice()));
+        if some.any(missed) {
             found.missed.insert(site);
         } else if !effective.is_empty() {
             found.not_missed.insert(site);
@@ -77,7 +80,7 @@ pub fn mutation_run<S: Scenario>(scenario: &S, config: &Config) -> Result<Mutati
 }
 
 /// Each flush and fence of the run, by site, and whether it made a difference.
-fn sites<S: Scenario>(scenario: &S) -> BTreeMap<String, Vec<(Mutation, bool)>> {
+fn sites<S: Scenario>(scenario: &S) -> BTreeMap<String, Vec<(Step, bool)>> {
     let memory = SimMemory::zeroed(scenario.len_bytes());
     scenario.setup(&memory);
     let prepared = memory.image();
@@ -90,9 +93,9 @@ fn sites<S: Scenario>(scenario: &S) -> BTreeMap<String, Vec<(Mutation, bool)>> {
         let effective = media.apply(&event);
         matches!(event, Event::Flushed(..) | Event::Fenced(_)).then_some(effective)
     });
-    let mut sites = BTreeMap::<String, Vec<(Mutation, bool)>>::new();
-    for ((mutation, site), effective) in memory.take_sites().into_iter().zip(effective.collect::<Vec<_>>()) {
-        sites.entry(site).or_default().push((mutation, effective));
+    let mut sites = BTreeMap::<String, Vec<(Step, bool)>>::new();
+    for ((step, site), effective) in memory.take_sites().into_iter().zip(effective.collect::<Vec<_>>()) {
+        sites.entry(site).or_default().push((step, effective));
     }
     sites
 }
