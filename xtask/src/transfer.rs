@@ -93,8 +93,14 @@ impl Get {
     }
 }
 
-/// Objects that one opened image handles: each takes mappings of the host, which are limited.
-pub const AT_ONCE: usize = 256;
+/// Objects that one opened image handles, and bytes of them: they take mappings of the host, which are limited.
+const AT_ONCE: (usize, u64) = (256, 64 << 20);
+
+/// Whether an opened image has handled enough, with `objects` of `bytes` bytes in all.
+#[must_use]
+pub fn is_enough(objects: usize, bytes: u64) -> bool {
+    objects >= AT_ONCE.0 || bytes >= AT_ONCE.1
+}
 
 /// Puts files in. All of it happens, or none of the last file.
 ///
@@ -105,18 +111,22 @@ pub fn put(nvm: &Nvm, files: &[Put]) -> Result<()> {
         return Ok(());
     }
     let bar = progress::bar(files.len() as u64, "Putting files into the NVM");
-    for some in files.chunks(AT_ONCE) {
-        let mut image = open(nvm)?;
-        for Put { file, name } in some {
-            let mut from =
-                File::open(file).with_context(|| format!("--put: can't read {}", file.display()))?;
-            image
-                .put(name, &mut from)
-                .with_context(|| format!("--put: can't put {} in as {name}", file.display()))?;
-            bar.inc(1);
+    let mut image = open(nvm)?;
+    let (mut objects, mut bytes) = (0, 0);
+    for Put { file, name } in files {
+        if is_enough(objects, bytes) {
+            image.close().context("--put: can't write the NVM file")?;
+            image = open(nvm)?;
+            (objects, bytes) = (0, 0);
         }
-        image.close().context("--put: can't write the NVM file")?;
+        let mut from = File::open(file).with_context(|| format!("--put: can't read {}", file.display()))?;
+        bytes += image
+            .put(name, &mut from)
+            .with_context(|| format!("--put: can't put {} in as {name}", file.display()))?;
+        objects += 1;
+        bar.inc(1);
     }
+    image.close().context("--put: can't write the NVM file")?;
     bar.finish_and_clear();
     Ok(())
 }
@@ -143,14 +153,19 @@ pub fn get(nvm: &Nvm, files: &[Get]) -> Result<()> {
 /// # Errors
 /// No such name, or the image is damaged or not ours.
 pub fn contents(nvm: &Nvm, names: &[&str]) -> Result<Vec<Vec<u8>>> {
+    let mut image = open(nvm)?;
+    let (mut objects, mut bytes) = (0, 0);
     let mut all = Vec::new();
-    for some in names.chunks(AT_ONCE) {
-        let image = open(nvm)?;
-        for name in some {
-            let mut data = Vec::new();
-            image.get(name, &mut data).with_context(|| format!("can't get {name}"))?;
-            all.push(data);
+    for name in names {
+        if is_enough(objects, bytes) {
+            drop(image);
+            image = open(nvm)?;
+            (objects, bytes) = (0, 0);
         }
+        let mut data = Vec::new();
+        bytes += image.get(name, &mut data).with_context(|| format!("can't get {name}"))?;
+        objects += 1;
+        all.push(data);
     }
     Ok(all)
 }

@@ -13,7 +13,7 @@ use crate::nvm::Nvm;
 use crate::qemu::Machine;
 use crate::random::Random;
 use crate::size::Bytes;
-use crate::transfer::AT_ONCE;
+use crate::transfer::is_enough;
 
 /// Time from the start of QEMU.
 #[derive(Clone, Debug, Serialize)]
@@ -65,7 +65,7 @@ pub(super) fn mounts(twizzler: &Twizzler) -> Result<Vec<Mount>> {
     let fillings: [(&str, u64, u64); 5] = [
         ("nothing", 0, 0),
         ("one file of 64 MiB", 1, 64 << 20),
-        ("one file of 512 MiB", 1, 512 << 20),
+        ("8 files of 16 MiB", 8, 16 << 20),
         ("32 files of 16 MiB", 32, 16 << 20),
         ("4000 files of 1 KiB", 4000, 1 << 10),
     ];
@@ -78,14 +78,17 @@ fn mount(twizzler: &Twizzler, holds: &str, files: u64, bytes: u64) -> Result<Mou
     let nvm = Nvm::open(&path, Some(Bytes(Bytes::GIB)))?;
     let mut random = Random::new(1);
     let content: Vec<u8> = (0..bytes).map(|_| random.below(256) as u8).collect();
-    let names: Vec<String> = (0..files).map(|file| format!("file{file}")).collect();
-    for some in names.chunks(AT_ONCE) {
-        let mut image = Image::open(nvm.path())?;
-        for name in some {
-            image.put(name, &mut &content[..])?;
+    let mut image = Image::open(nvm.path())?;
+    let mut put = 0;
+    for file in 0..files {
+        if is_enough(put, put as u64 * bytes) {
+            drop(image);
+            image = Image::open(nvm.path())?;
+            put = 0;
         }
+        image.put(&format!("file{file}"), &mut &content[..])?;
+        put += 1;
     }
-    let image = Image::open(nvm.path())?;
     let counts = image.space().backend().store().counts();
     let objects = image.space().backend().store().objects();
     // Not closed: the machine finds the store as a power cut leaves it.

@@ -117,8 +117,11 @@ fn time(line: &str) -> Option<(f64, u64)> {
 
 /// Searches twice, the second time with the accessed bits cleared just before.
 fn touched_bytes(twizzler: &Twizzler, nvm: &Nvm, words: &str) -> Result<u64> {
-    let script = format!("index search {words}\necho @before\nindex search {words}\necho @after\n");
-    let archive = twizzler.archive(Some(&(script + &"echo more\n".repeat(2000))))?;
+    // Commands that touch no NVM leave time to stop QEMU.
+    let pause = "echo .\n".repeat(500);
+    let script =
+        format!("index search {words}\necho @before\n{pause}index search {words}\necho @after\n{pause}");
+    let archive = twizzler.archive(Some(&script))?;
     let console = Console::default();
     let mut running = twizzler.machine(&archive, nvm).start(console.sink(), Console::default().sink())?;
     let pid = Pid::from_raw(running.process().cast_signed()).context("QEMU has a process ID")?;
@@ -133,7 +136,6 @@ fn touched_bytes(twizzler: &Twizzler, nvm: &Nvm, words: &str) -> Result<u64> {
         }
         kill_process(pid, Signal::STOP).context("can't stop QEMU")
     };
-    // The program is still being started when QEMU stops: the index has not been looked at yet.
     wait("@before\n")?;
     touched::forget(pid.as_raw_nonzero().get().cast_unsigned())?;
     kill_process(pid, Signal::CONT).context("can't continue QEMU")?;
