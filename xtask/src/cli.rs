@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::progress::say;
-use crate::{abi_reference, bench, check, lint, powercut, run, status};
+use crate::{abi_reference, bench, check, crashsim, lint, powercut, run, status};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
@@ -26,6 +26,8 @@ enum Verb {
     Build,
     /// Kills the machine at random moments while it works on real texts
     Powercut(powercut::Arguments),
+    /// Runs the crash simulator and the MMU model for a while
+    Crashsim(crashsim::Arguments),
     /// Checks an NVM file
     Check(check::Arguments),
     /// Measures the system, beside Linux in the same emulator
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
             0
         }),
         Verb::Powercut(arguments) => powercut::run(&arguments),
+        Verb::Crashsim(arguments) => crashsim::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint => lint::run(),

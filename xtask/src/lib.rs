@@ -14,6 +14,7 @@ pub mod check;
 pub mod cli;
 pub mod console;
 pub mod corpus;
+pub mod crashsim;
 pub mod lint;
 pub mod loc;
 pub mod naive;
