@@ -24,6 +24,8 @@ pub enum LoadError {
     Dynamic,
     /// Its program headers have another size than ELF64's.
     BadHeaderSize(u16),
+    /// Its program headers are not at its start.
+    HeadersFar,
     /// It has no segments to load.
     NoSegments,
     /// It has more segments than [`crate::SEGMENTS_MAX`].
@@ -67,6 +69,7 @@ impl fmt::Display for LoadError {
             Self::NotExecutable(kind) => write!(f, "not a fixed-address executable (ELF type {kind})"),
             Self::Dynamic => f.write_str("the program wants dynamic linking"),
             Self::BadHeaderSize(bytes) => write!(f, "program headers of {bytes} bytes, not 56"),
+            Self::HeadersFar => f.write_str("the program headers are not at the file's start"),
             Self::NoSegments => f.write_str("the program has nothing to load"),
             Self::TooManySegments => f.write_str("the program has too many segments"),
             Self::FileLargerThanMemory { address } => {

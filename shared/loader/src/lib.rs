@@ -14,4 +14,4 @@ mod error;
 mod plan;
 
 pub use error::LoadError;
-pub use plan::{Part, Plan, SEGMENTS_MAX, Segment};
+pub use plan::{HEAD_BYTES, Part, Plan, SEGMENTS_MAX, Segment};

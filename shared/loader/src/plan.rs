@@ -15,6 +15,8 @@ use crate::error::LoadError;
 
 /// Most segments that a program may have.
 pub const SEGMENTS_MAX: usize = 8;
+/// Bytes of a file that [`Plan::of_head`] is to be given, or all where there are fewer.
+pub const HEAD_BYTES: usize = 4096;
 /// Bytes of an ELF64 program header.
 const HEADER_BYTES: u16 = 56;
 
@@ -90,11 +92,20 @@ impl Plan {
     /// # Errors
     /// What is wrong with the file.
     pub fn new(file: &[u8]) -> Result<Self, LoadError> {
-        let header = header(file)?;
+        Self::of_head(file, file.len() as u64)
+    }
+
+    /// The same from the first bytes of a file of `file_bytes`. Those of [`HEAD_BYTES`] are enough for what
+    /// compilers make.
+    ///
+    /// # Errors
+    /// What is wrong with the file; [`LoadError::HeadersFar`] where its program headers are not in its head.
+    pub fn of_head(head: &[u8], file_bytes: u64) -> Result<Self, LoadError> {
+        let header = header(head)?;
         let mut plan = Self { entry: header.e_entry, segments: [None; SEGMENTS_MAX] };
         let mut used = 0;
-        for entry in program_headers(file, &header)?.iter() {
-            let Some(segment) = segment(file, &entry)? else { continue };
+        for entry in program_headers(head, file_bytes, &header)?.iter() {
+            let Some(segment) = segment(file_bytes, &entry)? else { continue };
             if plan.segments().any(|other| overlap(other, &segment)) {
                 return Err(LoadError::Overlap { address: entry.p_vaddr });
             }
@@ -168,7 +179,8 @@ fn ident_error(error: ParseError) -> LoadError {
 }
 
 fn program_headers<'a>(
-    file: &'a [u8],
+    head: &'a [u8],
+    file_bytes: u64,
     header: &FileHeader<LittleEndian>,
 ) -> Result<SegmentTable<'a, LittleEndian>, LoadError> {
     if header.e_phnum == 0 || header.e_phoff == 0 {
@@ -178,23 +190,21 @@ fn program_headers<'a>(
         return Err(LoadError::BadHeaderSize(header.e_phentsize));
     }
     let bytes = u64::from(header.e_phnum) * u64::from(HEADER_BYTES);
-    let range = file_range(file, header.e_phoff, bytes)?;
-    Ok(SegmentTable::new(LittleEndian, Class::ELF64, &file[range]))
+    let range = file_range(file_bytes, header.e_phoff, bytes)?;
+    let headers = head.get(range).ok_or(LoadError::HeadersFar)?;
+    Ok(SegmentTable::new(LittleEndian, Class::ELF64, headers))
 }
 
 /// The range as one of the file, if it lies in there.
-fn file_range(file: &[u8], start: u64, bytes: u64) -> Result<Range<usize>, LoadError> {
-    let end = start.checked_add(bytes).ok_or(LoadError::Truncated)?;
+fn file_range(file_bytes: u64, start: u64, bytes: u64) -> Result<Range<usize>, LoadError> {
+    let end = start.checked_add(bytes).filter(|&end| end <= file_bytes).ok_or(LoadError::Truncated)?;
     let start = usize::try_from(start).map_err(|_| LoadError::Truncated)?;
     let end = usize::try_from(end).map_err(|_| LoadError::Truncated)?;
-    if end > file.len() {
-        return Err(LoadError::Truncated);
-    }
     Ok(start..end)
 }
 
 /// What a program header asks for; None for what needs no memory.
-fn segment(file: &[u8], header: &ProgramHeader) -> Result<Option<Segment>, LoadError> {
+fn segment(file_bytes: u64, header: &ProgramHeader) -> Result<Option<Segment>, LoadError> {
     match header.p_type {
         abi::PT_LOAD if header.p_memsz > 0 => {}
         abi::PT_DYNAMIC | abi::PT_INTERP => return Err(LoadError::Dynamic),
@@ -205,7 +215,7 @@ fn segment(file: &[u8], header: &ProgramHeader) -> Result<Option<Segment>, LoadE
         return Err(LoadError::FileLargerThanMemory { address });
     }
     let part = part(header)?;
-    let file = file_range(file, header.p_offset, header.p_filesz)?;
+    let file = file_range(file_bytes, header.p_offset, header.p_filesz)?;
     Ok(Some(Segment {
         part,
         offset: address - part.slot().base(),

@@ -139,6 +139,14 @@ fn a_file_cut_anywhere_is_refused() {
     assert!(Plan::new(&file[..0x1800]).is_ok());
 }
 
+#[test]
+fn the_head_is_enough() {
+    let file = good();
+    assert_eq!(Plan::of_head(&file[..0x200], file.len() as u64), Plan::new(&file));
+    assert_eq!(Plan::of_head(&file[..0x200], 0x1700), Err(LoadError::Truncated));
+    assert_eq!(Plan::of_head(&file[..0x50], file.len() as u64), Err(LoadError::HeadersFar));
+}
+
 /// What every plan promises to whoever carries it out.
 fn assert_sound(file: &[u8]) {
     let Ok(plan) = Plan::new(file) else { return };

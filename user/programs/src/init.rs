@@ -4,11 +4,10 @@ use alloc::string::String;
 
 use twizzler_abi::Error;
 use twizzler_object::Space;
-use twizzler_rt::process::Program;
 use twizzler_rt::thread::End;
 use twizzler_rt::{Rt, call, console, eprintln, exit, println, system, system_word};
 
-use crate::shell::{Shell, Style, archived_file, fault_text, host_status};
+use crate::shell::{Shell, Style, archived_file, archived_program, fault_text, host_status};
 
 /// Runs the script or shells, and powers off with the status of the last command.
 #[must_use]
@@ -38,14 +37,14 @@ fn run_script() -> u64 {
 
 /// Starts a shell, and another one whenever one dies, until one exits.
 fn run_shells() -> u64 {
-    let Some(file) = archived_file("bin/shell") else {
-        eprintln!("init: the boot archive has no shell");
-        return exit::NO_PROGRAM;
-    };
-    let program = match Program::load(file) {
-        Ok(program) => program,
-        Err(error) => {
+    let program = match archived_program("shell") {
+        Some(Ok(program)) => program,
+        Some(Err(error)) => {
             eprintln!("init: can't load the shell: {error}");
+            return exit::NO_PROGRAM;
+        }
+        None => {
+            eprintln!("init: the boot archive has no shell");
             return exit::NO_PROGRAM;
         }
     };

@@ -11,8 +11,8 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, Life, ObjId, Rights, SizeClass};
 use twizzler_pmem::Persist;
 
-use crate::call;
 use crate::mapping::Mapping;
+use crate::{call, system_word};
 
 /// Offset of the number of bytes.
 pub(crate) const LEN_OFFSET: u64 = HEADER_OFFSET + core::mem::offset_of!(Header, len_bytes) as u64;
@@ -22,10 +22,14 @@ pub const FILE_BYTES_MAX: u64 = SizeClass::Small.range_bytes() - BASE_OFFSET;
 /// All bytes of an object.
 ///
 /// # Errors
-/// That it can't be mapped.
+/// That it can't be mapped, or is larger than half of what memory is free: whoever wrote it may claim any length.
 pub fn read(id: ObjId) -> Result<Vec<u8>, Error> {
     let mapping = Mapping::new(id, Rights::READ)?;
-    let mut bytes = vec![0; mapping.len_bytes() as usize];
+    let len_bytes = mapping.len_bytes();
+    if len_bytes > system_word!(dram_free_bytes) / 2 {
+        return Err(Error::OutOfMemory);
+    }
+    let mut bytes = vec![0; len_bytes as usize];
     mapping.read(BASE_OFFSET, &mut bytes);
     Ok(bytes)
 }

@@ -7,6 +7,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
@@ -16,7 +17,7 @@ use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::system::{ARCHIVE_ID, SYSTEM_ID, System};
 use twizzler_abi::{Error, Life, ObjId, Rights};
-use twizzler_loader::{LoadError, Part, Plan};
+use twizzler_loader::{HEAD_BYTES, LoadError, Part, Plan};
 
 use crate::mapping::Mapping;
 use crate::thread::{self, End, Watch};
@@ -51,6 +52,9 @@ impl core::fmt::Display for SpawnError {
         }
     }
 }
+
+/// Bytes that are copied at once.
+const CHUNK_BYTES: usize = 32 << 10;
 
 /// Volatile objects that are deleted again unless they are kept.
 struct Objects(Vec<ObjId>);
@@ -100,29 +104,40 @@ pub struct Program(Arc<Loaded>);
 
 #[derive(Debug)]
 struct Loaded {
-    file: Vec<u8>,
     plan: Plan,
     text: ObjId,
+    /// What the data object of each start is a copy of.
+    data: ObjId,
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        call::delete_soon(self.text);
-        startup::disown(self.text);
+        drop(Objects([self.text, self.data].into()));
     }
 }
 
 impl Program {
-    /// Checks a program's file and loads its instructions.
+    /// Checks a program's file of `file_bytes`, of which `read` copies bytes, and loads its instructions.
     ///
     /// # Errors
     /// What is wrong with the file, or the kernel's reason.
-    pub fn load(file: Vec<u8>) -> Result<Self, SpawnError> {
-        let plan = Plan::new(&file)?;
+    pub fn load(file_bytes: u64, read: impl Fn(u64, &mut [u8])) -> Result<Self, SpawnError> {
+        let mut head = vec![0; HEAD_BYTES.min(usize::try_from(file_bytes).unwrap_or(usize::MAX))];
+        read(0, &mut head);
+        let plan = Plan::of_head(&head, file_bytes)?;
         let mut objects = Objects(Vec::new());
-        let text = load(&mut objects, &file, &plan, Part::Text)?;
+        let [text, data] = [Part::Text, Part::Data].map(|part| {
+            let id = part_object(&mut objects, &plan, part)?;
+            let mapping = Mapping::new(id, Rights::READ | Rights::WRITE)?;
+            for segment in plan.segments().filter(|segment| segment.part == part) {
+                let from = |at, bytes: &mut [u8]| read(segment.file_start as u64 + at, bytes);
+                copy(from, &mapping, segment.offset, segment.file_bytes);
+            }
+            Ok::<_, Error>(id)
+        });
+        let (text, data) = (text?, data?);
         objects.0.clear();
-        Ok(Self(Arc::new(Loaded { file, plan, text })))
+        Ok(Self(Arc::new(Loaded { plan, text, data })))
     }
 
     /// Starts the program with arguments (the first is its name) and variables.
@@ -130,13 +145,20 @@ impl Program {
     /// # Errors
     /// The kernel's reason. Nothing is left behind then.
     pub fn spawn(&self, arguments: &[&str], variables: &[&str]) -> Result<Process, SpawnError> {
-        let Loaded { file, plan, text } = &*self.0;
+        let Loaded { plan, text, data } = &*self.0;
         let mut objects = Objects(Vec::new());
         let startup_id = objects.create(ObjectFlags::empty(), USUAL_RIGHTS)?;
         let startup = Mapping::new(startup_id, Rights::READ | Rights::WRITE)?;
         startup::fill(&startup, arguments, variables)?;
-        let data = load(&mut objects, file, plan, Part::Data)?;
-        let view = make_view(&mut objects, *text, data, startup_id)?;
+        let data_id = part_object(&mut objects, plan, Part::Data)?;
+        let (from, to) =
+            (Mapping::new(*data, Rights::READ)?, Mapping::new(data_id, Rights::READ | Rights::WRITE)?);
+        for segment in plan.segments().filter(|segment| segment.part == Part::Data) {
+            let read = |at, bytes: &mut [u8]| from.read(segment.offset + at, bytes);
+            copy(read, &to, segment.offset, segment.file_bytes);
+        }
+        drop((from, to));
+        let view = make_view(&mut objects, *text, data_id, startup_id)?;
 
         let interrupts = system::word(offset_of!(System, console_interrupts));
         let spec = SpawnSpec {
@@ -159,6 +181,16 @@ impl Program {
             Process { watch: None, startup: Some(startup), view, interrupts, objects, _program: program };
         process.watch = Some(Watch::new(thread)?);
         Ok(process)
+    }
+}
+
+/// Copies what `read` gives to an object, in pieces.
+fn copy(read: impl Fn(u64, &mut [u8]), to: &Mapping, offset: u64, len: usize) {
+    let mut chunk = vec![0; CHUNK_BYTES.min(len)];
+    for done in (0..len).step_by(CHUNK_BYTES) {
+        let part = &mut chunk[..CHUNK_BYTES.min(len - done)];
+        read(done as u64, part);
+        to.write(offset + done as u64, part);
     }
 }
 
@@ -185,21 +217,16 @@ fn make_view(objects: &mut Objects, text: ObjId, data: ObjId, startup: ObjId) ->
     Ok(id)
 }
 
-/// Makes one part's object and copies the file's bytes into it.
-fn load(objects: &mut Objects, file: &[u8], plan: &Plan, part: Part) -> Result<ObjId, Error> {
+/// Makes one part's object, with room for what the file fills.
+fn part_object(objects: &mut Objects, plan: &Plan, part: Part) -> Result<ObjId, Error> {
     let rights = part.rights() | Rights::WRITE | Rights::DELETE;
     let id = objects.create(ObjectFlags::empty(), rights)?;
-    // One call in place of a fault for each page that the file fills.
-    let segments = || plan.segments().filter(|segment| segment.part == part);
-    let end =
-        segments().map(|segment| segment.offset + segment.file_bytes as u64).max().unwrap_or(BASE_OFFSET);
+    let segments = plan.segments().filter(|segment| segment.part == part);
+    let end = segments.map(|segment| segment.offset + segment.file_bytes as u64).max().unwrap_or(BASE_OFFSET);
     let bytes = (end - BASE_OFFSET).next_multiple_of(PAGE_BYTES);
     if bytes > 0 {
+        // One call in place of a fault for each page.
         call::control(ControlOp::Populate, id, BASE_OFFSET, bytes)?;
-    }
-    let mapping = Mapping::new(id, Rights::READ | Rights::WRITE)?;
-    for segment in segments() {
-        mapping.write(segment.offset, &file[segment.file_range()]);
     }
     Ok(id)
 }

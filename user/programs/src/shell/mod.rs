@@ -28,7 +28,7 @@ use failure::Failure;
 use names::Directory;
 use output::Output;
 use parse::{Command, Commands, Condition};
-pub(crate) use program::{archived_file, fault_text};
+pub(crate) use program::{archived_file, archived_program, fault_text};
 
 /// What a command is run with.
 #[derive(Debug)]

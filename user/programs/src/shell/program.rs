@@ -13,7 +13,7 @@ use twizzler_abi::thread::{ACCESS_FETCH, ACCESS_WRITE, FaultInfo, FaultKind};
 use twizzler_rt::mapping::Mapping;
 use twizzler_rt::process::{self, Program, SpawnError, Waited};
 use twizzler_rt::thread::End;
-use twizzler_rt::{eprintln, exit, file, slots};
+use twizzler_rt::{eprintln, exit, slots};
 
 use super::Shell;
 use super::failure::{Failure, Outcome};
@@ -49,6 +49,18 @@ pub(crate) fn archived_file(name: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// A program of the boot archive, if it has one of that name.
+pub(crate) fn archived_program(name: &str) -> Option<Result<Program, SpawnError>> {
+    let archive = boot_archive()?;
+    let file = archive_files(&archive).find(|file| file.name.strip_prefix("bin/") == Some(name))?;
+    Some(load(&archive, file.offset, file.len_bytes))
+}
+
+/// Loads a program that lies in an object, from `offset` behind its base on.
+fn load(object: &Mapping, offset: u64, len_bytes: u64) -> Result<Program, SpawnError> {
+    Program::load(len_bytes, |at, bytes| object.read(BASE_OFFSET + offset + at, bytes))
+}
+
 /// Names of the programs that people may run from the boot archive.
 pub(super) fn archived() -> Vec<String> {
     let Some(archive) = boot_archive() else { return Vec::new() };
@@ -65,15 +77,16 @@ fn find(shell: &mut Shell<'_>, name: &str) -> Result<Program, Failure> {
     if let Some(program) = shell.programs.get(name) {
         return Ok(program.clone());
     }
-    if let Some(bytes) = archived_file(&format!("bin/{name}")) {
-        let program = Program::load(bytes).map_err(cannot_start)?;
+    if let Some(program) = archived_program(name) {
+        let program = program.map_err(cannot_start)?;
         shell.programs.insert(name.to_string(), program.clone());
         return Ok(program);
     }
     let missing =
         || Failure::Message { text: "no such command; try `help`".to_string(), status: exit::NO_COMMAND };
     let id = shell.object(name).map_err(|_| missing())?;
-    Program::load(file::read(id)?).map_err(cannot_start)
+    let object = Mapping::new(id, Rights::READ)?;
+    load(&object, 0, object.len_bytes()).map_err(cannot_start)
 }
 
 fn cannot_start(error: SpawnError) -> Failure {
