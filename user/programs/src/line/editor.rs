@@ -366,7 +366,7 @@ mod tests {
                     editor.key(key);
                 }
                 prop_assert!(editor.cursor <= editor.text.len());
-                editor.render("> ", 2);
+                let _ = editor.render("> ", 2);
             }
         }
 
