@@ -72,16 +72,19 @@ unsafe impl<const LEVEL: u8> RawMutex for RawLock<LEVEL> {
     }
 }
 
-/// See [`SharedLock`]. Writers are not preferred: the kernel's read sections are short.
+/// See [`SharedLock`]. A writer that waits keeps new readers out: otherwise CPUs that read again and again would
+/// keep it out for good.
 pub(crate) struct RawSharedLock<const LEVEL: u8> {
-    /// Number of readers, or [`WRITER`].
+    /// Number of readers, perhaps with [`WAITING`]; or [`WRITER`].
     state: AtomicU32,
 }
 
 const WRITER: u32 = u32::MAX;
+/// A writer waits. Set in `WRITER` too.
+const WAITING: u32 = 1 << 31;
 
-// SAFETY: `state` is `WRITER` while one writer holds the lock, and only 0 becomes `WRITER`; readers add
-// themselves only where there is no writer. Taking acquires, releasing releases.
+// SAFETY: `state` is `WRITER` while one writer holds the lock, and only a state without readers becomes `WRITER`;
+// readers add themselves only where there is no writer. Taking acquires, releasing releases.
 unsafe impl<const LEVEL: u8> RawRwLock for RawSharedLock<LEVEL> {
     #[allow(clippy::declare_interior_mutable_const, reason = "lock_api wants it so")]
     const INIT: Self = Self { state: AtomicU32::new(0) };
@@ -96,7 +99,7 @@ unsafe impl<const LEVEL: u8> RawRwLock for RawSharedLock<LEVEL> {
     fn try_lock_shared(&self) -> bool {
         let readers = self.state.load(Ordering::Relaxed);
         // Partner: the release operations of both unlocks.
-        let won = readers < WRITER - 1
+        let won = readers < WAITING - 1
             && self
                 .state
                 .compare_exchange(readers, readers + 1, Ordering::Acquire, Ordering::Relaxed)
@@ -114,13 +117,16 @@ unsafe impl<const LEVEL: u8> RawRwLock for RawSharedLock<LEVEL> {
 
     fn lock_exclusive(&self) {
         while !self.try_lock_exclusive() {
+            // Stays until a writer has had the lock; others that wait set it again.
+            self.state.fetch_or(WAITING, Ordering::Relaxed);
             relax();
         }
     }
 
     fn try_lock_exclusive(&self) -> bool {
         // Partner: the release operations of both unlocks.
-        let won = self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let none = self.state.load(Ordering::Relaxed) & WAITING;
+        let won = self.state.compare_exchange(none, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok();
         if won {
             note_taken(LEVEL);
         }

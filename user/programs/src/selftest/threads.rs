@@ -6,12 +6,16 @@ use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use twizzler_abi::Error;
+use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::call::{ControlOp, StatOp};
+use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::thread::FaultKind;
 use twizzler_rt::sync::{self, Mutex};
 use twizzler_rt::thread::{self, End};
-use twizzler_rt::{call, system};
+use twizzler_rt::{call, slots, system};
 
-use super::{Test, Verdict, calls, failed, holds, same};
+use super::{Temporary, Test, Verdict, calls, failed, holds, same};
 
 pub(super) const TESTS: &[Test] = &[
     ("threads_return_their_results", threads_return_their_results),
@@ -23,6 +27,8 @@ pub(super) const TESTS: &[Test] = &[
     ("a_spinning_thread_is_preempted", a_spinning_thread_is_preempted),
     ("a_spinning_thread_is_killed", a_spinning_thread_is_killed),
     ("a_waiting_thread_is_killed", a_waiting_thread_is_killed),
+    ("a_mapping_comes_and_goes_under_readers", a_mapping_comes_and_goes_under_readers),
+    ("a_writer_gets_its_turn_among_readers", a_writer_gets_its_turn_among_readers),
     ("the_clock_goes_forward", the_clock_goes_forward),
     ("random_bytes_differ", random_bytes_differ),
 ];
@@ -176,6 +182,58 @@ fn a_waiting_thread_is_killed() -> Verdict {
         })?;
         sync::sleep_ns(2_000_000);
         Ok(is_killed(handle))
+    })
+}
+
+/// Who faults again and again because another thread unmaps what it reads has done nothing wrong.
+fn a_mapping_comes_and_goes_under_readers() -> Verdict {
+    calls(|| {
+        let object = Temporary::new(ObjectFlags::empty())?;
+        let mapping = Arc::new(object.map()?);
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let theirs = Arc::clone(&mapping);
+                thread::spawn("reads", move || while theirs.word(BASE_OFFSET).load(Ordering::Relaxed) == 0 {})
+            })
+            .collect::<Result<_, _>>()?;
+        for _ in 0..300 {
+            call::invalidate(slots::view(), mapping.slot(), 1)?;
+            mapping.word(BASE_OFFSET).load(Ordering::Relaxed);
+        }
+        mapping.word(BASE_OFFSET).store(1, Ordering::Relaxed);
+        let ends: Vec<_> = readers.into_iter().filter_map(|reader| reader.join().err()).collect();
+        Ok(same("readers that were stopped", ends, Vec::new()))
+    })
+}
+
+/// Describing an object with many pages takes the kernel a while; changing it has its turn all the same.
+fn a_writer_gets_its_turn_among_readers() -> Verdict {
+    calls(|| {
+        let object = Temporary::new(ObjectFlags::empty())?;
+        let (id, pages) = (object.0, 4_000);
+        for page in 0..pages {
+            call::control(ControlOp::Populate, id, BASE_OFFSET + page * PAGE_BYTES, PAGE_BYTES)?;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                thread::spawn("describes", move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let _ = call::stat(StatOp::Object, id);
+                    }
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        sync::sleep_ns(10_000_000);
+        let start = system::now_ns();
+        for page in 0..20 {
+            call::control(ControlOp::Discard, id, BASE_OFFSET + page * PAGE_BYTES, PAGE_BYTES)?;
+        }
+        let took_ns = system::now_ns() - start;
+        stop.store(true, Ordering::Relaxed);
+        let joined = readers.into_iter().all(|reader| reader.join().is_ok());
+        Ok(holds("all ended", joined).and(holds("it took two seconds at most", took_ns < 2_000_000_000)))
     })
 }
 
