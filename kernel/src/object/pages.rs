@@ -8,6 +8,7 @@ use twizzler_store as store;
 use twizzler_store::tree::Found;
 
 use super::Object;
+use crate::machine::entry::Access;
 use crate::memory::direct;
 
 /// What touching a page did.
@@ -20,16 +21,16 @@ pub(crate) enum Touched {
 }
 
 impl Object {
-    /// Makes a page exist and all mappings show it.
+    /// Makes a page exist for an access, and all mappings show it.
     ///
     /// # Errors
     /// The store's, among them `Forbidden` and `OutOfRange`.
-    pub(crate) fn touch(&self, page: u64) -> Result<Touched, store::Error> {
+    pub(crate) fn touch(&self, page: u64, access: Access) -> Result<Touched, store::Error> {
         if page >= self.size_class().range_bytes() / PAGE_BYTES {
             return Err(store::Error::OutOfRange);
         }
         loop {
-            match self.state.read().space.fill(page) {
+            match self.state.read().space.fill(page, access) {
                 Ok(filled) if filled.pages == 0 => return Ok(Touched::Present),
                 Ok(_) => return Ok(Touched::Filled),
                 Err(store::Error::Beyond) => {}
@@ -72,7 +73,7 @@ impl Object {
             return Err(Error::NotSupported);
         }
         let page = offset / PAGE_BYTES;
-        self.touch(page)?;
+        self.touch(page, Access::Write)?;
         match self.state.read().space.lookup(page)? {
             Found::Page(frame, ..) => NonNull::new(direct::pointer(frame.physical())).ok_or(Error::Damaged),
             _ => Err(Error::NoSuchObject),

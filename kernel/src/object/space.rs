@@ -9,6 +9,7 @@ use twizzler_store::{self as store};
 
 use super::frames::{DRAM, DramFrames};
 use super::nvm::{self, NvmFrames};
+use crate::machine::entry::Access;
 
 /// The tree of an object.
 #[derive(Clone, Copy)]
@@ -72,11 +73,15 @@ impl Space {
         on_tree!(self, tree => tree.lookup(page))
     }
 
-    pub(super) fn fill(&self, page: u64) -> Result<Filled, store::Error> {
+    /// `access`: what the page is filled for. Only who writes will soon write to its neighbours; who reads through a
+    /// sparse object is not to fill the store.
+    pub(super) fn fill(&self, page: u64, access: Access) -> Result<Filled, store::Error> {
         match self.tree()? {
             Either::Dram(tree) => tree.fill(page, Batch::Page).map_err(in_dram),
-            Either::Nvm(tree) if page < LINES_FROM_PAGE => tree.fill(page, Batch::Page),
-            Either::Nvm(tree) => tree.fill(page, Batch::Line),
+            Either::Nvm(tree) if page >= LINES_FROM_PAGE && access == Access::Write => {
+                tree.fill(page, Batch::Line)
+            }
+            Either::Nvm(tree) => tree.fill(page, Batch::Page),
         }
     }
 

@@ -11,6 +11,7 @@ use twizzler_abi::{Error, ObjId};
 use zerocopy::FromZeros;
 
 use super::{Test, check};
+use crate::machine::entry::Access;
 use crate::machine::start_info::Boot;
 use crate::object::{Object, create, delete, registry, stat};
 
@@ -63,7 +64,7 @@ fn grows(_: &Boot) -> Result<(), String> {
     for offset in [BASE_OFFSET, 2 * MIB - PAGE, 2 * MIB, 1023 * MIB] {
         check!(word(&object, offset)? == offset);
     }
-    check!(object.touch(1024 * MIB / PAGE) == Err(twizzler_store::Error::OutOfRange));
+    check!(object.touch(1024 * MIB / PAGE, Access::Write) == Err(twizzler_store::Error::OutOfRange));
     delete::delete(&object).map_err(say)
 }
 
@@ -74,8 +75,8 @@ fn gives_back(_: &Boot) -> Result<(), String> {
     object.discard(3 * MIB, 2 * MIB).map_err(say)?;
     check!(stat::object(object.id).map_err(say)?.pages == 1 + 512);
     object.forbid(3 * MIB, PAGE).map_err(say)?;
-    check!(object.touch(3 * MIB / PAGE) == Err(twizzler_store::Error::Forbidden));
-    check!(object.touch(3 * MIB / PAGE + 1).is_ok());
+    check!(object.touch(3 * MIB / PAGE, Access::Write) == Err(twizzler_store::Error::Forbidden));
+    check!(object.touch(3 * MIB / PAGE + 1, Access::Write).is_ok());
     delete::delete(&object).map_err(say)
 }
 
@@ -86,7 +87,7 @@ fn deleted_is_gone(_: &Boot) -> Result<(), String> {
     check!(registry::find(object.id).err() == Some(Error::NoSuchObject));
     check!(delete::by_id(object.id) == Err(Error::NoSuchObject));
     check!(
-        object.touch(3) == Err(twizzler_store::Error::NoSuchObject),
+        object.touch(3, Access::Read) == Err(twizzler_store::Error::NoSuchObject),
         "a reference from before sees it too"
     );
     check!(object.populate(BASE_OFFSET, PAGE) == Err(Error::NoSuchObject));

@@ -64,7 +64,7 @@ pub(crate) fn resolve(
     if !record.rights.contains(needed) || (metadata && access == Access::Write) {
         return Err(wrong(FaultKind::NoRight));
     }
-    match object.touch(offset / PAGE_BYTES) {
+    match object.touch(offset / PAGE_BYTES, access) {
         Ok(Touched::Filled) => {
             system::count(system::Counter::FaultsFilled);
             resolved = Resolved::Changed;

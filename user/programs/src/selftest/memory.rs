@@ -20,6 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     ("volatile_objects_are_memory", || objects_are_memory(ObjectFlags::empty())),
     ("persistent_objects_are_memory", || objects_are_memory(ObjectFlags::PERSISTENT)),
     ("large_offsets_are_sparse", large_offsets_are_sparse),
+    ("reading_what_is_empty_takes_one_page", reading_what_is_empty_takes_one_page),
     ("two_mappings_show_the_same", two_mappings_show_the_same),
     ("a_view_entry_counts_after_invalidate", a_view_entry_counts_after_invalidate),
     ("discarded_pages_read_as_zeros", discarded_pages_read_as_zeros),
@@ -70,6 +71,19 @@ fn large_offsets_are_sparse() -> Verdict {
         Ok(same("values", values, vec![1, 2, 3, 4, 5])
             .and_then(|()| // A first touch may fill its whole line of eight entries.
             holds("few pages are stored", stat.pages <= 2 + 5 * 8).and_then(|()| same("tables", stat.tables, 5))))
+    })
+}
+
+fn reading_what_is_empty_takes_one_page() -> Verdict {
+    calls(|| {
+        let object = Temporary::new(ObjectFlags::PERSISTENT)?;
+        let mapping = object.map()?;
+        let pages = || call::stat(StatOp::Object, object.0).map(|stat| stat.pages);
+        let before = pages()?;
+        let zeros = [20, 100, 5_000]
+            .into_iter()
+            .all(|page| mapping.word(page * PAGE_BYTES).load(Ordering::Relaxed) == 0);
+        Ok(holds("zeros", zeros).and(same("pages that three reads stored", pages()? - before, 3)))
     })
 }
 
