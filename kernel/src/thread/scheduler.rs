@@ -114,31 +114,32 @@ pub(crate) fn schedule(cpu: &'static Cpu) -> Next {
     due.store(false, Ordering::Relaxed);
     system::refresh();
     loop {
-        if let Some(thread) = current_killed(cpu) {
-            end::end_current(cpu, &thread, end::Ending::KILLED);
-            continue;
-        }
-        let now = clock::now_ns();
         let mut kicks = Kicks::default();
-        let next = choose(cpu, now, &mut kicks);
+        let chosen = choose(cpu, clock::now_ns(), &mut kicks);
         kicks.send();
-        if let Next::Idle = next {
-            nvm::prepare();
+        match chosen {
+            Err(killed) => end::end_current(cpu, &killed, end::Ending::KILLED),
+            Ok(next) => {
+                if let Next::Idle = next {
+                    nvm::prepare();
+                }
+                return next;
+            }
         }
-        return next;
     }
 }
 
-fn current_killed(cpu: &Cpu) -> Option<Arc<Thread>> {
-    table::running(cpu).filter(|thread| thread.is_killed())
-}
-
-fn choose(cpu: &'static Cpu, now: u64, kicks: &mut Kicks) -> Next {
+/// Chooses; or says that the running thread has to be ended first. Whoever kills it later finds it running here,
+/// and this CPU is told, or finds it off its CPU.
+fn choose(cpu: &'static Cpu, now: u64, kicks: &mut Kicks) -> Result<Next, Arc<Thread>> {
     let me = cpu.index();
     let mut guard = SCHEDULER.lock();
     let scheduler = &mut *guard;
-    scheduler.expire(now, kicks);
     let before = scheduler.queues.running(me);
+    if let Some(running) = before.map(|number| scheduler.thread(number)).filter(|thread| thread.is_killed()) {
+        return Err(running.clone());
+    }
+    scheduler.expire(now, kicks);
     let after = scheduler.queues.decide(me, now);
     arm(scheduler, me, now);
     if before != after {
@@ -149,7 +150,7 @@ fn choose(cpu: &'static Cpu, now: u64, kicks: &mut Kicks) -> Next {
     }
     let Some(number) = after else {
         table::set_running(cpu, None);
-        return Next::Idle;
+        return Ok(Next::Idle);
     };
     let thread = scheduler.thread(number).clone();
     if before != after {
@@ -162,7 +163,7 @@ fn choose(cpu: &'static Cpu, now: u64, kicks: &mut Kicks) -> Next {
     } else {
         thread.account(now);
     }
-    Next::User(thread.context_pointer())
+    Ok(Next::User(thread.context_pointer()))
 }
 
 /// Writes the results of the call that the thread waited in.
