@@ -13,8 +13,9 @@ use crate::machine::entry::{Access, PAGE_FAULT, Trap, UserContext};
 use crate::view::fault::{Resolved, resolve};
 
 /// How often in a row a fault may find that everything is as it should be: then another CPU has just
-/// made it so. More means that the CPU and the kernel don't agree on what is mapped.
-const IDLE_FAULTS_MAX: u32 = 16;
+/// made it so, as it may do often while it unmaps and maps again. Very many mean that the CPU and the kernel
+/// don't agree on what is mapped.
+const IDLE_FAULTS_MAX: u32 = 1 << 20;
 
 /// A trap in user mode.
 pub(super) fn trap(cpu: &'static Cpu, context: &mut UserContext, trap: Trap) {
