@@ -23,6 +23,10 @@ pub(crate) fn by_id(id: ObjId) -> Result<(), Error> {
         }
         Err(Error::Damaged | Error::Unreadable | Error::NotSupported) => {
             let _opening = OPENING.lock();
+            // Deleted and made anew meanwhile, it would be in use.
+            if registry::open(id).is_some() {
+                return Err(Error::Busy);
+            }
             nvm::delete(id, &mut Unmapped)
         }
         Err(error) => Err(error),
