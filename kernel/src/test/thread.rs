@@ -7,7 +7,7 @@ use core::mem::offset_of;
 use twizzler_abi::Error;
 use twizzler_abi::call::{SpawnSpec, USUAL_RIGHTS};
 use twizzler_abi::object::BASE_OFFSET;
-use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::rights::{ObjectFlags, Rights};
 use twizzler_abi::thread::{FaultKind, Status, ThreadState};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -76,6 +76,9 @@ fn checked(_: &Boot) -> Result<(), String> {
     let other = create::volatile(ObjectFlags::empty(), USUAL_RIGHTS).map_err(say)?;
     check!(spawn::spawn(&spec(), &other) == Err(Error::WrongType));
     delete::delete(&other).map_err(say)?;
+    let fixed = create::volatile(ObjectFlags::VIEW, Rights::READ | Rights::DELETE).map_err(say)?;
+    check!(spawn::spawn(&spec(), &fixed) == Err(Error::AccessDenied));
+    delete::delete(&fixed).map_err(say)?;
     delete::delete(&view).map_err(say)
 }
 

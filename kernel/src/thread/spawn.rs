@@ -24,13 +24,15 @@ const RFLAGS: u64 = 0x202;
 /// Starts a thread in `view` and returns its object's ID.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for addresses that are not a user's, no memory, [`Error::TooMany`].
+/// [`Error::InvalidArgument`] for addresses that are not a user's, [`Error::AccessDenied`] for a view that nobody may
+/// change, no memory, [`Error::TooMany`].
 pub(crate) fn spawn(spec: &SpawnSpec, view: &Arc<Object>) -> Result<ObjId, Error> {
     let addresses = [spec.entry, spec.stack_pointer, spec.stack_low, spec.fs_base];
     let sensible = addresses.iter().all(|&address| is_user(address)) && spec.reserved == 0;
     if !sensible || spec.priority >= twizzler_sched::PRIORITIES {
         return Err(Error::InvalidArgument);
     }
+    view.check(Rights::WRITE)?;
     let object = object::create::volatile(ObjectFlags::THREAD, Rights::READ | Rights::DELETE)?;
     let started = object.pin().and_then(|()| start(spec, &object, view).inspect_err(|_| object.unpin()));
     if started.is_err() {

@@ -202,7 +202,7 @@ const _: () = assert!(size_of::<ObjectStat>() == 88);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct SpawnSpec {
-    /// View to run in; [`ObjId::NONE`]: the caller's.
+    /// View to run in, which must grant write; [`ObjId::NONE`]: the caller's.
     pub view: ObjId,
     /// First instruction.
     pub entry: u64,
