@@ -153,7 +153,10 @@ impl ImageBackend {
     }
 
     /// Takes everything away from a mapping: zeros that can't be written.
-    fn hide(memory: &Reserved) {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the host refuses: a process has only so many mappings.
+    fn hide(memory: &Reserved) -> Result<(), Error> {
         // SAFETY: the range is our reserved slot.
         let hidden = unsafe {
             mmap_anonymous(
@@ -163,7 +166,7 @@ impl ImageBackend {
                 MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
             )
         };
-        hidden.expect("replacing mappings by one needs no memory");
+        hidden.map(|_| ()).map_err(|_| Error::OutOfMemory)
     }
 }
 
@@ -192,10 +195,12 @@ unsafe impl Backend for ImageBackend {
     }
 
     fn delete(&self, id: ObjId) -> Result<(), Error> {
-        if let Some(mapping) = self.mapped.borrow_mut().remove(&id) {
-            Self::hide(&mapping.memory);
-            self.graves.borrow_mut().push(mapping.memory);
+        let mut mapped = self.mapped.borrow_mut();
+        if let Some(mapping) = mapped.get(&id) {
+            // First: frames that are still mapped must not be freed.
+            Self::hide(&mapping.memory)?;
         }
+        self.graves.borrow_mut().extend(mapped.remove(&id).map(|mapping| mapping.memory));
         Ok(self.store.delete(id, &mut Unmapped)?)
     }
 
@@ -231,7 +236,7 @@ unsafe impl Backend for ImageBackend {
             return Err(Error::NotSupported);
         }
         let memory = Reserved::new().map_err(|_| Error::OutOfMemory)?;
-        Self::hide(&memory);
+        Self::hide(&memory)?;
         let mut mapping = Mapping { memory, writable: rights.contains(Rights::WRITE), shown: Vec::new() };
         if mapping.writable {
             let header = HEADER_OFFSET / PAGE_BYTES;

@@ -17,7 +17,7 @@ use crate::media::MediaFile;
 /// Bytes of a file at most.
 pub const FILE_BYTES_MAX: u64 = SLOT_BYTES - BASE_OFFSET;
 /// Bytes moved at once.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 2 << 20;
 
 /// Why something could not be done with an image.
 #[derive(Debug)]
@@ -143,7 +143,9 @@ impl Image {
             let mut buffer = vec![0; CHUNK_BYTES];
             let mut len = 0;
             loop {
-                let got = read_full(from, &mut buffer)?;
+                // Up to the next multiple in the object, so that whole chunks become 2 MiB leaves.
+                let room = CHUNK_BYTES - (BASE_OFFSET as usize + len as usize) % CHUNK_BYTES;
+                let got = read_full(from, &mut buffer[..room])?;
                 if got == 0 {
                     break;
                 }

@@ -234,7 +234,7 @@ impl<B: Backend> Space<B> {
             if owner != 0 {
                 continue;
             }
-            match self.open_lane(lane) {
+            match self.open_lane(lane).and_then(sound_head) {
                 Ok(head) => return Ok((slot, lane, head)),
                 Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
                 Err(error) => return Err(error),
@@ -284,6 +284,12 @@ impl<B: Backend> Drop for Space<B> {
     fn drop(&mut self) {
         self.leave_lane();
     }
+}
+
+/// A lane's head, if its transactions' numbers can have been counted: the next one needs to be higher.
+fn sound_head(head: Ptr<'_, LaneHead>) -> Result<Ptr<'_, LaneHead>, Error> {
+    let last = memory::load(head.at(LaneHead::done)).max(memory::load(head.at(LaneHead::applied)));
+    if last > u64::MAX / 2 { Err(Error::Damaged) } else { Ok(head) }
 }
 
 pub(crate) fn lane_slot(directory: Ptr<'_, Directory>, slot: usize) -> Ptr<'_, LaneSlot> {

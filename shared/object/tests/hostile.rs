@@ -130,6 +130,21 @@ proptest! {
 }
 
 #[test]
+fn counters_at_their_end_are_an_error() {
+    let (backend, id) = prepared();
+    for object in backend.ids() {
+        // In a lane, the last transaction's number; in the header, the lock domain's version.
+        let version =
+            HEADER_OFFSET + std::mem::offset_of!(twizzler_abi::object::Header, domain_versions) as u64;
+        for offset in (BASE_OFFSET + 8..BASE_OFFSET + 24).chain(version..version + 8) {
+            backend.damage(object, offset, |_| 0xff);
+        }
+    }
+    let space = Space::attach(&backend).expect("a damaged lane is left alone");
+    assert_eq!(work(&space, id, 1), Err(Error::Damaged));
+}
+
+#[test]
 fn pointers_that_leave_their_object_are_damage() {
     let (backend, id) = prepared();
     let bad = [

@@ -76,7 +76,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             if let hashbrown::hash_map::Entry::Vacant(entry) = numbers.entry(area.start()) {
                 entry.insert(changed.len());
                 let id = self.space.mapped(area)?.id;
-                let version = memory::load(version_word(area)).wrapping_add(1);
+                let version = memory::load(version_word(area)).checked_add(1).ok_or(Error::Damaged)?;
                 changed.push((area, Changed { id, version }));
             }
         }
