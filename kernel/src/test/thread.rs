@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::mem::offset_of;
 
 use twizzler_abi::Error;
+use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::call::{SpawnSpec, USUAL_RIGHTS};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::rights::{ObjectFlags, Rights};
@@ -22,6 +23,7 @@ pub(super) const TESTS: &[Test] = &[
     Test { name: "thread_spec_is_checked", run: checked },
     Test { name: "thread_numbers_are_used_again", run: used_again },
     Test { name: "thread_all_of_a_view_are_killed", run: all_killed },
+    Test { name: "thread_without_memory_is_an_error", run: without_memory },
 ];
 
 fn view() -> Result<Arc<Object>, String> {
@@ -115,5 +117,36 @@ fn all_killed(_: &Boot) -> Result<(), String> {
     end::kill(&thread).map_err(say)?;
     delete::by_id(stays).map_err(say)?;
     delete::delete(&other).map_err(say)?;
+    delete::delete(&view).map_err(say)
+}
+
+/// Page by page, memory for a thread comes back: it is refused at each step of its making, and nothing is left over.
+fn without_memory(_: &Boot) -> Result<(), String> {
+    const FREED: u64 = 64;
+    let (view, free) = (view()?, crate::memory::frames::free_count());
+    let filler = create::volatile(ObjectFlags::LARGE, USUAL_RIGHTS).map_err(say)?;
+    filler.populate(BASE_OFFSET, FREED * PAGE_BYTES).map_err(say)?;
+    let mut at = 2 << 20;
+    for step in [64 << 20, 2 << 20, PAGE_BYTES] {
+        while filler.populate(at, step).is_ok() {
+            at += step;
+        }
+    }
+    let mut started = 0;
+    for page in 0..FREED {
+        match spawn::spawn(&spec(), &view) {
+            Ok(id) => {
+                started += 1;
+                end::kill(&scheduler::find(id).map_err(say)?).map_err(say)?;
+                delete::by_id(id).map_err(say)?;
+            }
+            Err(error) => check!(error == Error::OutOfMemory, "with {page} pages: {error}"),
+        }
+        filler.discard(BASE_OFFSET + page * PAGE_BYTES, PAGE_BYTES).map_err(say)?;
+    }
+    check!((1..FREED).contains(&started), "{started} threads");
+    delete::delete(&filler).map_err(say)?;
+    let after = crate::memory::frames::free_count();
+    check!(free.abs_diff(after) < 64, "{free} frames before, {after} after");
     delete::delete(&view).map_err(say)
 }
