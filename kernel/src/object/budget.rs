@@ -16,8 +16,8 @@ const RESERVE_PART: u64 = 32;
 const RESERVE_FRAMES_MIN: u64 = 1024;
 /// Heap that an object takes at most.
 pub(crate) const OBJECT_BYTES: u64 = 1024;
-/// Heap that a thread takes at most, with vector state and waits.
-pub(crate) const THREAD_BYTES: u64 = 8192;
+/// Heap that a thread takes at most, with vector state (4 KiB) and waits on as many words as a call may name.
+pub(crate) const THREAD_BYTES: u64 = 16384;
 /// Heap that a view takes at most, without its mappings.
 pub(crate) const VIEW_BYTES: u64 = 4096;
 /// Heap that a mapping takes at most, in the view and in the object, with what growing tables waste.
