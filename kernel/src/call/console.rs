@@ -3,14 +3,12 @@
 use twizzler_abi::Error;
 use twizzler_abi::call::{ConsoleOp, TRANSFER_BYTES_MAX};
 
-use super::{Caller, Done, part};
+use super::{Caller, Done, SYSCALL_BYTES, part};
 use crate::machine::{serial, user};
 use crate::thread::wait::{Waited, console_input};
 
 /// Bytes that one read returns at most.
 const READ_BYTES_MAX: usize = 256;
-/// Bytes of the `syscall` instruction: going back by them makes the thread call again.
-const SYSCALL_BYTES: u64 = 2;
 
 #[inline(never)]
 pub(super) fn console(caller: &mut Caller<'_>, op: u64, address: u64, bytes: u64) -> Result<Done, Error> {

@@ -32,7 +32,12 @@ enum Done {
     Value(u64),
     /// The thread's registers are not to be touched.
     Elsewhere,
+    /// There is more to be done: the thread makes the call again, after others that are to have the CPU.
+    Again,
 }
+
+/// Bytes of the `syscall` instruction: going back by them makes the thread call again.
+const SYSCALL_BYTES: u64 = 2;
 
 /// Nothing to tell.
 const DONE: Result<Done, Error> = Ok(Done::Value(0));
@@ -57,6 +62,7 @@ pub(crate) fn dispatch(cpu: &'static Cpu, thread: &Arc<Thread>, context: &mut Us
         Ok(Done::Value(value)) => (registers.rax, registers.rdx) = (0, value),
         Err(error) => (registers.rax, registers.rdx) = (error as u64, 0),
         Ok(Done::Elsewhere) => {}
+        Ok(Done::Again) => registers.rip -= SYSCALL_BYTES,
     }
 }
 

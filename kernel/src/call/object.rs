@@ -44,7 +44,11 @@ pub(super) fn stat(op: u64, id: ObjId, out: u64) -> Result<Done, Error> {
 pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error> {
     match ControlOp::try_from(op)? {
         ControlOp::Nothing => return DONE,
-        ControlOp::Populate => registry::find(id)?.populate(a, b)?,
+        ControlOp::Populate => {
+            if !registry::find(id)?.populate(a, b)? {
+                return Ok(Done::Again);
+            }
+        }
         ControlOp::Discard => registry::find(id)?.discard(a, b)?,
         ControlOp::Forbid => registry::find(id)?.forbid(a, b)?,
         ControlOp::SetType => registry::find(id)?.set_type(a)?,

@@ -15,27 +15,29 @@ use crate::machine::lock;
 
 /// Pages that are made before shootdowns of other CPUs are served.
 const STEP_PAGES: u64 = 512;
+/// Pages that are made before other threads may have the CPU.
+const TURN_PAGES: u64 = 16384;
 
 impl Object {
-    /// Makes pages exist.
+    /// Makes pages exist, for a while: false if there is more to be done, by asking again.
     ///
     /// # Errors
     /// [`Error::OutOfRange`], no memory, [`Error::AccessDenied`]; pages that were made by then stay.
-    pub(crate) fn populate(&self, offset: u64, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn populate(&self, offset: u64, bytes: u64) -> Result<bool, Error> {
         self.check_writable()?;
         let pages = self.pages(offset, bytes)?;
         if pages.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         self.reach(pages.end - 1)?;
-        let mut from = pages.start;
-        while from < pages.end {
+        let (mut from, mut made) = (pages.start, 0);
+        while from < pages.end && made < TURN_PAGES {
             let to = pages.end.min((from / STEP_PAGES + 1) * STEP_PAGES);
-            self.state.read().space.populate(from..to)?;
+            made += self.state.read().space.populate(from..to)?;
             from = to;
             lock::relax();
         }
-        Ok(())
+        Ok(from == pages.end)
     }
 
     /// Gives pages back.

@@ -20,6 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     ("volatile_objects_are_memory", || objects_are_memory(ObjectFlags::empty())),
     ("persistent_objects_are_memory", || objects_are_memory(ObjectFlags::PERSISTENT)),
     ("large_offsets_are_sparse", large_offsets_are_sparse),
+    ("many_pages_are_made_by_one_call", many_pages_are_made_by_one_call),
     ("reading_what_is_empty_takes_one_page", reading_what_is_empty_takes_one_page),
     ("two_mappings_show_the_same", two_mappings_show_the_same),
     ("a_view_entry_counts_after_invalidate", a_view_entry_counts_after_invalidate),
@@ -71,6 +72,15 @@ fn large_offsets_are_sparse() -> Verdict {
         Ok(same("values", values, vec![1, 2, 3, 4, 5])
             .and_then(|()| // A first touch may fill its whole line of eight entries.
             holds("few pages are stored", stat.pages <= 2 + 5 * 8).and_then(|()| same("tables", stat.tables, 5))))
+    })
+}
+
+/// More than the kernel makes at a stretch.
+fn many_pages_are_made_by_one_call() -> Verdict {
+    calls(|| {
+        let (object, pages) = (Temporary::new(ObjectFlags::empty())?, 40_000);
+        call::control(ControlOp::Populate, object.0, BASE_OFFSET, pages * PAGE_BYTES)?;
+        Ok(same("pages", call::stat(StatOp::Object, object.0)?.pages, 1 + pages))
     })
 }
 
