@@ -46,7 +46,11 @@ pub(crate) fn resolve(
     let (slot, class) = at.ok_or(none(FaultKind::NotMapped))?;
     let (record, mut resolved) = match view.record(slot) {
         Some(record) => (record, Resolved::NothingToDo),
-        None => (map(view, slot, class)?, Resolved::Changed),
+        None => match map(view, slot, class)? {
+            Some(record) => (record, Resolved::Changed),
+            // Forgotten again already: the access will fault once more, and find why.
+            None => return Ok(Resolved::Changed),
+        },
     };
     let object = &record.object;
     let offset = address - slot.base();
@@ -76,8 +80,8 @@ pub(crate) fn resolve(
     Ok(resolved)
 }
 
-/// Maps what the view's entry asks for.
-fn map(view: &Arc<View>, slot: Slot, class: SizeClass) -> Result<Record, Wrong> {
+/// Maps what the view's entry asks for. None: another CPU has made the view forget it meanwhile.
+fn map(view: &Arc<View>, slot: Slot, class: SizeClass) -> Result<Option<Record>, Wrong> {
     let asked = match entry::copy(&view.object, slot) {
         Ok(asked) => asked,
         Err(Error::InvalidArgument) => return Err((FaultKind::BadView, ObjId::NONE)),
@@ -95,7 +99,7 @@ fn map(view: &Arc<View>, slot: Slot, class: SizeClass) -> Result<Record, Wrong> 
     let rights = asked | Rights::READ;
     object.map(view, slot, rights).map_err(|error| (kind_of(error), id))?;
     // Another CPU may have mapped something else there meanwhile, which then is in force.
-    view.record(slot).ok_or((FaultKind::NoSuchObject, id))
+    Ok(view.record(slot))
 }
 
 fn kind_of(error: Error) -> FaultKind {
