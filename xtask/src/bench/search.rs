@@ -103,7 +103,7 @@ fn search(twizzler: &Twizzler, nvm: &Nvm, words: &str) -> Result<Search> {
         again_ms: again_ns / 1e6,
         instructions,
         faults,
-        touched_bytes: touched_bytes(twizzler, nvm, words)?,
+        touched_bytes: most_touched_bytes(twizzler, nvm, words)?,
     })
 }
 
@@ -113,6 +113,15 @@ fn time(line: &str) -> Option<(f64, u64)> {
     let ns = words.next()?.parse().ok()?;
     let faults = words.nth(1)?.parse().ok()?;
     Some((ns, faults))
+}
+
+/// The most of several measurements: they can only miss pages.
+fn most_touched_bytes(twizzler: &Twizzler, nvm: &Nvm, words: &str) -> Result<u64> {
+    let mut most = 0;
+    for _ in 0..3 {
+        most = most.max(touched_bytes(twizzler, nvm, words)?);
+    }
+    Ok(most)
 }
 
 /// Searches twice, the second time with the accessed bits cleared just before.

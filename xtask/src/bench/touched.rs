@@ -10,7 +10,12 @@ use anyhow::{Context, Result};
 
 /// Forgets what was touched so far.
 pub(super) fn forget(process: u32) -> Result<()> {
-    fs::write(format!("/proc/{process}/clear_refs"), "1").context("can't reset the accessed bits of QEMU")
+    let file = format!("/proc/{process}/clear_refs");
+    fs::write(&file, "1").context("can't reset the accessed bits of QEMU")?;
+    // A translation that a processor still has cached would not set its bit again. Asking for the dirty bits flushes
+    // those caches, where the host's Linux has that; hence also the repetitions of those who call this.
+    let _ = fs::write(&file, "4");
+    Ok(())
 }
 
 /// Bytes of the file's mapping that were touched since.
