@@ -8,7 +8,7 @@ use twizzler_sched::{Outcome, WordKey};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Caller, Done};
-use crate::machine::{clock, user};
+use crate::machine::{clock, lock, user};
 use crate::thread::scheduler;
 use crate::thread::wait::{OnWake, Waited, wait};
 
@@ -57,7 +57,13 @@ pub(super) fn sync(caller: &Caller<'_>, ops_at: u64, count: u64, timeout_ns: u64
 
 /// Which word of which object an address is, for the caller.
 fn key_of(caller: &Caller<'_>, address: u64) -> Result<WordKey, Error> {
-    // Also maps it.
-    user::load_word(address)?;
-    caller.thread.view.word(address).ok_or(Error::BadAddress)
+    loop {
+        // Also maps it.
+        user::load_word(address)?;
+        if let Some(key) = caller.thread.view.word(address) {
+            return Ok(key);
+        }
+        // Another CPU has just made the view forget it, and perhaps waits for this one to do so too.
+        lock::relax();
+    }
 }
