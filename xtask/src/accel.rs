@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::paths;
+use crate::progress::say;
 
 /// What `--accel` may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -40,7 +41,14 @@ impl Choice {
         match self {
             Self::Tcg => Ok(Accel::Tcg),
             Self::Auto => Ok(if pages_in_hardware() && kvm_works(qemu)? { Accel::Kvm } else { Accel::Tcg }),
-            Self::Kvm if kvm_works(qemu)? => Ok(Accel::Kvm),
+            Self::Kvm if kvm_works(qemu)? => {
+                if !pages_in_hardware() {
+                    say(
+                        "warning: this host's KVM imitates page tables; expect \"emulation failure\". --accel auto avoids it",
+                    );
+                }
+                Ok(Accel::Kvm)
+            }
             Self::Kvm => bail!("KVM does not work here (a trial failed): use --accel tcg or auto"),
         }
     }

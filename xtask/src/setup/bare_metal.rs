@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::{apt, sysroot};
 use crate::{paths, progress};
@@ -112,8 +112,8 @@ fn add_target_within(patience: Duration) -> bool {
 fn debian() -> Result<Way> {
     const WHY: &str = "A compiler for bare metal";
     if !sysroot::is_current() {
-        apt::install(WHY, &["rustc-web", "cargo-web", "rust-web-src"]).with_context(|| {
-            format!("neither rustup nor Debian's packages give a compiler for bare metal. With rustup it comes with\n    rustup target add {TARGET}")
+        apt::install(WHY, &["rustc-web", "cargo-web", "rust-web-src"]).map_err(|error| {
+            anyhow!("{error:#}\nWith rustup it comes with\n    rustup target add {TARGET}")
         })?;
         sysroot::build()?;
     }
