@@ -8,6 +8,7 @@ use twizzler_image::{MediaFile, Store};
 use twizzler_store::{Access, CheckReport, MountError, MountOptions, MountReport};
 
 use crate::nvm::{self, Nvm};
+use crate::progress::say;
 
 /// Arguments of `check`.
 #[derive(Args, Clone, Debug)]
@@ -55,6 +56,13 @@ pub fn clean(nvm: &Nvm) -> Result<()> {
     Ok(())
 }
 
+/// Says on stderr why the machine will be without NVM, where the file can't be mounted. It is not changed.
+pub fn warn(path: &Path) {
+    if let Err(error) = mount(path) {
+        say(format!("warning: {error:#}. The system starts without NVM."));
+    }
+}
+
 /// What mount and check found wrong.
 fn findings(mount: &MountReport, report: &CheckReport) -> Vec<String> {
     let mut found: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
@@ -72,16 +80,21 @@ fn findings(mount: &MountReport, report: &CheckReport) -> Vec<String> {
     found
 }
 
-/// Checks the store in a file; None where there is none yet. Mounted for reading only, so that what a power cut
-/// interrupted stays as it is for the next boot.
-fn look(path: &Path) -> Result<Option<(MountReport, CheckReport)>> {
+/// Mounts the store in a file; None where there is none yet. For reading only, so that what a power cut interrupted
+/// stays as it is for the next boot.
+fn mount(path: &Path) -> Result<Option<(Store, MountReport)>> {
     let media = MediaFile::open(path).with_context(|| format!("can't open {}", path.display()))?;
     let options = MountOptions { access: Access::ReadOnly, base: None };
-    let (store, mount) = match Store::mount(media, &options) {
-        Ok(mounted) => mounted,
-        Err(MountError::Unformatted) => return Ok(None),
-        Err(error) => return Err(anyhow!("can't mount {}: {error}", path.display())),
-    };
+    match Store::mount(media, &options) {
+        Ok(mounted) => Ok(Some(mounted)),
+        Err(MountError::Unformatted) => Ok(None),
+        Err(error) => Err(anyhow!("can't mount {}: {error}", path.display())),
+    }
+}
+
+/// Checks the store in a file; None where there is none yet.
+fn look(path: &Path) -> Result<Option<(MountReport, CheckReport)>> {
+    let Some((store, mount)) = mount(path)? else { return Ok(None) };
     let report = store.check().map_err(|error| anyhow!("can't check {}: {error}", path.display()))?;
     Ok(Some((mount, report)))
 }

@@ -15,7 +15,7 @@ use crate::setup::{self, Tools};
 use crate::size::Bytes;
 use crate::status::{self, Ending};
 use crate::transfer::{self, Get, Put};
-use crate::{archive, build, paths, terminal};
+use crate::{archive, build, check, paths, terminal};
 
 /// Arguments of `run`.
 #[derive(Args, Clone, Debug)]
@@ -95,6 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let accel = arguments.accel.decide(&tools.qemu)?;
     let built = build::build(&tools.way)?;
     transfer::put(&nvm, &arguments.put)?;
+    check::warn(nvm.path());
     let log = arguments.log.clone().unwrap_or_else(|| paths::state().join("kernel.log"));
     let packed = Packed::new(&archive::pack(&built, script.as_deref())?)?;
     let machine = Machine {

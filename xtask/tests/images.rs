@@ -35,6 +35,7 @@ fn file_of_random_bytes_is_refused_and_not_touched() {
     let run = machine.run(&["-c", "ls"]);
     assert_ne!(run.status, 0, "{run}");
     assert!(run.status <= i32::from(status::COMMAND_MAX), "{run}");
+    assert!(run.stderr.contains("not a Twizzler store") && run.stderr.contains("use another file"), "{run}");
     assert!(fs::read(machine.nvm()).expect("readable") == bytes, "a file that is not ours was written to");
 }
 
