@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates that may contain unsafe code, and why they need it.
-const MAY_BE_UNSAFE: [(&str, &str); 5] = [
+const MAY_BE_UNSAFE: [(&str, &str); 6] = [
+    ("twizzler-pmem", "accesses mapped memory and writes cache lines back"),
     ("twizzler-object", "touches mapped objects, whose memory others may write"),
     ("twizzler-image", "maps image files"),
     ("twizzler-campaign", "maps simulated objects where the code under test expects them"),

@@ -21,6 +21,7 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
 use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_pmem::mapped::Mapped;
 use twizzler_store::{Found, Frames, Nvm, Tree, Unmapped};
 
 use crate::media::MediaFile;
@@ -29,7 +30,7 @@ use crate::slots::{Area, Reserved};
 /// The store's lock on a host.
 pub type HostMutex = spin::Mutex<()>;
 /// A store in an image file.
-pub type Store = twizzler_store::Store<MediaFile, HostMutex>;
+pub type Store = twizzler_store::Store<Mapped<MediaFile>, HostMutex>;
 
 /// Objects in an image file.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl ImageBackend {
     /// Maps those of `pages` that the object's tree has and that are not shown yet.
     fn show(&self, id: ObjId, mapping: &mut Mapping, pages: Range<u64>) -> Result<(), Error> {
         let root = self.store.root(id)?;
-        let tree: Tree<'_, Nvm<MediaFile, HostMutex>> = Tree::new(self.store.frames(), root);
+        let tree: Tree<'_, Nvm<Mapped<MediaFile>, HostMutex>> = Tree::new(self.store.frames(), root);
         let end = pages.end.min(root.reach_pages());
         // A run: first page, offset in the file, pages.
         let mut run: Option<(u64, u64, u64)> = None;
@@ -127,7 +128,7 @@ impl ImageBackend {
                 (len * PAGE_BYTES) as usize,
                 protection,
                 MapFlags::SHARED | MapFlags::FIXED,
-                self.store.media().file(),
+                self.store.media().region().file(),
                 at,
             )
         };

@@ -218,7 +218,7 @@ impl Image {
     pub fn close(self) -> Result<(), ImageError> {
         let store = self.space.backend().store();
         store.shutdown().map_err(twizzler_abi::Error::from)?;
-        store.media().sync()?;
+        store.media().region().sync()?;
         Ok(())
     }
 }

@@ -5,19 +5,9 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Once;
+use twizzler_pmem::cache::WriteBack;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::xcontrol::XCr0Flags;
-
-/// The instruction that writes a cache line back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FlushLine {
-    /// Keeps the line.
-    Clwb,
-    /// Evicts it, in parallel with others.
-    Clflushopt,
-    /// Evicts it, one after the other.
-    Clflush,
-}
 
 /// How vector state is saved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +33,7 @@ pub(crate) struct Features {
     pub(crate) tsc_deadline: bool,
     pub(crate) rdrand: bool,
     pub(crate) gib_pages: bool,
-    pub(crate) flush_line: FlushLine,
+    pub(crate) write_back: WriteBack,
     pub(crate) vector_save: VectorSave,
     /// Components of vector state that are switched on.
     pub(crate) xcr0: u64,
@@ -93,11 +83,7 @@ pub(super) fn detect() {
         tsc_deadline: bit(one.ecx, 24),
         rdrand: bit(one.ecx, 30),
         gib_pages: bit(extended, 26),
-        flush_line: match (bit(seven_b, 24), bit(seven_b, 23)) {
-            (true, _) => FlushLine::Clwb,
-            (false, true) => FlushLine::Clflushopt,
-            (false, false) => FlushLine::Clflush,
-        },
+        write_back: WriteBack::detect(),
         vector_save,
         xcr0,
         vector_bytes,

@@ -94,7 +94,7 @@ pub(crate) fn allocate(claim: Claim) -> Option<Frame> {
 pub(crate) fn allocate_zeroed(claim: Claim) -> Option<Frame> {
     let frame = allocate(claim)?;
     // SAFETY: the frame is ours alone, DRAM, and in the direct map.
-    unsafe { super::zero(frame.pointer(), FRAME_BYTES as usize) };
+    unsafe { twizzler_pmem::mapped::zero(frame.pointer(), FRAME_BYTES as usize) };
     Some(frame)
 }
 

@@ -11,8 +11,6 @@
 //!
 //! The heap ([`heap`]) takes blocks of frames where the direct map has them.
 
-use core::arch::asm;
-
 pub(crate) mod direct;
 pub(crate) mod dram;
 pub(crate) mod frames;
@@ -22,29 +20,3 @@ pub(crate) mod paging;
 pub(crate) mod stacks;
 pub(crate) mod start;
 pub(crate) mod window;
-
-/// Copies memory that others may write at the same time: each byte is moved once, by words and then by bytes.
-///
-/// # Safety
-/// `from` must be readable and `to` writable for `bytes`, and no Rust reference may be invalidated by the write.
-pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
-    // SAFETY: the caller's promise; the direction flag is clear by the ABI.
-    unsafe {
-        asm!("rep movsq", "mov rcx, {rest}", "rep movsb", rest = in(reg) bytes % 8,
-            inout("rsi") from => _, inout("rdi") to => _, inout("rcx") bytes / 8 => _,
-            options(nostack, preserves_flags));
-    }
-}
-
-/// Writes zeros, like [`copy`].
-///
-/// # Safety
-/// `to` must be writable for `bytes`, and no Rust reference may be invalidated by the write.
-pub(crate) unsafe fn zero(to: *mut u8, bytes: usize) {
-    // SAFETY: the caller's promise; the direction flag is clear by the ABI.
-    unsafe {
-        asm!("rep stosq", "mov rcx, {rest}", "rep stosb", rest = in(reg) bytes % 8,
-            in("rax") 0u64, inout("rdi") to => _, inout("rcx") bytes / 8 => _,
-            options(nostack, preserves_flags));
-    }
-}

@@ -1,15 +1,14 @@
 //! A range of NVM as a [`Persist`] region: loads through the direct map, stores through [`window`]s.
 
-use core::arch::asm;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use twizzler_pmem::Persist;
+use twizzler_pmem::{Persist, cache, mapped};
 
 use super::paging::{self, Attributes};
 use super::{direct, window};
 use crate::machine::cpu;
-use crate::machine::features::{self, FlushLine};
+use crate::machine::features;
 
 const PAGE: u64 = 4096;
 
@@ -126,51 +125,29 @@ impl Persist for Nvm {
     fn read(&self, at: u64, buffer: &mut [u8]) {
         self.check(at, buffer.len() as u64);
         // SAFETY: the range was checked and is mapped for good; `buffer` is the kernel's.
-        unsafe { super::copy(self.pointer(at), buffer.as_mut_ptr(), buffer.len()) };
+        unsafe { mapped::copy(self.pointer(at), buffer.as_mut_ptr(), buffer.len()) };
     }
 
     fn write(&self, at: u64, bytes: &[u8]) {
         self.with_pages(at, bytes.len() as u64, |to, from, len| {
             // SAFETY: `with_pages` gives parts of the range, so of `bytes`, and a place in NVM, where no references are.
-            unsafe { super::copy(bytes[from..].as_ptr(), to, len) };
+            unsafe { mapped::copy(bytes[from..].as_ptr(), to, len) };
         });
     }
 
     fn zero(&self, at: u64, len_bytes: u64) {
         // SAFETY: as in `write`.
-        self.with_pages(at, len_bytes, |to, _, len| unsafe { super::zero(to, len) });
+        self.with_pages(at, len_bytes, |to, _, len| unsafe { mapped::zero(to, len) });
     }
 
     fn flush(&self, at: u64, len_bytes: u64) {
         self.check(at, len_bytes);
-        let kind = features::get().flush_line;
-        let mut count = 0;
-        for line in twizzler_pmem::lines(at, len_bytes) {
-            flush_line(self.pointer(line), kind);
-            count += 1;
-        }
-        cpu::current().nvm.flushes.add(count);
+        let address = self.pointer(at) as u64;
+        cpu::current().nvm.flushes.add(features::get().write_back.flush(address, len_bytes));
     }
 
     fn fence(&self) {
-        // SAFETY: orders stores and flushes, nothing else.
-        unsafe { asm!("sfence", options(nostack, preserves_flags)) };
+        cache::fence();
         cpu::current().nvm.fences.add(1);
-    }
-}
-
-/// Writes one line back. Reading rights suffice (Intel SDM volume 2, CLWB, CLFLUSHOPT, CLFLUSH).
-fn flush_line(line: *const u8, kind: FlushLine) {
-    match kind {
-        // SAFETY: a mapped line, and CPUID has the instruction; it changes no values.
-        FlushLine::Clwb => unsafe { asm!("clwb [{}]", in(reg) line, options(nostack, preserves_flags)) },
-        // SAFETY: as above.
-        FlushLine::Clflushopt => unsafe {
-            asm!("clflushopt [{}]", in(reg) line, options(nostack, preserves_flags))
-        },
-        // SAFETY: as above.
-        FlushLine::Clflush => unsafe {
-            asm!("clflush [{}]", in(reg) line, options(nostack, preserves_flags))
-        },
     }
 }

@@ -6,11 +6,11 @@ use twizzler_pmem::Persist;
 use twizzler_store::frames::{FrameKind, FrameNo, Frames, HUGE_FRAMES, Need, OutOfFrames};
 
 use super::budget::USERS;
-use crate::memory::dram::Dram;
+use crate::memory::dram::{self, Dram};
 use crate::memory::frames::{self, Claim, Frame, ORDER_2M};
 
 /// The one value.
-pub(crate) static DRAM: DramFrames = DramFrames { media: Dram };
+pub(crate) static DRAM: DramFrames = DramFrames { media: dram::DRAM };
 
 /// DRAM frames of volatile objects.
 pub(crate) struct DramFrames {

@@ -9,7 +9,7 @@ use twizzler_pmem::Persist;
 use super::{Test, check};
 use crate::machine::start_info::Boot;
 use crate::machine::{cpu, user};
-use crate::memory::dram::Dram;
+use crate::memory::dram::DRAM;
 use crate::memory::frames::{self, Claim, Frame, ORDER_2M, ORDER_MAX};
 use crate::memory::{direct, nvm, paging, stacks};
 
@@ -194,14 +194,14 @@ fn nvm_windows_write_and_are_counted(boot: &'static Boot) -> Result<(), String> 
 fn dram_region_reads_what_was_written(_: &'static Boot) -> Result<(), String> {
     let frame = frames::allocate_zeroed(Claim::User).ok_or("no frame")?;
     let at = frame.address();
-    let clean = (0..512).all(|word| Dram.load(at + word * 8) == 0);
-    Dram.store(at, 7);
-    Dram.write(at + 9, &[1, 2, 3]);
+    let clean = (0..512).all(|word| DRAM.load(at + word * 8) == 0);
+    DRAM.store(at, 7);
+    DRAM.write(at + 9, &[1, 2, 3]);
     let mut back = [0; 4];
-    Dram.read(at + 9, &mut back);
-    let exchanged = (Dram.compare_exchange(at, 7, 8), Dram.compare_exchange(at, 7, 9));
-    Dram.zero(at + 10, 1);
-    let last = Dram.load(at + 8);
+    DRAM.read(at + 9, &mut back);
+    let exchanged = (DRAM.compare_exchange(at, 7, 8), DRAM.compare_exchange(at, 7, 9));
+    DRAM.zero(at + 10, 1);
+    let last = DRAM.load(at + 8);
     frames::free(frame);
     check!(clean && back == [1, 2, 3, 0] && exchanged == (Ok(()), Err(8)));
     check!(last == 0x0300_0100, "{}", format!("{last:#x}"));

@@ -6,12 +6,15 @@
 //! store is durable once its line was flushed afterwards and a fence has followed the flush; until then
 //! each line may reach media at any time, as it stood at any moment (Intel SDM volume 1, section 11.4.2
 //! on CLWB; volume 3, section 12.2 on ordering).
+//!
+//! Unsafe code is in two places: the access to mapped memory ([`mapped`]) and the instructions that write cache lines back ([`cache`]).
 #![no_std]
-#![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod cache;
 pub mod counted;
+pub mod mapped;
 pub mod memory;
 
 use core::fmt;

@@ -4,15 +4,15 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use twizzler_abi::call::USUAL_RIGHTS;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, Life, ObjId, Rights, SizeClass};
-use twizzler_pmem::Persist;
 
 use crate::mapping::Mapping;
-use crate::{call, system_word};
+use crate::{call, persist, system_word};
 
 /// Offset of the number of bytes.
 pub(crate) const LEN_OFFSET: u64 = HEADER_OFFSET + core::mem::offset_of!(Header, len_bytes) as u64;
@@ -62,9 +62,11 @@ fn fill(id: ObjId, bytes: &[u8]) -> Result<(), Error> {
     }
     let mapping = Mapping::new(id, Rights::READ | Rights::WRITE)?;
     mapping.write(BASE_OFFSET, bytes);
-    mapping.persist(BASE_OFFSET, len_bytes);
+    persist::flush(mapping.address() + BASE_OFFSET, len_bytes);
+    persist::fence();
     // COMMIT: until this store the object is an empty file.
-    mapping.store(LEN_OFFSET, len_bytes);
-    mapping.persist(LEN_OFFSET, 8);
+    mapping.word(LEN_OFFSET).store(len_bytes, Ordering::Release);
+    persist::flush(mapping.address() + LEN_OFFSET, 8);
+    persist::fence();
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Bytes of mapped objects, which others may change at any time.
 //!
-//! Bulk copies go through string instructions that the compiler can't look into, words through atomics:
-//! so whoever writes at the same time can spoil values, never memory safety.
+//! Bulk copies go through [`mapped`], words through atomics: so whoever writes at the same time can spoil values, never
+//! memory safety.
 
-use core::arch::asm;
+use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use core::sync::atomic::AtomicU64;
+
+use twizzler_pmem::mapped;
 
 /// Copies `bytes` to `address`.
 ///
@@ -13,7 +15,7 @@ use core::sync::atomic::AtomicU64;
 /// Rust knows of.
 pub(crate) unsafe fn copy_out(bytes: &[u8], address: u64) {
     // SAFETY: reads the slice, writes what the caller promises.
-    unsafe { copy(bytes.as_ptr() as u64, address, bytes.len()) }
+    unsafe { mapped::copy(bytes.as_ptr(), with_exposed_provenance_mut(address as usize), bytes.len()) }
 }
 
 /// Fills `bytes` from `address`.
@@ -22,27 +24,7 @@ pub(crate) unsafe fn copy_out(bytes: &[u8], address: u64) {
 /// The range must be within a slot that this program has taken for a mapping.
 pub(crate) unsafe fn copy_in(address: u64, bytes: &mut [u8]) {
     // SAFETY: writes the slice, reads what the caller promises.
-    unsafe { copy(address, bytes.as_mut_ptr() as u64, bytes.len()) }
-}
-
-/// Copies, most of it in words: an emulator takes as long for a byte as for a word.
-///
-/// # Safety
-/// `len` bytes can be read at `from` and written at `to`.
-unsafe fn copy(from: u64, to: u64, len: usize) {
-    // SAFETY: the caller's promise; string instructions go up (System V ABI: DF = 0).
-    unsafe {
-        asm!(
-            "rep movsq",
-            "mov rcx, {rest}",
-            "rep movsb",
-            rest = in(reg) len % 8,
-            inout("rcx") len / 8 => _,
-            inout("rsi") from => _,
-            inout("rdi") to => _,
-            options(nostack, preserves_flags),
-        );
-    }
+    unsafe { mapped::copy(with_exposed_provenance(address as usize), bytes.as_mut_ptr(), bytes.len()) }
 }
 
 /// Writes zeros.
@@ -50,19 +32,8 @@ unsafe fn copy(from: u64, to: u64, len: usize) {
 /// # Safety
 /// As for [`copy_out`].
 pub(crate) unsafe fn zero(address: u64, len_bytes: u64) {
-    // SAFETY: writes what the caller promises; string instructions go up (System V ABI: DF = 0).
-    unsafe {
-        asm!(
-            "rep stosq",
-            "mov rcx, {rest}",
-            "rep stosb",
-            rest = in(reg) len_bytes % 8,
-            inout("rcx") len_bytes / 8 => _,
-            in("rax") 0_u64,
-            inout("rdi") address => _,
-            options(nostack, preserves_flags),
-        );
-    }
+    // SAFETY: writes what the caller promises.
+    unsafe { mapped::zero(with_exposed_provenance_mut(address as usize), len_bytes as usize) }
 }
 
 /// The word at `address`.
