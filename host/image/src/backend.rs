@@ -3,6 +3,8 @@
 //! An object is mapped by mapping those frames of the file that its tree names, run by run, at the object's slot: the same
 //! addresses as on Twizzler, and the same bytes. Pages that the tree does not have are read-only zeros, so a store that was not
 //! preceded by [`Backend::ensure`] stops the program instead of being lost.
+//!
+//! Over a file that is open privately, the slot holds a copy of the pages: stores change the copy alone.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -21,10 +23,11 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
 use twizzler_object::backend::TRANSLATION_BYTES;
-use twizzler_pmem::mapped::Mapped;
+use twizzler_pmem::Persist;
+use twizzler_pmem::mapped::{Mapped, copy};
 use twizzler_store::{Found, Frames, Nvm, Tree, Unmapped};
 
-use crate::media::MediaFile;
+use crate::media::{MediaFile, Sharing};
 use crate::slots::{Area, Reserved};
 
 /// The store's lock on a host.
@@ -35,8 +38,8 @@ pub type Store = twizzler_store::Store<Mapped<MediaFile>, HostMutex>;
 /// Objects in an image file.
 #[derive(Debug)]
 pub struct ImageBackend {
-    store: Store,
-    mapped: RefCell<HashMap<ObjId, Mapping>>,
+    pub(crate) store: Store,
+    pub(crate) mapped: RefCell<HashMap<ObjId, Mapping>>,
     /// Slots of deleted objects.
     graves: RefCell<Vec<Reserved>>,
     tables: RefCell<Vec<Area>>,
@@ -47,8 +50,8 @@ pub struct ImageBackend {
 }
 
 #[derive(Debug)]
-struct Mapping {
-    memory: Reserved,
+pub(crate) struct Mapping {
+    pub(crate) memory: Reserved,
     writable: bool,
     /// Pages that show the file.
     shown: Vec<Range<u64>>,
@@ -120,6 +123,11 @@ impl ImageBackend {
         let writable = mapping.writable && first > metadata;
         let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         let start = mapping.memory.slot().base() + first * PAGE_BYTES;
+        if self.store.media().region().sharing() == Sharing::Private {
+            self.copy_run(start, at, len)?;
+            mapping.note_shown(first, len);
+            return Ok(());
+        }
         // SAFETY: the range lies in our reserved slot, which Rust uses for nothing else; the file's pages are reached through
         // atomics alone.
         let shown = unsafe {
@@ -134,15 +142,30 @@ impl ImageBackend {
         };
         shown.map_err(|_| Error::OutOfMemory)?.expose_provenance();
         self.maps.set(self.maps.get() + 1);
-        mapping.shown.push(first..first + len);
-        mapping.shown.sort_by_key(|range| range.start);
-        mapping.shown.dedup_by(|next, before| {
-            let joined = before.end == next.start;
-            if joined {
-                before.end = next.end;
-            }
-            joined
-        });
+        mapping.note_shown(first, len);
+        Ok(())
+    }
+
+    /// Makes `len` pages of the slot, from the address `start` on, a copy of the media from `at` on.
+    fn copy_run(&self, start: u64, at: u64, len: u64) -> Result<(), Error> {
+        // SAFETY: the range lies in our reserved slot, which Rust uses for nothing else.
+        let made = unsafe {
+            mmap_anonymous(
+                ptr::with_exposed_provenance_mut(start as usize),
+                (len * PAGE_BYTES) as usize,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
+            )
+        };
+        let made: *mut u8 = made.map_err(|_| Error::OutOfMemory)?.cast();
+        made.expose_provenance();
+        let mut page = [0; PAGE_BYTES as usize];
+        for number in 0..len {
+            self.store.media().read(at + number * PAGE_BYTES, &mut page);
+            let to = made.wrapping_add((number * PAGE_BYTES) as usize);
+            // SAFETY: the page was mapped just now, and nothing refers to it.
+            unsafe { copy(page.as_ptr(), to, page.len()) };
+        }
         Ok(())
     }
 
@@ -168,6 +191,20 @@ impl ImageBackend {
             )
         };
         hidden.map(|_| ()).map_err(|_| Error::OutOfMemory)
+    }
+}
+
+impl Mapping {
+    fn note_shown(&mut self, first: u64, len: u64) {
+        self.shown.push(first..first + len);
+        self.shown.sort_by_key(|range| range.start);
+        self.shown.dedup_by(|next, before| {
+            let joined = before.end == next.start;
+            if joined {
+                before.end = next.end;
+            }
+            joined
+        });
     }
 }
 
@@ -210,7 +247,7 @@ unsafe impl Backend for ImageBackend {
         let mut len = [0; 8];
         let at = HEADER_OFFSET + std::mem::offset_of!(Header, len_bytes) as u64;
         if stat.quarantine.is_none() {
-            self.store.read_at(id, at, &mut len)?;
+            self.read_raw(id, at, &mut len)?;
         }
         let quarantine = stat.quarantine.map_or(0, |error| Error::from(error) as u32);
         let metadata = stat.metadata.map_or_else(Default::default, |metadata| ObjectStat {

@@ -8,11 +8,12 @@ mod backend;
 mod image;
 mod media;
 mod memory;
+mod raw;
 mod slots;
 
 pub use backend::{HostMutex, ImageBackend, Store};
 pub use image::{FILE_BYTES_MAX, Image, ImageError, Listed};
-pub use media::MediaFile;
+pub use media::{MediaFile, Sharing};
 pub use memory::MemoryBackend;
 pub use slots::Reserved;
 

@@ -3,6 +3,9 @@
 //! The file is mapped shared, as QEMU maps it, so what one has stored the other sees. Flushes and fences do nothing: no
 //! power cut of the host is survived before [`MediaFile::sync`]. Only one side may use the file at a time; whoever opens it holds
 //! a lock on it.
+//!
+//! A file may also be opened *privately*: what is stored then stays in this process, and the file is as it was. So a store can be
+//! looked at as recovery would leave it, though the file may not be written.
 
 use std::fs::File;
 use std::io;
@@ -19,6 +22,16 @@ pub struct MediaFile {
     file: File,
     start: NonNull<u8>,
     len_bytes: u64,
+    sharing: Sharing,
+}
+
+/// Where stores to a mapped file go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// To the file.
+    Shared,
+    /// To memory of this process alone.
+    Private,
 }
 
 // SAFETY: the memory is reached through `Mapped` alone, whose access others may join.
@@ -35,20 +48,42 @@ impl MediaFile {
         Self::of(File::options().read(true).write(true).open(path)?)
     }
 
+    /// Opens an image file privately: it is read, and never written.
+    ///
+    /// # Errors
+    /// As [`MediaFile::open`].
+    pub fn open_private(path: &Path) -> io::Result<Mapped<Self>> {
+        Self::map(File::open(path)?, Sharing::Private)
+    }
+
     /// The image in an open file.
     ///
     /// # Errors
     /// As [`MediaFile::open`].
     pub fn of(file: File) -> io::Result<Mapped<Self>> {
+        Self::map(file, Sharing::Shared)
+    }
+
+    fn map(file: File, sharing: Sharing) -> io::Result<Mapped<Self>> {
         let len_bytes = file.metadata()?.len() / PAGE_BYTES * PAGE_BYTES;
         if len_bytes == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
         }
-        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = match sharing {
+            Sharing::Shared => MapFlags::SHARED,
+            Sharing::Private => MapFlags::PRIVATE | MapFlags::NORESERVE,
+        };
         // SAFETY: a new mapping, where the host likes it. Others may change the file: all access is atomic.
         let start = unsafe { mmap(ptr::null_mut(), len_bytes as usize, protection, flags, &file, 0) }?;
         let start = NonNull::new(start.cast()).expect("mappings don't lie at 0");
-        Ok(Mapped::new(Self { file, start, len_bytes }))
+        Ok(Mapped::new(Self { file, start, len_bytes, sharing }))
+    }
+
+    /// Where stores go.
+    #[must_use]
+    pub const fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
     /// The file.
@@ -73,7 +108,7 @@ impl Drop for MediaFile {
     }
 }
 
-// SAFETY: `start` and `len_bytes` are of a shared mapping that is made with the value and ends with it; mappings begin at
+// SAFETY: `start` and `len_bytes` are of a mapping that is made with the value and ends with it; mappings begin at
 // pages. Nothing but `Mapped` refers to its memory.
 unsafe impl Region for MediaFile {
     fn start(&self) -> *mut u8 {
@@ -105,5 +140,15 @@ mod tests {
         assert_eq!(&back, b"some \0\0\0\0\0\0 not aligned");
         let lies = std::fs::read(file.path()).expect("read");
         assert_eq!((&lies[5..28], lies[4096]), (&back[..], 9));
+    }
+
+    #[test]
+    fn what_is_stored_privately_does_not_reach_the_file() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        file.as_file().set_len(PAGE_BYTES).expect("longer");
+        let media = MediaFile::open_private(file.path()).expect("open");
+        media.store(8, 7);
+        assert_eq!(media.load(8), 7);
+        assert!(std::fs::read(file.path()).expect("read").iter().all(|&byte| byte == 0));
     }
 }

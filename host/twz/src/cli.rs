@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde_json::json;
+
+use crate::answer::{Answer, SCHEMA};
+use crate::commands::{change, content, create, list, show, stat};
+use crate::open::{For, open, with_store};
+use crate::status::{Failure, Status};
+
+/// Looks into and changes stores of objects: NVM images and directories.
+///
+/// A store is a directory, or the file of an NVM image. Objects in it have names, such as letters/first; wherever a name is
+/// asked for, an object's ID will do too.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "twz", version, after_help = AFTER, max_term_width = 100)]
+pub struct Arguments {
+    /// Answer in JSON, errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Verb,
+}
+
+const AFTER: &str = "\
+Examples:
+  twz create notes.img --size 1G        an empty store in an NVM image
+  twz put notes.img letter.txt          a file goes in
+  twz ls -l notes.img                   what is there
+  twz cat notes.img letter.txt          and out to the terminal
+  twz check notes.img                   is all well?
+
+Exit status:
+  0 done   1 done, and something was found   2 wrong command line   3 no such store, name or file
+  4 taken or in use   5 damaged, of another version, or not a store   6 no room   7 not allowed
+  8 the host could not read or write";
+
+/// The commands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Verb {
+    /// Make an empty store
+    Create(create::Arguments),
+    /// List names
+    Ls(list::LsArguments),
+    /// List all names below a directory
+    Tree(list::TreeArguments),
+    /// Describe the store, or objects in it
+    Stat(stat::Arguments),
+    /// Show an object from the inside
+    Show(show::Arguments),
+    /// Write what objects hold to standard output
+    Cat(content::CatArguments),
+    /// Put host files in
+    Put(content::PutArguments),
+    /// Get objects' bytes out into host files
+    Get(content::GetArguments),
+    /// Make directories
+    Mkdir(change::MkdirArguments),
+    /// Give an object or a directory another name
+    Mv(change::TwoNames),
+    /// Give an object one more name
+    Ln(change::TwoNames),
+    /// Remove names, and objects with their last name
+    Rm(change::RmArguments),
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Ls(_) => "ls",
+            Self::Tree(_) => "tree",
+            Self::Stat(_) => "stat",
+            Self::Show(_) => "show",
+            Self::Cat(_) => "cat",
+            Self::Put(_) => "put",
+            Self::Get(_) => "get",
+            Self::Mkdir(_) => "mkdir",
+            Self::Mv(_) => "mv",
+            Self::Ln(_) => "ln",
+            Self::Rm(_) => "rm",
+        }
+    }
+}
+
+/// Opens the store, does something with it, and closes it in order.
+macro_rules! on {
+    ($arguments:expr, $access:ident, |$store:ident| $do:expr) => {
+        with_store!(open(&$arguments.store, For::$access)?, store => {
+            #[allow(unused_mut, reason = "few commands change what they know of the store")]
+            let mut $store = store;
+            let answer = $do;
+            let closed = $store.close();
+            answer.and_then(|answer| closed.map(|()| answer))
+        })
+    };
+}
+
+fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    match &arguments.command {
+        Verb::Create(a) => create::run(a),
+        Verb::Ls(a) => on!(a, Reading, |store| list::ls(&store, a)),
+        Verb::Tree(a) => on!(a, Reading, |store| list::tree(&store, a)),
+        Verb::Stat(a) => on!(a, Reading, |store| stat::run(&store, a)),
+        Verb::Show(a) => on!(a, Reading, |store| show::run(&store, a)),
+        Verb::Cat(a) => on!(a, Reading, |store| content::cat(&store, a, arguments.json)),
+        Verb::Put(a) => on!(a, Changing, |store| content::put(&mut store, a)),
+        Verb::Get(a) => on!(a, Reading, |store| content::get(&store, a)),
+        Verb::Mkdir(a) => on!(a, Changing, |store| change::mkdir(&store, a)),
+        Verb::Mv(a) => on!(a, Changing, |store| change::mv(&store, a)),
+        Verb::Ln(a) => on!(a, Changing, |store| change::ln(&store, a)),
+        Verb::Rm(a) => on!(a, Changing, |store| change::rm(&store, a)),
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let _ = message.print();
+            return ExitCode::from(if message.use_stderr() { Status::Usage as u8 } else { 0 });
+        }
+    };
+    let (out, status) = match run(&arguments) {
+        Ok(answer) if arguments.json => {
+            let name = arguments.command.name();
+            let json =
+                json!({ "twz": SCHEMA, "command": name, "status": answer.status, "answer": answer.json });
+            (format!("{json:#}\n"), answer.status)
+        }
+        Ok(answer) => (answer.text, answer.status),
+        Err(failure) => {
+            complain(&arguments, &failure);
+            return ExitCode::from(failure.status as u8);
+        }
+    };
+    match std::io::stdout().write_all(out.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Ok(()) => ExitCode::from(status as u8),
+        // Whoever read our output has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(status as u8),
+        Err(error) => {
+            complain(&arguments, &Failure::io(std::path::Path::new("standard output"), &error));
+            ExitCode::from(Status::Io as u8)
+        }
+    }
+}
+
+fn complain(arguments: &Arguments, failure: &Failure) {
+    let text = if arguments.json {
+        let error = json!({ "kind": failure.status, "what": failure.what, "advice": failure.advice });
+        let name = arguments.command.name();
+        format!("{:#}", json!({ "twz": SCHEMA, "command": name, "status": failure.status, "error": error }))
+    } else {
+        format!("twz {}: {failure}", arguments.command.name())
+    };
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,156 @@
+//! `show`: an object from the inside: header, pointers to others, and its bytes.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use twizzler_abi::ObjId;
+use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES};
+use twizzler_abi::pointer::FotKind;
+
+use super::stat::{ObjectFacts, object_facts};
+use crate::answer::{Answer, Table};
+use crate::medium::Medium;
+use crate::object::{fot, header, rights_text};
+use crate::open::Opened;
+use crate::status::Failure;
+
+/// Arguments of `show`.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// The store
+    pub store: PathBuf,
+    /// Name or ID of the object
+    pub name: String,
+    /// First byte to show, counted from the base
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub from: u64,
+    /// Bytes to show
+    #[arg(long, default_value_t = 256, value_name = "BYTES")]
+    pub bytes: u64,
+}
+
+/// An object from the inside.
+#[derive(Clone, Debug, Serialize)]
+struct Inside {
+    #[serde(flatten)]
+    object: ObjectFacts,
+    /// Offset of the allocator's root; 0: no heap.
+    heap_offset: u64,
+    /// The last transaction that changed it.
+    version: u64,
+    /// Objects that its pointers lead to.
+    pointers: Vec<Pointer>,
+    /// Where `bytes` begin, from the base.
+    from: u64,
+    /// Hexadecimal.
+    bytes: String,
+    #[serde(skip)]
+    raw: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Pointer {
+    /// Index in the FOT.
+    index: usize,
+    /// ID of the target, or why there is none to tell.
+    target: String,
+    /// Rights asked for.
+    rights: String,
+    /// Names of the target.
+    names: Vec<String>,
+}
+
+impl fmt::Display for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(&["", ""]);
+        let heap =
+            if self.heap_offset == 0 { "none".to_owned() } else { format!("at {:#x}", self.heap_offset) };
+        table.row(["heap".to_owned(), heap]);
+        table.row(["version".to_owned(), self.version.to_string()]);
+        write!(f, "{}{table}", self.object)?;
+        if !self.pointers.is_empty() {
+            let mut table = Table::new(&[">FOT", "LEADS TO", "RIGHTS", "NAMES"]);
+            for Pointer { index, target, rights, names } in &self.pointers {
+                table.row([index.to_string(), target.clone(), rights.clone(), names.join(", ")]);
+            }
+            write!(f, "\n{table}")?;
+        }
+        if !self.raw.is_empty() {
+            writeln!(f)?;
+        }
+        let lines = self.raw.chunks(16).enumerate();
+        lines
+            .map(|(number, line)| dump_line(self.from + number as u64 * 16, line))
+            .try_for_each(|l| writeln!(f, "{l}"))
+    }
+}
+
+/// A line of a dump: offset, bytes, and the characters among them.
+fn dump_line(offset: u64, bytes: &[u8]) -> String {
+    let hex: String = bytes
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if at == 8 { format!("  {byte:02x}") } else { format!(" {byte:02x}") })
+        .collect();
+    let is_shown = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    let text: String =
+        bytes.iter().map(|&byte| if is_shown(byte) { char::from(byte) } else { '.' }).collect();
+    format!("{offset:08x} {hex:<50} {text}")
+}
+
+/// `show`.
+///
+/// # Errors
+/// No such object, or it can't be read.
+pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
+    let name = &arguments.name;
+    let id = store.object(name)?;
+    let object = object_facts(store, name)?;
+    let header = header(store.medium(), id).map_err(Failure::of(name))?;
+    let len = header.len_bytes.saturating_sub(arguments.from).min(arguments.bytes);
+    let mut raw = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30)];
+    let from = BASE_OFFSET.saturating_add(arguments.from);
+    store.medium().read_raw(id, from, &mut raw).map_err(Failure::of(name))?;
+    let inside = Inside {
+        object,
+        heap_offset: header.allocator,
+        version: header.domain_versions[0],
+        pointers: pointers(store, id, header.fot_len_entries)?,
+        from: arguments.from,
+        bytes: raw.iter().map(|byte| format!("{byte:02x}")).collect(),
+        raw,
+    };
+    Ok(Answer::of(&inside))
+}
+
+fn pointers<M: Medium>(store: &Opened<M>, id: ObjId, len: u64) -> Result<Vec<Pointer>, Failure> {
+    let names = store.names_by_id()?;
+    let entries = fot(store.medium(), id)?;
+    let used = len.min(FOT_INLINE_ENTRIES as u64) as usize;
+    let of_entry = |(index, entry): (usize, &twizzler_abi::pointer::FotEntry)| {
+        let (target, rights, names) = match entry.decode() {
+            Ok((FotKind::Free, _)) => return None,
+            Ok((FotKind::Id, rights)) => {
+                let names = names.get(&entry.target).cloned().unwrap_or_default();
+                (entry.target.to_string(), rights_text(rights), names)
+            }
+            Ok((FotKind::Name, rights)) => {
+                (late_name(store, id, entry.target), rights_text(rights), Vec::new())
+            }
+            Err(error) => (error.to_string(), String::new(), Vec::new()),
+        };
+        Some(Pointer { index, target, rights, names })
+    };
+    Ok(entries.iter().enumerate().take(used).skip(1).filter_map(of_entry).collect())
+}
+
+/// The name that a late-bound entry holds: offset and length in its own object.
+fn late_name<M: Medium>(store: &Opened<M>, id: ObjId, place: ObjId) -> String {
+    let mut name = vec![0; place.lo.min(4096) as usize];
+    match store.medium().read_raw(id, place.hi, &mut name) {
+        Ok(()) => format!("name {:?}", String::from_utf8_lossy(&name)),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,21 @@
+//! `twz`: the command-line tool for stores, in NVM images and in directories alike.
+//!
+//! - [`open`]: from a path to an open store; [`medium`]: what commands ask of one, whatever it lies in.
+//! - [`commands`]: each a function of an open store, generic over the medium.
+//! - [`answer`], [`status`]: what is said, for people and as JSON, and the exit status.
+//!
+//! The command line, the JSON, the exit statuses and the archives are contracts: `docs/twz.md`.
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod cli;
+pub mod commands;
+pub mod medium;
+pub mod object;
+pub mod open;
+pub mod paths;
+pub mod progress;
+pub mod size;
+pub mod status;
+
+pub use cli::main;

@@ -1,0 +1,79 @@
+//! What commands ask of a store, whatever it lies in: the programming model ([`Backend`]), and objects as bytes, without it.
+//!
+//! Raw access is for tools: it lists what no name leads to, copies what exists of an object, and looks at what is damaged.
+
+mod image;
+
+use std::io;
+use std::ops::Range;
+
+use serde::Serialize;
+use twizzler_abi::{Error, ObjId};
+use twizzler_object::Backend;
+
+/// A store.
+pub trait Medium: Backend + Sized {
+    /// Others may change it while we have it open.
+    const SHARED: bool;
+
+    /// What it is and how full.
+    ///
+    /// # Errors
+    /// The system's.
+    fn describe(&self) -> Result<Description, Error>;
+
+    /// All objects, damaged ones too, by ID.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where they can't be listed.
+    fn ids(&self) -> Result<Vec<ObjId>, Error>;
+
+    /// The bytes of an object that exist: whole pages as ranges of offsets, ascending and apart, from that of the metadata on.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`], [`Error::Damaged`].
+    fn extents(&self, id: ObjId) -> Result<Vec<Range<u64>>, Error>;
+
+    /// Reads bytes of an object, from the offset of its metadata on. What does not exist reads as zeros.
+    ///
+    /// # Errors
+    /// As [`Medium::extents`]; [`Error::OutOfRange`].
+    fn read_raw(&self, id: ObjId, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// Writes bytes of an object that nobody uses, from the offset of its header on.
+    ///
+    /// # Errors
+    /// As [`Medium::read_raw`]; [`Error::OutOfNvm`], [`Error::Busy`].
+    fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Everything is on the host's disk, and the store knows that it was closed in order.
+    ///
+    /// # Errors
+    /// The host's.
+    fn close(&self) -> io::Result<()>;
+}
+
+/// What a store is, and how full.
+#[derive(Clone, Debug, Serialize)]
+pub struct Description {
+    /// `image` or `directory`.
+    pub kind: &'static str,
+    /// What tells it apart from all others.
+    pub uuid: String,
+    /// Version of its format.
+    pub version: u32,
+    /// Objects, damaged ones too.
+    pub objects: u64,
+    /// Bytes that objects and the store's own tables take.
+    pub used_bytes: u64,
+    /// Bytes that are left.
+    pub free_bytes: u64,
+}
+
+/// A UUID as text.
+#[must_use]
+pub fn uuid_text(uuid: [u8; 16]) -> String {
+    let text = format!("{:032x}", u128::from_be_bytes(uuid));
+    let parts = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
+    parts.join("-")
+}

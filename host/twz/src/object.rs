@@ -1,0 +1,185 @@
+//! What can be said of an object from its bytes: the facts that `ls`, `stat` and `show` give, and that `check` tests.
+
+use std::mem::offset_of;
+
+use serde::Serialize;
+use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::object::{
+    FOT_INLINE_ENTRIES, FOT_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata,
+};
+use twizzler_abi::pointer::FotEntry;
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Durability, Error, Life, ObjId, Rights};
+use twizzler_object::TypeName;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use crate::medium::Medium;
+
+/// What an object is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Plain bytes.
+    File,
+    /// Its base is of a declared type.
+    Typed,
+    /// It can't be read.
+    Damaged,
+    /// It does not exist, though a name or pointer leads to it.
+    Missing,
+}
+
+/// An object, in short.
+#[derive(Clone, Debug, Serialize)]
+pub struct Facts {
+    /// The ID: 32 hexadecimal digits.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Declared name of its base type.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    /// Fingerprint of its base type: 16 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Bytes in use from the base: a file's length.
+    pub len_bytes: u64,
+    /// Bytes that are stored, with header, metadata and tables.
+    pub stored_bytes: u64,
+    /// What everyone may do with it.
+    pub rights: String,
+    /// Persistent or volatile, and how its changes become durable.
+    pub life: String,
+    /// ID of the owner's key, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Why it can't be read, where it can't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+}
+
+impl Kind {
+    /// In a word.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Typed => "typed",
+            Self::Damaged => "damaged",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// Rights in words.
+#[must_use]
+pub fn rights_text(rights: Rights) -> String {
+    let names = [
+        (Rights::READ, "read"),
+        (Rights::WRITE, "write"),
+        (Rights::EXECUTE, "execute"),
+        (Rights::DELETE, "delete"),
+    ];
+    let granted: Vec<&str> =
+        names.iter().filter(|(right, _)| rights.contains(*right)).map(|(_, name)| *name).collect();
+    if granted.is_empty() { "none".to_owned() } else { granted.join(", ") }
+}
+
+fn life_text(flags: ObjectFlags) -> String {
+    let life = match flags.life() {
+        Life::Persistent => "persistent",
+        Life::Volatile => "volatile",
+    };
+    let durability = match flags.durability() {
+        Durability::InPlace => "in place",
+        Durability::Versioned => "versioned",
+    };
+    format!("{life}, {durability}")
+}
+
+/// Facts about an object; one that is gone or damaged has few.
+///
+/// # Errors
+/// The host's.
+pub fn facts<M: Medium>(medium: &M, id: ObjId) -> Facts {
+    let mut facts = Facts {
+        id: id.to_string(),
+        kind: Kind::Missing,
+        type_name: None,
+        fingerprint: None,
+        len_bytes: 0,
+        stored_bytes: 0,
+        rights: rights_text(Rights::empty()),
+        life: String::new(),
+        owner: None,
+        damage: None,
+    };
+    let stat = match medium.stat(id) {
+        Ok(stat) => stat,
+        Err(error) => {
+            if error != Error::NoSuchObject {
+                facts.kind = Kind::Damaged;
+                facts.damage = Some(error.to_string());
+            }
+            return facts;
+        }
+    };
+    facts.stored_bytes = (stat.pages + stat.tables) * PAGE_BYTES;
+    facts.len_bytes = stat.len_bytes;
+    facts.rights = rights_text(Rights::from_bits_truncate(stat.default_rights));
+    facts.life = life_text(ObjectFlags::from_bits_truncate(stat.flags));
+    facts.owner = (!stat.owner.is_none()).then(|| stat.owner.to_string());
+    if stat.quarantine != 0 {
+        facts.kind = Kind::Damaged;
+        let error = Error::from_number(stat.quarantine).unwrap_or(Error::Damaged);
+        facts.damage = Some(error.to_string());
+        return facts;
+    }
+    facts.kind = if stat.fingerprint == 0 { Kind::File } else { Kind::Typed };
+    if stat.fingerprint != 0 {
+        facts.fingerprint = Some(format!("{:016x}", stat.fingerprint));
+        facts.type_name = type_name(medium, id).ok().filter(|name| !name.is_empty());
+    }
+    facts
+}
+
+/// The declared name of an object's base type, as whoever made it wrote it.
+///
+/// # Errors
+/// As [`Medium::read_raw`].
+pub fn type_name<M: Medium>(medium: &M, id: ObjId) -> Result<String, Error> {
+    let mut name = [0; twizzler_abi::object::TYPE_NAME_BYTES];
+    medium.read_raw(id, HEADER_OFFSET + offset_of!(Header, type_name) as u64, &mut name)?;
+    Ok(TypeName::new(name).to_string())
+}
+
+/// An object's metadata, as it lies there: perhaps wrong.
+///
+/// # Errors
+/// As [`Medium::read_raw`].
+pub fn metadata<M: Medium>(medium: &M, id: ObjId) -> Result<Metadata, Error> {
+    let mut metadata = Metadata::new_zeroed();
+    medium.read_raw(id, METADATA_OFFSET, metadata.as_mut_bytes())?;
+    Ok(metadata)
+}
+
+/// An object's header, as it lies there: programs write it.
+///
+/// # Errors
+/// As [`Medium::read_raw`].
+pub fn header<M: Medium>(medium: &M, id: ObjId) -> Result<Header, Error> {
+    let mut header = Header::new_zeroed();
+    medium.read_raw(id, HEADER_OFFSET, header.as_mut_bytes())?;
+    Ok(header)
+}
+
+/// The inline entries of an object's FOT, by index, as they lie there.
+///
+/// # Errors
+/// As [`Medium::read_raw`].
+pub fn fot<M: Medium>(medium: &M, id: ObjId) -> Result<Vec<FotEntry>, Error> {
+    let mut bytes = vec![0; FOT_INLINE_ENTRIES * size_of::<FotEntry>()];
+    medium.read_raw(id, FOT_OFFSET, &mut bytes)?;
+    let entries = bytes.chunks_exact(size_of::<FotEntry>());
+    Ok(entries.map(|entry| FotEntry::read_from_bytes(entry).expect("chunks of an entry")).collect())
+}

@@ -1,0 +1,117 @@
+//! Names and objects, as people give them on the command line.
+
+use std::collections::BTreeMap;
+
+use twizzler_abi::ObjId;
+use twizzler_names::{Entry, NameError};
+
+use crate::medium::Medium;
+use crate::open::Opened;
+use crate::status::{Failure, Status};
+
+/// A path with what it stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Named {
+    /// The path, without a leading `/`.
+    pub path: String,
+    /// What it stands for.
+    pub entry: Entry,
+}
+
+/// A path as the names know it: people begin paths with a slash, and end directories with one.
+#[must_use]
+pub fn clean(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    path.strip_prefix('/').unwrap_or(path)
+}
+
+/// A path's last name.
+#[must_use]
+pub fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A path within a directory.
+#[must_use]
+pub fn join(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
+impl<M: Medium> Opened<M> {
+    /// What a name stands for, or an ID: 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// Neither.
+    pub fn entry(&self, text: &str) -> Result<Entry, Failure> {
+        match (self.names()?.lookup(clean(text)), text.parse()) {
+            (Ok(entry), _) => Ok(entry),
+            (Err(NameError::NoSuchName | NameError::NotADirectory), Ok(id)) => Ok(Entry::Object(id)),
+            (Err(error), _) => Err(Failure::of(text)(error)),
+        }
+    }
+
+    /// The object of a name or of an ID.
+    ///
+    /// # Errors
+    /// There is none, or it is a directory.
+    pub fn object(&self, text: &str) -> Result<ObjId, Failure> {
+        match self.entry(text)? {
+            Entry::Object(id) => Ok(id),
+            Entry::Directory => Err(Failure::new(Status::Conflict, format!("{text} is a directory"))
+                .advise("name an object in it: `twz ls` lists them")),
+        }
+    }
+
+    /// All that is below a directory, each directory before what is in it.
+    ///
+    /// # Errors
+    /// The names are damaged, or it is no directory.
+    pub fn walk(&self, directory: &str) -> Result<Vec<Named>, Failure> {
+        let names = self.names()?;
+        let mut all = Vec::new();
+        let mut rest = vec![(clean(directory).to_owned(), None)];
+        while let Some((path, entry)) = rest.pop() {
+            if let Some(entry) = entry {
+                all.push(Named { path: path.clone(), entry });
+            }
+            if entry.is_none_or(|entry| entry == Entry::Directory) {
+                let listed = names.list(&path).map_err(Failure::of(shown(&path)))?;
+                let below = listed.into_iter().rev();
+                rest.extend(below.map(|(name, entry)| (join(&path, &name), Some(entry))));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The names of each object.
+    ///
+    /// # Errors
+    /// The names are damaged.
+    pub fn names_by_id(&self) -> Result<BTreeMap<ObjId, Vec<String>>, Failure> {
+        let mut names: BTreeMap<ObjId, Vec<String>> = BTreeMap::new();
+        for named in self.walk("")? {
+            if let Entry::Object(id) = named.entry {
+                names.entry(id).or_default().push(named.path);
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// A path as messages show it.
+#[must_use]
+pub fn shown(path: &str) -> &str {
+    if path.is_empty() { "/" } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_at_both_ends_make_no_difference() {
+        assert_eq!((clean("/a/b/"), clean("a"), clean("/")), ("a/b", "a", ""));
+        assert_eq!((last_part("a/b"), last_part("a")), ("b", "a"));
+        assert_eq!((join("", "a"), join("a", "b")), ("a".to_owned(), "a/b".to_owned()));
+    }
+}

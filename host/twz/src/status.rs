@@ -1,0 +1,155 @@
+//! How a command ends: its exit status, and what is said where it fails.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+use twizzler_abi::Error;
+use twizzler_names::NameError;
+use twizzler_store::MountError;
+
+/// Exit status. The numbers and names are a contract: `docs/twz.md`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Status {
+    /// Done.
+    Done = 0,
+    /// Done, and there is something to look after: damage, or objects that nothing leads to.
+    Found = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// No such store, name, object or file.
+    Missing = 3,
+    /// Something is there already, is of another kind, or is in use.
+    Conflict = 4,
+    /// What lies there is damaged, of another version, or nothing of ours.
+    Damaged = 5,
+    /// No room.
+    Room = 6,
+    /// Not allowed: rights, or read-only.
+    Denied = 7,
+    /// The host could not read or write.
+    Io = 8,
+}
+
+/// Why a command failed: what was wrong, and what to do about it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The exit status.
+    pub status: Status,
+    /// What was wrong.
+    pub what: String,
+    /// What to do.
+    pub advice: Option<String>,
+}
+
+impl Failure {
+    /// A failure that says `what` was wrong.
+    pub fn new(status: Status, what: impl Into<String>) -> Self {
+        Self { status, what: what.into(), advice: None }
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+
+    /// The host could not do something with a file.
+    pub fn io(path: &Path, error: &io::Error) -> Self {
+        let what = format!("{}: {}", path.display(), plain(error));
+        let status = match error.kind() {
+            io::ErrorKind::NotFound => Status::Missing,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Status::Denied,
+            io::ErrorKind::AlreadyExists | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
+                Status::Conflict
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Status::Room
+            }
+            _ => Status::Io,
+        };
+        Self::new(status, what)
+    }
+
+    /// An image could not be mounted.
+    pub fn mount(path: &Path, error: &MountError) -> Self {
+        Self::new(Status::Damaged, format!("{}: {error}", path.display()))
+    }
+
+    /// Something could not be done with `what`: a name, an ID or a store.
+    pub fn of<E: Into<NameError>>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
+        move |error| named(&what.to_string(), error.into())
+    }
+}
+
+/// An error of the host without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+fn named(what: &str, error: NameError) -> Failure {
+    let (status, advice) = match error {
+        NameError::NoSuchName => (Status::Missing, "`twz ls STORE` lists the names there are"),
+        NameError::Exists => (Status::Conflict, "take another name, or `twz rm` what is there"),
+        NameError::NotADirectory => (Status::Conflict, "`twz stat STORE NAME` says what it is"),
+        NameError::IsADirectory => (Status::Conflict, "name an object in it"),
+        NameError::NotEmpty => (Status::Conflict, "`twz rm -r` removes a directory with what is in it"),
+        NameError::TooLong => (Status::Usage, "a name has 255 bytes at most, a path 64 names"),
+        NameError::BadName => {
+            (Status::Usage, "write names separated by single slashes, such as letters/first")
+        }
+        NameError::IntoItself => (Status::Usage, "move it elsewhere"),
+        NameError::System(error) => return system(what, error),
+    };
+    Failure::new(status, format!("{what}: {error}")).advise(advice)
+}
+
+fn system(what: &str, error: Error) -> Failure {
+    let (status, advice) = match error {
+        Error::NoSuchObject => (Status::Missing, "`twz check STORE` finds names of objects that are gone"),
+        Error::Damaged | Error::Unreadable | Error::WrongType => {
+            (Status::Damaged, "`twz check STORE` says more; restore what is lost from a backup")
+        }
+        Error::OutOfNvm => (Status::Room, "the store is full: remove something, or export to a larger one"),
+        Error::OutOfRange => (Status::Room, "an object holds 1 GiB less three pages at most"),
+        Error::OutOfMemory => {
+            (Status::Room, "this machine has not enough memory, or the process too many mappings")
+        }
+        Error::AccessDenied => (Status::Denied, "the object does not grant this right to everyone"),
+        Error::ReadOnly => (Status::Denied, "the store can't be written"),
+        Error::Exists => (Status::Conflict, "it is there already"),
+        Error::Busy | Error::TimedOut => {
+            (Status::Conflict, "another program uses it: try again when that has ended")
+        }
+        Error::NotSupported => {
+            (Status::Damaged, "it uses a feature that this version does not know: use a newer one")
+        }
+        _ => (Status::Io, "`twz check STORE` may say more"),
+    };
+    Failure::new(status, format!("{what}: {error}")).advise(advice)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        system("the store", error)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        named("the store", error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.advice.as_ref().map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
+    }
+}
+
+impl std::error::Error for Failure {}
