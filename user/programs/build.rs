@@ -7,6 +7,7 @@ fn main() {
     if target == "none" {
         // Position-independent code, so that nothing needs 32-bit addresses, linked to fixed places.
         println!("cargo:rustc-link-arg-bins=--no-pie");
+        println!("cargo:rustc-link-arg-bins=--build-id=sha1");
         println!("cargo:rustc-link-arg-bins=--script={root}/program.ld");
     }
 }

@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 use crate::build::Built;
 use crate::symbols;
 
+/// Programs that are all in one file, which takes the name that it was started under.
+const BUNDLE: (&str, &[&str]) = ("init", &["index", "kv", "shell"]);
+
 /// Packs the boot archive. `script` holds one shell command on each line.
 ///
 /// # Errors
@@ -16,6 +19,12 @@ pub fn pack(built: &Built, script: Option<&str>) -> Result<Vec<u8>> {
     let read = |file: &Path| std::fs::read(file).with_context(|| format!("can't read {}", file.display()));
     for (name, file) in &built.programs {
         append(&mut archive, &format!("bin/{name}"), &read(file)?)?;
+        for link in BUNDLE.1.iter().filter(|_| name == BUNDLE.0) {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Link);
+            header.set_size(0);
+            archive.append_link(&mut header, format!("bin/{link}"), format!("bin/{name}"))?;
+        }
     }
     append(&mut archive, "kernel.symbols", symbols::functions(&read(&built.kernel)?)?.as_bytes())?;
     if let Some(script) = script {
@@ -53,6 +62,6 @@ mod tests {
                 assert_eq!(text, "ls\n");
             }
         }
-        assert_eq!(names, ["bin/init", "kernel.symbols", "script"]);
+        assert_eq!(names, ["bin/init", "bin/index", "bin/kv", "bin/shell", "kernel.symbols", "script"]);
     }
 }

@@ -6,6 +6,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{DONE, Done};
 use crate::machine::user;
+use crate::object::stat::Usage;
 use crate::object::{create, delete as deletion, nvm, registry, stat as description, system};
 
 /// After what may have taken or given back memory, its gauges are as good as new.
@@ -33,7 +34,8 @@ pub(super) fn delete(id: ObjId) -> Result<Done, Error> {
 
 pub(super) fn stat(op: u64, id: ObjId, out: u64) -> Result<Done, Error> {
     let stat = match StatOp::try_from(op)? {
-        StatOp::Object => description::object(id)?,
+        StatOp::Object => description::object(id, Usage::NotCounted)?,
+        StatOp::Usage => description::object(id, Usage::Counted)?,
         StatOp::NextPersistent => description::next_persistent(id)?,
         StatOp::NextVolatile => description::next_volatile(id)?,
     };

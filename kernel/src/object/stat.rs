@@ -8,13 +8,21 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Object, nvm, registry};
 
+/// Whether what an object stores is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// It would take a walk through its tree.
+    NotCounted,
+    Counted,
+}
+
 /// Describes an object; one that fails its checks too.
 ///
 /// # Errors
 /// [`Error::NoSuchObject`].
-pub(crate) fn object(id: ObjId) -> Result<ObjectStat, Error> {
+pub(crate) fn object(id: ObjId, usage: Usage) -> Result<ObjectStat, Error> {
     match registry::find(id) {
-        Ok(object) => object.stat(),
+        Ok(object) => object.stat(usage),
         Err(error @ (Error::Damaged | Error::Unreadable | Error::NotSupported)) => {
             let known = nvm::stat(id).ok();
             let usage = known.map(|known| known.usage).unwrap_or_default();
@@ -43,7 +51,7 @@ pub(crate) fn next_persistent(id: ObjId) -> Result<ObjectStat, Error> {
     let mut id = id;
     loop {
         id = nvm::next(id)?;
-        match object(id) {
+        match object(id, Usage::NotCounted) {
             // It has just been deleted.
             Err(Error::NoSuchObject) => {}
             found => return found,
@@ -60,7 +68,7 @@ pub(crate) fn next_volatile(id: ObjId) -> Result<ObjectStat, Error> {
     loop {
         let object = registry::next_volatile(id).ok_or(Error::NoSuchObject)?;
         id = object.id;
-        match object.stat() {
+        match object.stat(Usage::NotCounted) {
             Err(Error::NoSuchObject) => {}
             found => return found,
         }
@@ -68,7 +76,7 @@ pub(crate) fn next_volatile(id: ObjId) -> Result<ObjectStat, Error> {
 }
 
 impl Object {
-    fn stat(&self) -> Result<ObjectStat, Error> {
+    fn stat(&self, usage: Usage) -> Result<ObjectStat, Error> {
         let state = self.state.read();
         let mut metadata = Metadata::new_zeroed();
         let mut header = Header::new_zeroed();
@@ -76,7 +84,10 @@ impl Object {
             .space
             .read(METADATA_OFFSET, metadata.as_mut_bytes())
             .and_then(|()| state.space.read(HEADER_OFFSET, header.as_mut_bytes()));
-        let usage = read.and_then(|()| state.space.usage());
+        let usage = read.and_then(|()| match usage {
+            Usage::Counted => state.space.usage(),
+            Usage::NotCounted => Ok(twizzler_store::tree::Usage::default()),
+        });
         let quarantine = match usage {
             Err(twizzler_store::Error::NoSuchObject) => return Err(Error::NoSuchObject),
             Err(error) => Error::from(error) as u32,

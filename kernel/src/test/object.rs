@@ -58,7 +58,7 @@ fn grows(_: &Boot) -> Result<(), String> {
     let object = volatile()?;
     for (offset, tables) in [(BASE_OFFSET, 1), (2 * MIB - PAGE, 1), (2 * MIB, 3), (1023 * MIB, 4)] {
         object.write(offset, &offset.to_le_bytes()).map_err(say)?;
-        let stat = stat::object(object.id).map_err(say)?;
+        let stat = stat::object(object.id, stat::Usage::Counted).map_err(say)?;
         check!(stat.tables == tables, "{} tables at {offset:#x}", stat.tables);
     }
     for offset in [BASE_OFFSET, 2 * MIB - PAGE, 2 * MIB, 1023 * MIB] {
@@ -71,9 +71,9 @@ fn grows(_: &Boot) -> Result<(), String> {
 fn gives_back(_: &Boot) -> Result<(), String> {
     let object = volatile()?;
     check!(object.populate(2 * MIB, 4 * MIB) == Ok(true));
-    check!(stat::object(object.id).map_err(say)?.pages == 1 + 1024);
+    check!(stat::object(object.id, stat::Usage::Counted).map_err(say)?.pages == 1 + 1024);
     object.discard(3 * MIB, 2 * MIB).map_err(say)?;
-    check!(stat::object(object.id).map_err(say)?.pages == 1 + 512);
+    check!(stat::object(object.id, stat::Usage::Counted).map_err(say)?.pages == 1 + 512);
     object.forbid(3 * MIB, PAGE).map_err(say)?;
     check!(object.touch(3 * MIB / PAGE, Access::Write) == Err(twizzler_store::Error::Forbidden));
     check!(object.touch(3 * MIB / PAGE + 1, Access::Write).is_ok());

@@ -77,12 +77,14 @@ numbered! {
 numbered! {
     /// What `Stat` describes.
     pub enum StatOp: u64 {
-        /// The object of that ID.
+        /// The object of that ID, without counting what it stores.
         Object = 0,
         /// The persistent object with the smallest ID greater than that one; [`Error::NoSuchObject`] after the last.
         NextPersistent = 1,
         /// The same among volatile objects.
         NextVolatile = 2,
+        /// The object of that ID, with its pages and tables counted: takes as long as it has many.
+        Usage = 3,
     }
 }
 
@@ -184,9 +186,9 @@ pub struct ObjectStat {
     pub fingerprint: u64,
     /// `len_bytes` of the header.
     pub len_bytes: u64,
-    /// Pages that hold data, counting metadata and header.
+    /// Pages that hold data, counting metadata and header. Counted by [`StatOp::Usage`] alone.
     pub pages: u64,
-    /// Frames of its tree's tables.
+    /// Frames of its tree's tables. Counted by [`StatOp::Usage`] alone.
     pub tables: u64,
     /// Views that map it at the moment.
     pub mappings: u64,

@@ -1,6 +1,7 @@
 //! The boot archive: ustar (POSIX.1-2017, pax, "ustar Interchange Format").
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// Where a file lies in an archive.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,10 +16,11 @@ pub struct File {
 
 const BLOCK: u64 = 512;
 
-/// The ordinary files of an archive of `len_bytes`, of which `read` copies bytes, in order. What makes no sense
-/// ends it.
+/// The ordinary files of an archive of `len_bytes`, of which `read` copies bytes, in order, and the links to files before them.
+/// What makes no sense ends it.
 pub fn files(len_bytes: u64, mut read: impl FnMut(u64, &mut [u8])) -> impl Iterator<Item = File> {
     let mut at = 0u64;
+    let mut seen: Vec<File> = Vec::new();
     core::iter::from_fn(move || {
         loop {
             let offset = at.checked_add(BLOCK).filter(|&end| end <= len_bytes)?;
@@ -30,12 +32,24 @@ pub fn files(len_bytes: u64, mut read: impl FnMut(u64, &mut [u8])) -> impl Itera
             let len = octal(&header[124..136])?;
             offset.checked_add(len).filter(|&end| end <= len_bytes)?;
             at = offset.checked_add(len.checked_next_multiple_of(BLOCK)?)?;
-            if matches!(header[156], b'0' | 0) {
-                let name = text(&header[..100])?.trim_start_matches("./").into();
-                return Some(File { name, offset, len_bytes: len });
-            }
+            let name = path(&header[..100])?;
+            let file = match header[156] {
+                b'0' | 0 => File { name: name.into(), offset, len_bytes: len },
+                b'1' => {
+                    let target = path(&header[157..257])?;
+                    let target = seen.iter().find(|file| file.name == target)?;
+                    File { name: name.into(), ..*target }
+                }
+                _ => continue,
+            };
+            seen.push(file.clone());
+            return Some(file);
         }
     })
+}
+
+fn path(field: &[u8]) -> Option<&str> {
+    Some(text(field)?.trim_start_matches("./"))
 }
 
 fn text(field: &[u8]) -> Option<&str> {
@@ -52,7 +66,6 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::vec;
-    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn archive(files: &[(&str, u8, &[u8])]) -> Vec<u8> {
@@ -83,6 +96,13 @@ mod tests {
         let archive = archive(&[("bin/", b'5', b""), ("bin/a", b'0', b"hello"), ("./b", b'0', &[1; 600])]);
         assert_eq!(found(&archive), [("bin/a".into(), b"hello".to_vec()), ("b".into(), vec![1; 600])]);
         assert!(found(&archive[..1026]).is_empty());
+    }
+
+    #[test]
+    fn links_lead_to_files_before_them() {
+        let mut archive = archive(&[("a", b'0', b"hello"), ("b", b'1', b""), ("c", b'1', b"")]);
+        archive[1024 + 157] = b'a';
+        assert_eq!(found(&archive), [("a".into(), b"hello".to_vec()), ("b".into(), b"hello".to_vec())]);
     }
 
     proptest! {

@@ -1,19 +1,28 @@
-//! What the first program does: a script, or shells.
-
-use alloc::string::String;
+//! What the first program does: it starts shells.
 
 use twizzler_abi::Error;
-use twizzler_object::Space;
+use twizzler_rt::process::Program;
 use twizzler_rt::thread::End;
-use twizzler_rt::{Rt, call, console, eprintln, exit, println, system, system_word};
+use twizzler_rt::{call, console, eprintln, exit, println, system, system_word};
 
-use crate::shell::{Shell, Style, archived_file, archived_program, fault_text, host_status};
+use crate::shell::{archived_program, fault_text, host_status};
 
-/// Runs the script or shells, and powers off with the status of the last command.
+/// Starts the shell, for a person or for the script that the host passed, and powers off with its status.
 #[must_use]
 pub fn run() -> u64 {
     let scripted = system::command_line().split_whitespace().any(|word| word == "script");
-    let status = if scripted { run_script() } else { run_shells() };
+    let status = match archived_program("shell") {
+        Some(Ok(program)) if scripted => shell(&program, &["shell", "-f", "script"]).0,
+        Some(Ok(program)) => run_shells(&program),
+        Some(Err(error)) => {
+            eprintln!("init: can't load the shell: {error}");
+            exit::NO_PROGRAM
+        }
+        None => {
+            eprintln!("init: the boot archive has no shell");
+            exit::NO_PROGRAM
+        }
+    };
     console::flush();
     if let Err(error) = call::power_off(host_status(status)) {
         eprintln!("init: can't power off: {error}");
@@ -21,49 +30,38 @@ pub fn run() -> u64 {
     status
 }
 
-fn run_script() -> u64 {
-    let Some(script) = archived_file("script") else {
-        eprintln!("init: the boot archive has no script");
-        return exit::NO_PROGRAM;
-    };
-    let Ok(script) = String::from_utf8(script) else {
-        eprintln!("init: the script is not UTF-8");
-        return exit::USAGE;
-    };
-    let space = Space::attach(Rt);
-    let space = space.as_ref().map_err(|&error| error);
-    Shell::new(space, Style::Script).run_script(&script)
-}
-
 /// Starts a shell, and another one whenever one dies, until one exits.
-fn run_shells() -> u64 {
-    let program = match archived_program("shell") {
-        Some(Ok(program)) => program,
-        Some(Err(error)) => {
-            eprintln!("init: can't load the shell: {error}");
-            return exit::NO_PROGRAM;
-        }
-        None => {
-            eprintln!("init: the boot archive has no shell");
-            return exit::NO_PROGRAM;
-        }
-    };
+fn run_shells(program: &Program) -> u64 {
     greet();
     loop {
-        let mut shell = match program.spawn(&["shell"], &[]) {
-            Ok(shell) => shell,
-            Err(error) => {
-                eprintln!("init: can't start the shell: {error}");
-                return exit::NO_PROGRAM;
-            }
-        };
-        match shell.wait_for_end() {
-            End::Exited(status) if status != exit::PANIC => return status,
-            End::Exited(_) => eprintln!("init: the shell panicked; here is another one"),
-            End::Fault { info, rip } => {
-                eprintln!("init: the shell ended by a fault: {}", fault_text(&info, rip));
-                eprintln!("init: here is another one");
-            }
+        match shell(program, &["shell"]) {
+            (status, Died::No) => return status,
+            (_, Died::Yes) => eprintln!("init: here is another one"),
+        }
+    }
+}
+
+/// Whether a shell ended against its will.
+enum Died {
+    Yes,
+    No,
+}
+
+/// Runs one shell. Returns its status.
+fn shell(program: &Program, arguments: &[&str]) -> (u64, Died) {
+    match program.spawn(arguments, &[]).map(|mut shell| shell.wait_for_end()) {
+        Ok(End::Exited(exit::PANIC)) if arguments.len() == 1 => {
+            eprintln!("init: the shell panicked");
+            (exit::PANIC, Died::Yes)
+        }
+        Ok(End::Exited(status)) => (status, Died::No),
+        Ok(End::Fault { info, rip }) => {
+            eprintln!("init: the shell ended by a fault: {}", fault_text(&info, rip));
+            (exit::FAULT, Died::Yes)
+        }
+        Err(error) => {
+            eprintln!("init: can't start the shell: {error}");
+            (exit::NO_PROGRAM, Died::No)
         }
     }
 }

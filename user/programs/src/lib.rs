@@ -2,7 +2,7 @@
 //!
 //! The parts that touch neither the kernel nor an object are plain functions, tested on the host: reading a
 //! command line ([`shell::parse`]), editing one ([`line`]), archives ([`archive`]), and making text for
-//! people ([`text`]). [`shell`] is the interpreter that both `shell` and `init` run.
+//! people ([`text`]). [`bundle`] is the file that `init`, `shell`, `index` and `kv` are.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,9 +12,9 @@ extern crate std;
 
 pub mod archive;
 pub mod bench;
+pub mod bundle;
 pub mod init;
 pub mod line;
 pub mod selftest;
 pub mod shell;
 pub mod text;
-pub mod tool;

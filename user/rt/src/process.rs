@@ -17,11 +17,11 @@ use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::system::{ARCHIVE_ID, SYSTEM_ID, System};
 use twizzler_abi::{Error, Life, ObjId, Rights};
-use twizzler_loader::{HEAD_BYTES, LoadError, Part, Plan};
+use twizzler_loader::{HEAD_BYTES, LoadError, Part, Plan, Segment};
 
 use crate::mapping::Mapping;
 use crate::thread::{self, End, Watch};
-use crate::{call, console, file, slots, stack, startup, sync, system};
+use crate::{call, console, file, memory, slots, stack, startup, sync, system};
 
 /// Why a program could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,19 +105,57 @@ pub struct Program(Arc<Loaded>);
 #[derive(Debug)]
 struct Loaded {
     plan: Plan,
-    text: ObjId,
+    text: Text,
     /// What the data object of each start is a copy of.
     data: ObjId,
 }
 
+/// Where a program's instructions are.
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    /// In the object that this program runs from.
+    Shared(ObjId),
+    /// In an object that was made for it.
+    Own(ObjId),
+}
+
 impl Drop for Loaded {
     fn drop(&mut self) {
-        drop(Objects([self.text, self.data].into()));
+        let text = match self.text {
+            Text::Own(text) => Some(text),
+            Text::Shared(_) => None,
+        };
+        drop(Objects([self.data].into_iter().chain(text).collect()));
     }
 }
 
+/// The object that this program's instructions are in.
+fn own_text() -> ObjId {
+    slots::entry(band::TEXT).id
+}
+
+/// Head of the note with the linker's hash of the whole program, and the hash, at the start of a program's instructions.
+/// Source: ELF gABI, "Note Section"; `ld --build-id=sha1`.
+const BUILD_ID_HEAD: [u8; 16] = *b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
+const BUILD_ID_BYTES: usize = BUILD_ID_HEAD.len() + 20;
+
+/// Whether a program's file is the one that this program was started from.
+fn is_own(plan: &Plan, read: &impl Fn(u64, &mut [u8])) -> bool {
+    let starts_text = |segment: &Segment| segment.part == Part::Text && segment.offset == BASE_OFFSET;
+    let Some(segment) = plan.segments().find(|&segment| starts_text(segment)) else { return false };
+    let (mut theirs, mut ours) = ([0; BUILD_ID_BYTES], [0; BUILD_ID_BYTES]);
+    if segment.file_bytes < BUILD_ID_BYTES {
+        return false;
+    }
+    read(segment.file_start as u64, &mut theirs);
+    // SAFETY: this program's instructions are mapped as long as it runs, and at least a page of them.
+    unsafe { memory::copy_in(band::TEXT.base() + BASE_OFFSET, &mut ours) };
+    theirs.starts_with(&BUILD_ID_HEAD) && theirs == ours
+}
+
 impl Program {
-    /// Checks a program's file of `file_bytes`, of which `read` copies bytes, and loads its instructions.
+    /// Checks a program's file of `file_bytes`, of which `read` copies bytes, and loads its instructions; those of the
+    /// file that this very program was started from are there already.
     ///
     /// # Errors
     /// What is wrong with the file, or the kernel's reason.
@@ -126,7 +164,7 @@ impl Program {
         read(0, &mut head);
         let plan = Plan::of_head(&head, file_bytes)?;
         let mut objects = Objects(Vec::new());
-        let [text, data] = [Part::Text, Part::Data].map(|part| {
+        let mut load = |part| {
             let id = part_object(&mut objects, &plan, part)?;
             let mapping = Mapping::new(id, Rights::READ | Rights::WRITE)?;
             for segment in plan.segments().filter(|segment| segment.part == part) {
@@ -134,8 +172,9 @@ impl Program {
                 copy(from, &mapping, segment.offset, segment.file_bytes);
             }
             Ok::<_, Error>(id)
-        });
-        let (text, data) = (text?, data?);
+        };
+        let data = load(Part::Data)?;
+        let text = if is_own(&plan, &read) { Text::Shared(own_text()) } else { Text::Own(load(Part::Text)?) };
         objects.0.clear();
         Ok(Self(Arc::new(Loaded { plan, text, data })))
     }
@@ -146,6 +185,7 @@ impl Program {
     /// The kernel's reason. Nothing is left behind then.
     pub fn spawn(&self, arguments: &[&str], variables: &[&str]) -> Result<Process, SpawnError> {
         let Loaded { plan, text, data } = &*self.0;
+        let (Text::Shared(text) | Text::Own(text)) = text;
         let mut objects = Objects(Vec::new());
         let startup_id = objects.create(ObjectFlags::empty(), USUAL_RIGHTS)?;
         let startup = Mapping::new(startup_id, Rights::READ | Rights::WRITE)?;

@@ -1,5 +1,5 @@
-//! The first program: runs the script that the host passed, or shells for people, and powers off.
+//! The first program, and all that share its file.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![deny(unsafe_code)]
 
-twizzler_rt::program!(twizzler_programs::init::run);
+twizzler_rt::program!(twizzler_programs::bundle::run);

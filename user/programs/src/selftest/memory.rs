@@ -68,7 +68,7 @@ fn large_offsets_are_sparse() -> Verdict {
         }
         let values: Vec<u64> =
             offsets.iter().map(|&offset| mapping.word(offset).load(Ordering::Relaxed)).collect();
-        let stat = call::stat(StatOp::Object, object.0)?;
+        let stat = call::stat(StatOp::Usage, object.0)?;
         Ok(same("values", values, vec![1, 2, 3, 4, 5])
             .and_then(|()| // A first touch may fill its whole line of eight entries.
             holds("few pages are stored", stat.pages <= 2 + 5 * 8).and_then(|()| same("tables", stat.tables, 5))))
@@ -80,7 +80,7 @@ fn many_pages_are_made_by_one_call() -> Verdict {
     calls(|| {
         let (object, pages) = (Temporary::new(ObjectFlags::empty())?, 40_000);
         call::control(ControlOp::Populate, object.0, BASE_OFFSET, pages * PAGE_BYTES)?;
-        Ok(same("pages", call::stat(StatOp::Object, object.0)?.pages, 1 + pages))
+        Ok(same("pages", call::stat(StatOp::Usage, object.0)?.pages, 1 + pages))
     })
 }
 
@@ -88,7 +88,7 @@ fn reading_what_is_empty_takes_one_page() -> Verdict {
     calls(|| {
         let object = Temporary::new(ObjectFlags::PERSISTENT)?;
         let mapping = object.map()?;
-        let pages = || call::stat(StatOp::Object, object.0).map(|stat| stat.pages);
+        let pages = || call::stat(StatOp::Usage, object.0).map(|stat| stat.pages);
         let before = pages()?;
         let zeros = [20, 100, 5_000]
             .into_iter()
@@ -150,7 +150,7 @@ fn stat_tells_what_is_stored() -> Verdict {
     calls(|| {
         let object = Temporary::new(ObjectFlags::PERSISTENT)?;
         call::control(ControlOp::Populate, object.0, BASE_OFFSET, 5 * PAGE_BYTES)?;
-        let stat = call::stat(StatOp::Object, object.0)?;
+        let stat = call::stat(StatOp::Usage, object.0)?;
         let listed = call::objects(StatOp::NextPersistent).any(|stat| stat.id == object.0);
         Ok(same("pages", stat.pages, 1 + 5)
             .and_then(|()| same("rights", stat.default_rights, USUAL_RIGHTS.bits()))

@@ -41,8 +41,8 @@ pub struct Shell<'s> {
     style: Style,
     /// Presses of Ctrl-C that have ended a program, and are still to be read as keys.
     interrupts_handled: u64,
-    /// Programs of the boot archive that were run before.
-    programs: BTreeMap<String, Program>,
+    /// Programs of the boot archive that were run before, and where in it they are.
+    programs: BTreeMap<String, (u64, Program)>,
 }
 
 /// Whom the output is for.

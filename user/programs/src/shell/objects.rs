@@ -140,7 +140,7 @@ fn long_list(entries: &[(String, Entry)]) -> Vec<String> {
             table.row([String::new(), kind, String::new(), String::new(), format!("{name}/")]);
             continue;
         };
-        let stat = call::stat(StatOp::Object, id);
+        let stat = call::stat(StatOp::Usage, id);
         let id = id.to_string();
         let row = match stat {
             Ok(stat) => {
@@ -176,7 +176,7 @@ pub(super) fn show(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Outpu
     }
     for (index, name) in arguments.iter().enumerate() {
         let id = shell.object(name)?;
-        let stat = call::stat(StatOp::Object, id).map_err(Failure::of(name))?;
+        let stat = call::stat(StatOp::Usage, id).map_err(Failure::of(name))?;
         if index > 0 {
             output.line("");
         }

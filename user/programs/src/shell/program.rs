@@ -49,11 +49,34 @@ pub(crate) fn archived_file(name: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// A program's file in the boot archive, if it has one of that name.
+fn program_file(archive: &Mapping, name: &str) -> Option<File> {
+    archive_files(archive).find(|file| file.name.strip_prefix("bin/") == Some(name))
+}
+
 /// A program of the boot archive, if it has one of that name.
 pub(crate) fn archived_program(name: &str) -> Option<Result<Program, SpawnError>> {
     let archive = boot_archive()?;
-    let file = archive_files(&archive).find(|file| file.name.strip_prefix("bin/") == Some(name))?;
+    let file = program_file(&archive, name)?;
     Some(load(&archive, file.offset, file.len_bytes))
+}
+
+/// A program of the boot archive that was run before, perhaps under another name, or is loaded now.
+fn loaded(shell: &mut Shell<'_>, name: &str) -> Option<Result<Program, SpawnError>> {
+    if let Some((_, program)) = shell.programs.get(name) {
+        return Some(Ok(program.clone()));
+    }
+    let archive = boot_archive()?;
+    let file = program_file(&archive, name)?;
+    let same = shell.programs.values().find(|(offset, _)| *offset == file.offset);
+    let program = match same
+        .map_or_else(|| load(&archive, file.offset, file.len_bytes), |(_, same)| Ok(same.clone()))
+    {
+        Ok(program) => program,
+        Err(error) => return Some(Err(error)),
+    };
+    shell.programs.insert(name.to_string(), (file.offset, program.clone()));
+    Some(Ok(program))
 }
 
 /// Loads a program that lies in an object, from `offset` behind its base on.
@@ -74,13 +97,8 @@ pub(super) fn archived() -> Vec<String> {
 
 /// A program of the boot archive, which doesn't change, or of a named object, which may.
 fn find(shell: &mut Shell<'_>, name: &str) -> Result<Program, Failure> {
-    if let Some(program) = shell.programs.get(name) {
-        return Ok(program.clone());
-    }
-    if let Some(program) = archived_program(name) {
-        let program = program.map_err(cannot_start)?;
-        shell.programs.insert(name.to_string(), program.clone());
-        return Ok(program);
+    if let Some(program) = loaded(shell, name) {
+        return program.map_err(cannot_start);
     }
     let missing =
         || Failure::Message { text: "no such command; try `help`".to_string(), status: exit::NO_COMMAND };
