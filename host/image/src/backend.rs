@@ -28,7 +28,7 @@ use twizzler_pmem::mapped::{Mapped, copy};
 use twizzler_store::{Found, Frames, Nvm, Tree, Unmapped};
 
 use crate::media::{MediaFile, Sharing};
-use crate::slots::{Area, Reserved};
+use twizzler_slots::{Area, Reserved};
 
 /// The store's lock on a host.
 pub type HostMutex = spin::Mutex<()>;

@@ -9,13 +9,12 @@ mod image;
 mod media;
 mod memory;
 mod raw;
-mod slots;
 
 pub use backend::{HostMutex, ImageBackend, Store};
 pub use image::{FILE_BYTES_MAX, Image, ImageError, Listed};
 pub use media::{MediaFile, Sharing};
 pub use memory::MemoryBackend;
-pub use slots::Reserved;
+pub use twizzler_slots::Reserved;
 
 /// The guide, whose examples are run with the tests.
 #[cfg(doctest)]

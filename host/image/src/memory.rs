@@ -18,7 +18,7 @@ use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
 use twizzler_object::backend::TRANSLATION_BYTES;
 
-use crate::slots::{Area, Reserved};
+use twizzler_slots::{Area, Reserved};
 
 /// Objects in anonymous memory.
 #[derive(Debug)]

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, SMALL_SLOTS, Slot};
+use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET};
 
 /// Slots in use by this process, and where to look for the next one.
 static TAKEN: Mutex<(BTreeSet<u32>, u32)> = Mutex::new((BTreeSet::new(), SMALL_SLOTS.start));
@@ -61,6 +63,26 @@ impl Reserved {
         Ok(())
     }
 
+    /// Shows an object's file, which is as long as a slot: metadata read-only, the rest as `writable` says, shared with all who
+    /// map it. `flags` are added to the mapping's.
+    ///
+    /// # Errors
+    /// The host's. What the slot shows then is not known; drop it.
+    pub fn show_file(&self, file: impl AsFd, writable: bool, flags: MapFlags) -> io::Result<()> {
+        let rest = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let parts = [(METADATA_OFFSET..HEADER_OFFSET, ProtFlags::READ), (HEADER_OFFSET..SLOT_BYTES, rest)];
+        for (range, protection) in parts {
+            let start = std::ptr::with_exposed_provenance_mut((self.slot.base() + range.start) as usize);
+            let len_bytes = (range.end - range.start) as usize;
+            let flags = MapFlags::FIXED | flags;
+            // SAFETY: the range lies in our reserved slot, which Rust uses for nothing else; whoever uses the mapping does so
+            // through atomics alone.
+            let shown = unsafe { mmap(start, len_bytes, protection, flags, file.as_fd(), range.start) };
+            shown?.expose_provenance();
+        }
+        Ok(())
+    }
+
     /// The slot.
     #[must_use]
     pub const fn slot(&self) -> Slot {
@@ -76,6 +98,15 @@ impl Drop for Reserved {
             release(self.slot);
         }
     }
+}
+
+/// From now on, slots are taken from this number upwards. For tests: a process whose objects lie elsewhere than in others.
+///
+/// # Panics
+/// Where no small slot has that number.
+pub fn start_at(number: u32) {
+    assert!(SMALL_SLOTS.contains(&number), "a small slot");
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).1 = number;
 }
 
 fn take() -> io::Result<Slot> {
@@ -97,16 +128,22 @@ fn release(slot: Slot) {
 
 /// Zeros of this process, where the host likes them, until dropped.
 #[derive(Debug)]
-pub(crate) struct Area {
+pub struct Area {
     start: NonNull<u8>,
     len_bytes: usize,
 }
 
 // SAFETY: the memory is reached through atomics alone; the area only frees it.
 unsafe impl Send for Area {}
+// SAFETY: as above; a shared area gives no more than its address.
+unsafe impl Sync for Area {}
 
 impl Area {
-    pub(crate) fn new(len_bytes: usize) -> io::Result<Self> {
+    /// Maps so many bytes.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn new(len_bytes: usize) -> io::Result<Self> {
         let (protection, flags) =
             (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a new mapping where the host likes it.
@@ -115,7 +152,9 @@ impl Area {
         Ok(Self { start: NonNull::new(start.cast()).expect("mappings don't lie at 0"), len_bytes })
     }
 
-    pub(crate) fn address(&self) -> u64 {
+    /// Where they lie. Their provenance is exposed.
+    #[must_use]
+    pub fn address(&self) -> u64 {
         self.start.as_ptr().expose_provenance() as u64
     }
 }

@@ -1,0 +1,30 @@
+//! Persistent objects in a Linux program: typed, pointer-rich data that is used where it lies, in a directory.
+//!
+//! [`Store::open`] opens a store, which several processes may have open at the same time. It derefs to the [`Space`] through which
+//! objects are opened, read and changed in transactions: the programming model, the same as on Twizzler.
+//!
+//! An object is a sparse file whose bytes are the object's; programs work on it where it is mapped. What a committed transaction
+//! survives is said by [`Durability`]. See `docs/hosted.md` for guarantees, layout and limits.
+
+mod disk;
+mod error;
+mod fork;
+mod hosted;
+mod mapped;
+mod medium;
+mod objects;
+mod options;
+mod persistence;
+mod process;
+mod segment;
+mod store;
+mod superblock;
+
+pub use disk::{Observer, Step};
+pub use error::StoreError;
+pub use hosted::HostedBackend;
+pub use options::{Durability, Mode, Options};
+pub use store::Store;
+pub use twizzler_abi::{Error, ObjId, Rights};
+pub use twizzler_names::{Entry, NameError, Names};
+pub use twizzler_object::*;

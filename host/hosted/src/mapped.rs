@@ -1,0 +1,121 @@
+//! Which objects this process has mapped, and where.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use twizzler_abi::ObjId;
+use twizzler_abi::address::{PAGE_BYTES, Slot};
+use twizzler_slots::Reserved;
+
+/// A mapped object.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    pub(crate) memory: Reserved,
+    pub(crate) space: Space,
+}
+
+/// What of an object is known to have space on the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
+    /// All below this offset.
+    below: AtomicU64,
+    /// Further ranges.
+    ranges: Mutex<Vec<Range<u64>>>,
+}
+
+impl Space {
+    /// True if all of the range is known to have space.
+    pub(crate) fn covers(&self, wanted: &Range<u64>) -> bool {
+        wanted.end <= self.below.load(Ordering::Relaxed)
+            || self.lock().iter().any(|range| range.start <= wanted.start && wanted.end <= range.end)
+    }
+
+    /// Notes that a range has space.
+    pub(crate) fn add(&self, new: Range<u64>) {
+        let mut ranges = self.lock();
+        ranges.push(new);
+        ranges.sort_by_key(|range| range.start);
+        ranges.dedup_by(|next, before| {
+            let joined = next.start <= before.end;
+            if joined {
+                before.end = before.end.max(next.end);
+            }
+            joined
+        });
+        if ranges[0].start <= PAGE_BYTES {
+            self.below.store(ranges[0].end, Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All mapped objects.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings {
+    by_id: RwLock<HashMap<ObjId, Arc<Mapping>>>,
+    /// Slots of deleted objects: resolved pointers may still be about.
+    graves: Mutex<Vec<Arc<Mapping>>>,
+}
+
+impl Mappings {
+    pub(crate) fn get(&self, id: ObjId) -> Option<Arc<Mapping>> {
+        self.read().get(&id).cloned()
+    }
+
+    /// The object that is mapped where `address` lies.
+    pub(crate) fn at(&self, address: u64) -> Option<ObjId> {
+        let slot = Slot::of(address)?;
+        self.read().iter().find(|(_, mapping)| mapping.memory.slot() == slot).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn add(&self, id: ObjId, mapping: Mapping) {
+        if let Some(old) = self.write().insert(id, Arc::new(mapping)) {
+            self.bury(old);
+        }
+    }
+
+    /// Ends a mapping.
+    pub(crate) fn remove(&self, slot: Slot) {
+        self.write().retain(|_, mapping| mapping.memory.slot() != slot);
+    }
+
+    /// The object is gone; its mapping stays.
+    pub(crate) fn deleted(&self, id: ObjId) {
+        if let Some(mapping) = self.write().remove(&id) {
+            self.bury(mapping);
+        }
+    }
+
+    fn bury(&self, mapping: Arc<Mapping>) {
+        self.graves.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjId, Arc<Mapping>>> {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ObjId, Arc<Mapping>>> {
+        self.by_id.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_join() {
+        let space = Space::default();
+        space.add(4096..8192);
+        assert!(space.covers(&(4096..8192)) && !space.covers(&(4096..8193)));
+        space.add(100_000..200_000);
+        assert!(space.covers(&(150_000..160_000)) && !space.covers(&(8000..120_000)));
+        space.add(8192..100_000);
+        assert!(space.covers(&(5000..200_000)));
+    }
+}

@@ -1,0 +1,146 @@
+//! Objects as files.
+//!
+//! `objects/ID` is an object: a sparse file of 1 GiB whose bytes are the object's range, as on Twizzler. `new/OWNER-ID` is one that a
+//! program is making: it gets its name when it is whole, and goes when its owner has died.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use rustix::fs::OFlags;
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata};
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Error, ObjId, Rights, SizeClass};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::disk::Disk;
+use crate::process::random;
+
+/// Directory of objects.
+pub(crate) const OBJECTS: &str = "objects";
+/// Directory of objects that are being made.
+pub(crate) const NEW: &str = "new";
+
+/// Where an object lies.
+pub(crate) fn path_of(id: ObjId) -> String {
+    format!("{OBJECTS}/{id}")
+}
+
+/// Where an object lies that this owner is making.
+pub(crate) fn new_path_of(owner: u64, id: ObjId) -> String {
+    format!("{NEW}/{owner:016x}-{id}")
+}
+
+/// The error that the programming model knows for one of the host's.
+pub(crate) fn system(error: &io::Error) -> Error {
+    use rustix::io::Errno;
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => Error::OutOfNvm,
+        Some(Errno::NOMEM) => Error::OutOfMemory,
+        Some(Errno::ROFS) => Error::ReadOnly,
+        Some(Errno::ACCESS | Errno::PERM) => Error::AccessDenied,
+        Some(Errno::NOENT | Errno::LOOP) => Error::NoSuchObject,
+        Some(Errno::EXIST) => Error::Exists,
+        Some(Errno::FBIG) => Error::OutOfRange,
+        Some(Errno::MFILE | Errno::NFILE) => Error::TooMany,
+        Some(Errno::OPNOTSUPP) => Error::NotSupported,
+        _ => Error::Unreadable,
+    }
+}
+
+pub(crate) fn host<T>(result: io::Result<T>) -> Result<T, Error> {
+    result.map_err(|error| system(&error))
+}
+
+/// What an object of this spec is made of.
+pub(crate) fn inputs(spec: &CreateSpec) -> Result<IdInputs, Error> {
+    let mut nonce = spec.nonce;
+    if nonce == [0; 16] {
+        host(random(&mut nonce))?;
+    }
+    let flags = ObjectFlags::checked(spec.flags)?;
+    if flags.size_class() != SizeClass::Small {
+        return Err(Error::NotSupported);
+    }
+    Ok(IdInputs { nonce, owner: spec.owner, flags, default_rights: Rights::granted(spec.default_rights)? })
+}
+
+/// Makes the file of an object that nobody can find yet.
+pub(crate) fn make(disk: &Disk, path: &str, inputs: &IdInputs, fingerprint: u64) -> Result<File, Error> {
+    // One that was left by an attempt that failed half-way.
+    host(disk.remove(path))?;
+    let file = host(disk.create(path))?;
+    let filled = || {
+        disk.set_len(&file, path, SLOT_BYTES)?;
+        disk.allocate(&file, path, METADATA_OFFSET, BASE_OFFSET - METADATA_OFFSET)?;
+        disk.write_at(&file, path, METADATA_OFFSET, Metadata::new(inputs, fingerprint).as_bytes())
+    };
+    if let Err(error) = filled() {
+        // What can't be removed now goes when the store is opened next.
+        let _ = disk.remove(path);
+        return Err(system(&error));
+    }
+    Ok(file)
+}
+
+/// Opens an object's file.
+pub(crate) fn open(disk: &Disk, path: &str, writable: bool) -> Result<File, Error> {
+    let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+    host(disk.open_file(path, flags))
+}
+
+/// The object in a file: its metadata, if that is sound.
+fn metadata(file: &File, id: ObjId) -> Result<Metadata, Error> {
+    let mut bytes = [0; size_of::<Metadata>()];
+    match file.read_exact_at(&mut bytes, METADATA_OFFSET) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Error::Damaged),
+        result => host(result)?,
+    }
+    let metadata = Metadata::read_from_bytes(&bytes).map_err(|_| Error::Damaged)?;
+    metadata.verify(id)?;
+    Ok(metadata)
+}
+
+/// Describes the object in a file.
+pub(crate) fn stat(file: &File, id: ObjId) -> Result<ObjectStat, Error> {
+    let found = host(file.metadata())?;
+    if !found.is_file() {
+        return Err(Error::NoSuchObject);
+    }
+    let pages = found.blocks() * 512 / PAGE_BYTES;
+    let mut stat = ObjectStat { id, pages, size_class: SizeClass::Small as u32, ..ObjectStat::default() };
+    let sound = if found.len() == SLOT_BYTES { metadata(file, id) } else { Err(Error::Damaged) };
+    match sound {
+        Ok(metadata) => {
+            let mut len = [0; 8];
+            let at = HEADER_OFFSET + std::mem::offset_of!(Header, len_bytes) as u64;
+            host(file.read_exact_at(&mut len, at))?;
+            stat.len_bytes = u64::from_le_bytes(len);
+            stat.owner = metadata.owner;
+            stat.flags = metadata.flags;
+            stat.default_rights = metadata.default_rights;
+            stat.fingerprint = metadata.fingerprint;
+        }
+        Err(error) => stat.quarantine = error as u32,
+    }
+    Ok(stat)
+}
+
+/// All objects. A name that is none is passed over.
+pub(crate) fn list(disk: &Disk) -> io::Result<Vec<ObjId>> {
+    Ok(disk.names(OBJECTS)?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Removes what dead owners were making.
+pub(crate) fn remove_abandoned(disk: &Disk, is_alive: impl Fn(u64) -> bool) -> io::Result<()> {
+    for name in disk.names(NEW)? {
+        let owner = name.split_once('-').and_then(|(owner, _)| u64::from_str_radix(owner, 16).ok());
+        if owner.is_none_or(|owner| !is_alive(owner)) {
+            disk.remove(&format!("{NEW}/{name}"))?;
+        }
+    }
+    Ok(())
+}

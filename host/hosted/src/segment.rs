@@ -1,0 +1,267 @@
+//! Memory that all processes share that have the store open: volatile, made anew by the first of them.
+//!
+//! A file in `/dev/shm`, named after the store, or in the store itself where there is no such place. It holds who is there, and
+//! whether the store is poisoned.
+//! Its life hangs on locks (flock(2)) that the host releases when a process ends, however it does: who opens or closes holds the
+//! *gate*, so that one at a time does; who has the store open holds a share of the *users' lock*. Who can have that lock alone is
+//! the first: whatever segment is there is of the dead.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::objects::OBJECTS;
+use crate::process::{self, Process};
+
+/// The file whose lock is the gate.
+pub(crate) const GATE: &str = "lock";
+/// The directory whose lock is the users' lock.
+const USERS: &str = OBJECTS;
+/// Processes that can have one store open.
+pub(crate) const OWNERS_MAX: usize = 256;
+const MAGIC: u64 = u64::from_le_bytes(*b"TWZSEG\x01\0");
+
+/// What the segment begins with. Zeros at first; all of it is atomics, so that others may write at any moment.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Shared {
+    magic: AtomicU64,
+    /// Bytes in all: another version's segment has another size.
+    len_bytes: AtomicU64,
+    /// PID namespace that process numbers count in.
+    namespace: AtomicU64,
+    poisoned: AtomicU32,
+    reserved: AtomicU32,
+    owners: [OwnerSlot; OWNERS_MAX],
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct OwnerSlot {
+    /// The owner's word; 0: free.
+    word: AtomicU64,
+    start: AtomicU64,
+    pid: AtomicU64,
+}
+
+const LEN_BYTES: usize = size_of::<Shared>().next_multiple_of(4096);
+
+/// The segment, mapped.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    start: *mut u8,
+    path: PathBuf,
+    /// Holds a share of the users' lock.
+    users: File,
+}
+
+// SAFETY: the memory is reached through atomics alone.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+/// Whoever holds it opens or closes the store.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    _file: File,
+}
+
+impl Gate {
+    /// Waits for the gate.
+    pub(crate) fn enter(disk: &Disk) -> Result<Self, StoreError> {
+        let file = disk
+            .open_file(GATE, OFlags::RDONLY)
+            .map_err(StoreError::io("opening", &disk.path().join(GATE)))?;
+        loop {
+            match flock(&file, FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => {
+                    result.map_err(StoreError::io("locking", &disk.path().join(GATE)))?;
+                    return Ok(Self { _file: file });
+                }
+            }
+        }
+    }
+}
+
+/// How one has joined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Joined {
+    /// Nobody else has the store open.
+    First,
+    /// Others have.
+    After,
+}
+
+impl Segment {
+    /// Joins those who have the store open.
+    pub(crate) fn join(_gate: &Gate, disk: &Disk, uuid: [u8; 16]) -> Result<(Self, Joined), StoreError> {
+        let users_path = disk.path().join(USERS);
+        let users = disk
+            .open_file(USERS, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(StoreError::io("opening", &users_path))?;
+        let joined = match flock(&users, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Joined::First,
+            Err(rustix::io::Errno::WOULDBLOCK) => Joined::After,
+            Err(error) => return Err(StoreError::io("locking", &users_path)(error)),
+        };
+        // Not atomic, but nobody else can ask for it without the gate.
+        flock(&users, FlockOperation::NonBlockingLockShared)
+            .map_err(StoreError::io("locking", &users_path))?;
+        let path = path_for(disk, uuid);
+        let mapped = match joined {
+            Joined::First => make(disk, &path),
+            Joined::After => find(&path),
+        };
+        let start = mapped.map_err(|error| match joined {
+            Joined::First => StoreError::io("making", &path)(error),
+            Joined::After => StoreError::InUse { why: "its coordination segment can't be reached: by a process of another user, container or version" },
+        })?;
+        let segment = Self { start, path, users };
+        let shared = segment.shared();
+        match joined {
+            Joined::First => {
+                shared.magic.store(MAGIC, Ordering::Relaxed);
+                shared.len_bytes.store(LEN_BYTES as u64, Ordering::Relaxed);
+                shared.namespace.store(process::namespace(), Ordering::Relaxed);
+            }
+            Joined::After => {
+                if shared.magic.load(Ordering::Relaxed) != MAGIC
+                    || shared.len_bytes.load(Ordering::Relaxed) != LEN_BYTES as u64
+                {
+                    return Err(StoreError::InUse { why: "by another version of this library" });
+                }
+                if shared.namespace.load(Ordering::Relaxed) != process::namespace() {
+                    return Err(StoreError::InUse { why: "by a process of another PID namespace" });
+                }
+                if !shared.owners.iter().any(OwnerSlot::lives) {
+                    return Err(StoreError::InUse {
+                        why: "by a process that doesn't share /dev/shm with this one, or that is ending",
+                    });
+                }
+            }
+        }
+        Ok((segment, joined))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        // SAFETY: the mapping is as long as a `Shared`, lives as long as `self`, and every bit pattern is one: atomics all.
+        unsafe { &*self.start.cast::<Shared>() }
+    }
+
+    /// Enters this process among the owners; gives its word. The gate is held.
+    pub(crate) fn enroll(&self) -> Result<u64, StoreError> {
+        let slot = self.shared().owners.iter().find(|slot| !slot.lives());
+        let slot = slot.ok_or(StoreError::InUse { why: "by as many processes as there can be" })?;
+        let me = Process::me();
+        slot.word.store(0, Ordering::Release);
+        slot.pid.store(u64::from(me.pid), Ordering::Relaxed);
+        slot.start.store(me.start, Ordering::Relaxed);
+        let random = process::random_word().map_err(StoreError::io("reading", Path::new("/dev/urandom")))?;
+        let word = (random & !1).max(2);
+        slot.word.store(word, Ordering::Release);
+        Ok(word)
+    }
+
+    /// Takes an owner off the list.
+    pub(crate) fn leave(&self, word: u64) {
+        if let Some(slot) = self.shared().owners.iter().find(|slot| slot.word.load(Ordering::Relaxed) == word)
+        {
+            slot.word.store(0, Ordering::Release);
+        }
+    }
+
+    /// True while the owner may act.
+    pub(crate) fn is_alive(&self, word: u64) -> bool {
+        self.shared().owners.iter().any(|slot| slot.word.load(Ordering::Acquire) == word && slot.lives())
+    }
+
+    /// True if nobody else has the store open. Nobody can come while the gate is held.
+    pub(crate) fn is_alone(&self, _gate: &Gate) -> bool {
+        // Where it fails, the old share may be lost: the segment is about to go anyway.
+        flock(&self.users, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
+    /// Removes the segment's name.
+    pub(crate) fn remove(&self) {
+        // What remains is replaced by the next one who opens the store.
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// True after a failed sync: what is on the disk is not known, and nothing more is written.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.shared().poisoned.load(Ordering::Acquire) != 0
+    }
+
+    /// Lets nobody write any more.
+    pub(crate) fn poison(&self) {
+        self.shared().poisoned.store(1, Ordering::Release);
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; references into it borrowed `self`.
+        let _ = unsafe { munmap(self.start.cast(), LEN_BYTES) };
+    }
+}
+
+impl OwnerSlot {
+    fn lives(&self) -> bool {
+        let pid = self.pid.load(Ordering::Relaxed) as u32;
+        self.word.load(Ordering::Acquire) != 0
+            && Process { pid, start: self.start.load(Ordering::Relaxed) }.is_alive()
+    }
+}
+
+fn path_for(disk: &Disk, uuid: [u8; 16]) -> PathBuf {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() {
+        shm.join(format!("twizzler-{:032x}", u128::from_be_bytes(uuid)))
+    } else {
+        disk.path().join("coordination")
+    }
+}
+
+/// A new segment of zeros, that those may use who may use the store.
+fn make(disk: &Disk, path: &Path) -> io::Result<*mut u8> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file: File = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?.into();
+    let directory = std::fs::metadata(disk.path())?;
+    if directory.mode() & 0o020 != 0 {
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o660))?;
+        std::os::unix::fs::fchown(&file, None, Some(directory.gid()))?;
+    }
+    file.set_len(LEN_BYTES as u64)?;
+    // A store to memory that can't be had would stop the process.
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, LEN_BYTES as u64)?;
+    map(&file)
+}
+
+fn find(path: &Path) -> io::Result<*mut u8> {
+    let file: File =
+        rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?.into();
+    if file.metadata()?.len() != LEN_BYTES as u64 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    map(&file)
+}
+
+fn map(file: &File) -> io::Result<*mut u8> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping where the host likes it.
+    let start = unsafe { mmap(std::ptr::null_mut(), LEN_BYTES, protection, MapFlags::SHARED, file, 0) }?;
+    start.expose_provenance();
+    Ok(start.cast())
+}

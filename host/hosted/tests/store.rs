@@ -1,0 +1,137 @@
+//! Stores: made, opened, closed, shared, refused.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use twizzler::{Durability, NameError, Names, Options, Store, StoreError};
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("here");
+    (directory, path)
+}
+
+fn options() -> Options {
+    Options::new().durability(Durability::ProcessKill)
+}
+
+fn write(store: &Store, name: &str, text: &str) {
+    let names = Names::open(store).expect("names");
+    store
+        .transact(|tx| {
+            let file = names.create_any(tx, name)?;
+            tx.write_at(file, 0, text.as_bytes())?;
+            tx.set_len_bytes(file, text.len() as u64)?;
+            Ok::<_, NameError>(())
+        })
+        .expect("room");
+}
+
+fn read(store: &Store, name: &str) -> Option<String> {
+    let names = Names::open(store).expect("names");
+    let id = names.object(name).ok()?;
+    let area = store.open_any(id, twizzler::Access::Read).expect("an object");
+    let bytes = twizzler::Reader::to_vec(&store.space(), store.content(area));
+    Some(String::from_utf8(bytes).expect("text"))
+}
+
+#[test]
+fn what_was_committed_is_there_when_the_store_is_opened_again() {
+    let (_keep, path) = place();
+    let store = options().create(&path).expect("new");
+    write(&store, "a", "hello");
+    store.close().expect("closes");
+    for text in ["one", "two"] {
+        let store = options().open(&path).expect("opens");
+        assert_eq!(read(&store, "a").as_deref(), Some("hello"));
+        write(&store, text, text);
+    }
+    let store = options().open(&path).expect("opens");
+    assert_eq!(read(&store, "two").as_deref(), Some("two"));
+}
+
+#[test]
+fn power_cut_durability_works_on_the_disk() {
+    let (_keep, path) = place();
+    let store = match Store::create(&path) {
+        Err(StoreError::Unsuitable { .. }) => return, // temporary files lie in memory here
+        result => result.expect("new"),
+    };
+    write(&store, "a", "hello");
+    drop(store);
+    assert_eq!(read(&Store::open(&path).expect("opens"), "a").as_deref(), Some("hello"));
+}
+
+#[test]
+fn two_stores_of_one_process_share() {
+    let (_keep, path) = place();
+    let one = options().create(&path).expect("new");
+    let two = options().open(&path).expect("shared");
+    write(&one, "a", "first");
+    assert_eq!(read(&two, "a").as_deref(), Some("first"));
+    write(&two, "b", "second");
+    drop(two);
+    assert_eq!(read(&one, "b").as_deref(), Some("second"));
+}
+
+#[test]
+fn what_is_no_store_is_refused_by_what_it_is() {
+    let (keep, path) = place();
+    assert!(matches!(options().open(&path), Err(StoreError::Missing { .. })));
+    fs::write(&path, "text").expect("written");
+    assert!(matches!(options().open(&path), Err(StoreError::NotADirectory { .. })));
+    assert!(matches!(options().create(&path), Err(StoreError::NotADirectory { .. })));
+    assert!(matches!(options().open(keep.path()), Err(StoreError::NotAStore { .. })));
+    assert!(matches!(options().create(keep.path()), Err(StoreError::NotEmpty { .. })));
+    let small = options().log_bytes(1000).create(keep.path().join("other"));
+    assert!(matches!(small, Err(StoreError::TooSmall { .. })));
+}
+
+#[test]
+fn a_store_is_made_once() {
+    let (_keep, path) = place();
+    drop(options().create(&path).expect("new"));
+    assert!(matches!(options().create(&path), Err(StoreError::Exists { .. })));
+    drop(options().open_or_create(&path).expect("there"));
+}
+
+#[test]
+fn making_one_may_be_cut_off_and_done_again() {
+    let (_keep, path) = place();
+    fs::create_dir_all(path.join("objects")).expect("made");
+    fs::write(path.join("lock"), "").expect("made");
+    fs::write(path.join("store.new"), "half").expect("made");
+    assert!(matches!(options().open(&path), Err(StoreError::NotAStore { .. })));
+    write(&options().create(&path).expect("made whole"), "a", "b");
+}
+
+fn change_description(path: &Path, at: u64, byte: u8) {
+    let file = fs::OpenOptions::new().write(true).open(path.join("store")).expect("there");
+    file.write_all_at(&[byte], at).expect("written");
+}
+
+#[test]
+fn a_damaged_or_newer_description_is_refused() {
+    let (_keep, path) = place();
+    drop(options().create(&path).expect("new"));
+    change_description(&path, 100, 1);
+    assert!(matches!(options().open(&path), Err(StoreError::Damaged { .. })));
+    change_description(&path, 8, 2);
+    assert!(matches!(options().open(&path), Err(StoreError::Newer { version: 2, .. })));
+    change_description(&path, 0, b'x');
+    assert!(matches!(options().open(&path), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn a_store_of_lower_durability_never_claims_the_higher() {
+    let (_keep, path) = place();
+    drop(options().create(&path).expect("new"));
+    let refused = Store::open(&path);
+    assert!(
+        matches!(refused, Err(StoreError::Durability { store: Durability::ProcessKill, .. })),
+        "{refused:?}"
+    );
+    drop(Options::new().any_durability().open(&path).expect("a tool opens all"));
+}
