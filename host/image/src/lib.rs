@@ -20,3 +20,8 @@ pub use twizzler_slots::Reserved;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/programming.md")]
 struct Guide;
+
+/// The page on types, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/types.md")]
+struct Types;

@@ -2,6 +2,8 @@
 #![no_std]
 
 extern crate alloc;
+// The derive macros speak of the crate by its name, here too.
+extern crate self as twizzler_object;
 
 #[macro_use]
 mod stored;
@@ -29,5 +31,13 @@ pub use pointer::{Area, Bytes, InvBytes, InvPtr, InvSpan, Object, Ptr, Span};
 pub use reader::Reader;
 pub use recover::Recovery;
 pub use space::{Access, Space};
-pub use stored::{Field, Fingerprint, Stored, Value};
+pub use stored::{Choice, Damaged, Field, Fingerprint, Flag, Stored, StoredEnum, Value};
+pub use twizzler_derive::{Stored, StoredEnum};
 pub use tx::Tx;
+
+/// What the derive macros' code uses.
+#[doc(hidden)]
+pub mod __stored {
+    pub use crate::stored::{Field, Fingerprint, Stored, StoredEnum, teach};
+    pub use crate::stored::{no_drop_glue, no_gap_at_end_of, no_gap_before};
+}

@@ -43,6 +43,7 @@ pub(crate) fn read(from: Span<'_, u8>, buffer: &mut [u8]) {
 /// Stores a value; not durable before flush and fence.
 #[inline(always)]
 pub(crate) fn store<T: Value>(backend: &impl Backend, place: Ptr<'_, T>, value: &T) {
+    const { T::LAYOUT }
     // SAFETY: the pointer's invariant covers `size_of::<T>()` bytes, of which the value has as many, all initialised since there is
     // no padding.
     unsafe { copy_in(place.address(), core::ptr::from_ref(value).cast(), size_of::<T>(), align_of::<T>()) };
@@ -68,6 +69,7 @@ pub(crate) fn write_words(backend: &impl Backend, to: Span<'_, u64>, words: &[u6
 /// A value's bytes.
 #[inline(always)]
 pub(crate) fn bytes_of<T: Value>(value: &T) -> &[u8] {
+    const { T::LAYOUT }
     // SAFETY: a stored type has no padding, so all its bytes are initialised; they live as long as the value.
     unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
@@ -75,6 +77,7 @@ pub(crate) fn bytes_of<T: Value>(value: &T) -> &[u8] {
 /// A value's bytes, to be changed.
 #[inline(always)]
 pub(crate) fn bytes_of_mut<T: Value>(value: &mut T) -> &mut [u8] {
+    const { T::LAYOUT }
     // SAFETY: as in `bytes_of`; whatever is written, every bit pattern is a `T`.
     unsafe { core::slice::from_raw_parts_mut(core::ptr::from_mut(value).cast(), size_of::<T>()) }
 }

@@ -36,8 +36,8 @@ pub struct InvPtr<T> {
 // the same in every program as long as it stays at its place, which it can't leave by value.
 unsafe impl<T: Stored> Stored for InvPtr<T> {
     const NAME: &'static str = "pointer";
-    // The target's declared name, not its fingerprint: types may point to themselves.
-    const FINGERPRINT: u64 = Fingerprint::new("pointer", 1).text(T::NAME).finish();
+    const FINGERPRINT: u64 = Fingerprint::new("pointer", 1).target::<T>().finish();
+    const ARGUMENTS: u64 = Fingerprint::new("arguments", 1).argument::<T>().finish();
 }
 
 /// A pointer to several values in a row, as it lies in an object. Empty is all zero.
@@ -64,7 +64,8 @@ impl<T: Stored> InvSpan<T> {
 // SAFETY: repr(C), a pointer and a number of 8 bytes each.
 unsafe impl<T: Stored> Stored for InvSpan<T> {
     const NAME: &'static str = "span";
-    const FINGERPRINT: u64 = Fingerprint::new("span", 1).text(T::NAME).finish();
+    const FINGERPRINT: u64 = Fingerprint::new("span", 1).target::<T>().finish();
+    const ARGUMENTS: u64 = Fingerprint::new("arguments", 1).argument::<T>().finish();
 }
 
 /// What a resolved pointer is made of, to the type checker.

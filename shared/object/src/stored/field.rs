@@ -1,0 +1,39 @@
+//! Where in a record a field lies.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+/// A part of a record: which, where, and of what type. Made by `#[derive(Stored)]`.
+pub struct Field<T, F> {
+    offset: usize,
+    types: PhantomData<fn(T) -> F>,
+}
+
+impl<T, F> Clone for Field<T, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T, F> Copy for Field<T, F> {}
+
+impl<T, F> fmt::Debug for Field<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "field at {:#x}", self.offset)
+    }
+}
+
+impl<T, F> Field<T, F> {
+    /// # Safety
+    /// `T` has a field of type `F` at `offset`.
+    #[doc(hidden)]
+    #[must_use]
+    pub const unsafe fn new(offset: usize) -> Self {
+        Self { offset, types: PhantomData }
+    }
+
+    /// Offset of the field in its record, in bytes.
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        self.offset as u64
+    }
+}
