@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use crate::answer::{Answer, SCHEMA};
-use crate::commands::{change, content, create, list, show, stat};
+use crate::commands::{backup, change, check, content, create, export, gc, import, list, repair, show, stat};
 use crate::open::{For, open, with_store};
 use crate::status::{Failure, Status};
 
@@ -66,6 +66,18 @@ pub enum Verb {
     Ln(change::TwoNames),
     /// Remove names, and objects with their last name
     Rm(change::RmArguments),
+    /// Look for damage; changes nothing
+    Check(check::Arguments),
+    /// Mend what can be mended
+    Repair(repair::Arguments),
+    /// List objects that nothing leads to, or delete them
+    Gc(gc::Arguments),
+    /// Copy a whole store
+    Backup(backup::Arguments),
+    /// Write objects, their names and all that they lead to into an archive
+    Export(export::Arguments),
+    /// Take the objects and names of an archive in
+    Import(import::Arguments),
 }
 
 impl Verb {
@@ -83,6 +95,12 @@ impl Verb {
             Self::Mv(_) => "mv",
             Self::Ln(_) => "ln",
             Self::Rm(_) => "rm",
+            Self::Check(_) => "check",
+            Self::Repair(_) => "repair",
+            Self::Gc(_) => "gc",
+            Self::Backup(_) => "backup",
+            Self::Export(_) => "export",
+            Self::Import(_) => "import",
         }
     }
 }
@@ -114,6 +132,14 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Verb::Mv(a) => on!(a, Changing, |store| change::mv(&store, a)),
         Verb::Ln(a) => on!(a, Changing, |store| change::ln(&store, a)),
         Verb::Rm(a) => on!(a, Changing, |store| change::rm(&store, a)),
+        Verb::Check(a) => on!(a, Checking, |store| check::run(&store)),
+        Verb::Repair(a) => on!(a, Alone, |store| repair::run(&store, a)),
+        Verb::Gc(a) if a.delete => on!(a, Alone, |store| gc::run(&store, a)),
+        Verb::Gc(a) => on!(a, Reading, |store| gc::run(&store, a)),
+        Verb::Backup(a) => backup::run(a),
+        Verb::Export(a) => on!(a, Reading, |store| export::run(&store, a)),
+        Verb::Import(a) if a.replace => on!(a, Alone, |store| import::run(&store, a)),
+        Verb::Import(a) => on!(a, Changing, |store| import::run(&store, a)),
     }
 }
 

@@ -8,8 +8,10 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod archive;
 pub mod cli;
 pub mod commands;
+pub mod graph;
 pub mod medium;
 pub mod object;
 pub mod open;

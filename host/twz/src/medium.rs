@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 
 use serde::Serialize;
+use twizzler_abi::object::Metadata;
 use twizzler_abi::{Error, ObjId};
 use twizzler_object::Backend;
 
@@ -39,6 +40,12 @@ pub trait Medium: Backend + Sized {
     /// # Errors
     /// As [`Medium::extents`]; [`Error::OutOfRange`].
     fn read_raw(&self, id: ObjId, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// Makes an object of this metadata, which verifies, so with its ID. It has no pages yet.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::OutOfNvm`]; [`Error::NotSupported`] for extension records that the store can't keep.
+    fn make(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error>;
 
     /// Writes bytes of an object that nobody uses, from the offset of its header on.
     ///

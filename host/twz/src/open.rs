@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use twizzler_image::{ImageBackend, MediaFile, Store};
 use twizzler_names::Names;
-use twizzler_object::Space;
-use twizzler_store::{Access, FormatOptions, MountError, MountOptions};
+use twizzler_object::{Recovery, Space};
+use twizzler_store::check::Finding as StoreFinding;
+use twizzler_store::{Access, FormatOptions, MountError, MountOptions, MountReport};
 
+use crate::commands::check::{Finding, Kind};
 use crate::medium::Medium;
 use crate::status::{Failure, Status};
 
@@ -20,6 +22,8 @@ use crate::status::{Failure, Status};
 pub enum For {
     /// Reading.
     Reading,
+    /// Reading, after the store's own structures were surveyed as they lie there.
+    Checking,
     /// Changing. Others may do the same, where the medium allows it.
     Changing,
     /// Changing what others must not look at meanwhile.
@@ -32,9 +36,22 @@ pub struct Opened<M: Medium> {
     pub path: PathBuf,
     /// Its objects.
     pub space: Space<M>,
+    /// What the survey of the store's own structures found; what opening it for changes has mended.
+    pub survey: Survey,
     writes: bool,
     /// Keeps others from what they must not do meanwhile.
     _lock: Option<File>,
+}
+
+/// What there is to say about a store's own structures.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+    /// What opening has mended, where the store was opened for changes.
+    pub mended: Vec<String>,
 }
 
 /// A store of whichever kind.
@@ -84,9 +101,9 @@ impl<M: Medium> Opened<M> {
 /// # Errors
 /// There is none, it is in use, or can't be used; what to do.
 pub fn open(path: &Path, access: For) -> Result<Any, Failure> {
-    match kind_of(path)? {
-        Kind::Image => Ok(Any::Image(open_image(path, access)?)),
-        Kind::Directory => {
+    match place_of(path)? {
+        Place::Image => Ok(Any::Image(open_image(path, access, Lock::Take)?)),
+        Place::Directory => {
             Err(Failure::new(Status::Damaged, format!("{}: is a directory, not a store", path.display())))
         }
     }
@@ -94,7 +111,7 @@ pub fn open(path: &Path, access: For) -> Result<Any, Failure> {
 
 /// What lies at a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum Place {
     /// A file, so an image.
     Image,
     /// A directory.
@@ -105,7 +122,7 @@ pub enum Kind {
 ///
 /// # Errors
 /// Nothing does, or neither file nor directory.
-pub fn kind_of(path: &Path) -> Result<Kind, Failure> {
+pub fn place_of(path: &Path) -> Result<Place, Failure> {
     let shown = path.display();
     let metadata = path.metadata().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Failure::new(Status::Missing, format!("there is no store {shown}"))
@@ -113,23 +130,111 @@ pub fn kind_of(path: &Path) -> Result<Kind, Failure> {
         _ => Failure::io(path, &error),
     })?;
     if metadata.is_dir() {
-        Ok(Kind::Directory)
+        Ok(Place::Directory)
     } else if metadata.is_file() {
-        Ok(Kind::Image)
+        Ok(Place::Image)
     } else {
         Err(Failure::new(Status::Damaged, format!("{shown} is neither a file nor a directory")))
     }
 }
 
-fn open_image(path: &Path, access: For) -> Result<Opened<ImageBackend>, Failure> {
-    let writes = access != For::Reading;
-    let lock = lock_image(path, writes)?;
+/// Whether an image file's lock is still to be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lock {
+    /// It is.
+    Take,
+    /// The caller holds it.
+    Held,
+}
+
+/// Opens the store in an image file.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_image(path: &Path, access: For, lock: Lock) -> Result<Opened<ImageBackend>, Failure> {
+    let writes = matches!(access, For::Changing | For::Alone);
+    let lock = match lock {
+        Lock::Take => Some(lock_image(path, writes)?),
+        Lock::Held => None,
+    };
+    let mut survey = if access == For::Checking { survey_image(path)? } else { Survey::default() };
     let media = if writes { MediaFile::open(path) } else { MediaFile::open_private(path) };
     let media = media.map_err(|error| unmappable(path, &error))?;
     let options = MountOptions { access: Access::ReadWrite, base: None };
-    let (store, _) = Store::mount(media, &options).map_err(|error| unmountable(path, &error))?;
+    let (store, report) = Store::mount(media, &options).map_err(|error| unmountable(path, &error))?;
     let space = Space::attach(ImageBackend::new(store)).map_err(Failure::of(path.display()))?;
-    Ok(Opened { path: path.to_owned(), space, writes, _lock: Some(lock) })
+    survey.recovered(&space.recovery());
+    if writes {
+        survey.mended.extend(mended(&report));
+    }
+    Ok(Opened { path: path.to_owned(), space, survey, writes, _lock: lock })
+}
+
+/// Looks at an image as it lies there.
+fn survey_image(path: &Path) -> Result<Survey, Failure> {
+    let media = MediaFile::open_private(path).map_err(|error| unmappable(path, &error))?;
+    let options = MountOptions { access: Access::ReadOnly, base: None };
+    let (store, mount) = Store::mount(media, &options).map_err(|error| unmountable(path, &error))?;
+    let report = store.check().map_err(twizzler_abi::Error::from)?;
+    let finding = |found: &twizzler_store::check::Finding| match *found {
+        StoreFinding::Object { id, why, page } => {
+            let what = page
+                .map_or(format!("its table entry: {why}"), |page| format!("{why}, from page {page:#x} on"));
+            Finding { kind: Kind::Object, object: Some(id.to_string()), name: None, what }
+        }
+        StoreFinding::Metadata { id, why } => {
+            let what = format!("its metadata: {why}");
+            Finding { kind: Kind::Object, object: Some(id.to_string()), name: None, what }
+        }
+        other => Finding { kind: Kind::Store, object: None, name: None, what: other.to_string() },
+    };
+    let mut findings: Vec<Finding> = report.findings.iter().map(finding).collect();
+    if findings.is_empty() {
+        findings.extend(mount.quarantine.iter().map(|apart| Finding {
+            kind: Kind::Object,
+            object: Some(apart.id.to_string()),
+            name: None,
+            what: format!("in quarantine: {}", apart.why),
+        }));
+    }
+    let ended = if mount.clean { "shut down" } else { "not shut down" };
+    let notes = vec![
+        format!("{} pages, {} tables", report.pages, report.tables),
+        format!("last used by boot {}, {ended}", mount.boots),
+    ];
+    Ok(Survey { findings, notes, mended: Vec::new() })
+}
+
+impl Survey {
+    /// Notes what recovery of the programs' transactions did.
+    fn recovered(&mut self, recovery: &Recovery) {
+        let Recovery { lanes, redone, undone, damaged } = *recovery;
+        if redone + undone > 0 {
+            self.mended.push(format!(
+                "transactions of {lanes} programs that died: {redone} objects brought up to date, {undone} removed"
+            ));
+        }
+        if damaged > 0 {
+            self.findings.push(Finding {
+                kind: Kind::Store,
+                object: None,
+                name: None,
+                what: format!("{damaged} lanes, or objects that their records name, are damaged: a transaction may be lost"),
+            });
+        }
+    }
+}
+
+/// What mounting an image for changes has mended.
+fn mended(report: &MountReport) -> Vec<String> {
+    let counted = [
+        (u64::from(report.superblock_repaired), "a damaged copy of the superblock was written anew"),
+        (report.words_damaged.into(), "words of the object table were restored from their copies"),
+        (report.headers_damaged.into(), "buckets of the object table got a new first line"),
+        (report.entries_completed, "pages that had become durable were made present"),
+    ];
+    let found = counted.iter().filter(|(count, _)| *count > 0);
+    found.map(|&(count, what)| if count == 1 { what.to_owned() } else { format!("{count} {what}") }).collect()
 }
 
 /// Locks an image file: for us alone to write, beside other readers to read. A machine that runs on it holds it locked.

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use twizzler_abi::ObjId;
+use twizzler_abi::call::USUAL_RIGHTS;
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::rights::ObjectFlags;
 use twizzler_names::{Entry, NameError};
 
 use crate::medium::Medium;
@@ -35,6 +38,17 @@ pub fn last_part(path: &str) -> &str {
 #[must_use]
 pub fn join(directory: &str, name: &str) -> String {
     if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
+/// The object that holds all names.
+#[must_use]
+pub fn names_id() -> ObjId {
+    ObjId::derive(&IdInputs {
+        nonce: *b"twizzler names\0\0",
+        owner: ObjId::NONE,
+        flags: ObjectFlags::PERSISTENT,
+        default_rights: USUAL_RIGHTS,
+    })
 }
 
 impl<M: Medium> Opened<M> {

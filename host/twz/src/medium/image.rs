@@ -4,8 +4,11 @@ use std::io;
 use std::ops::Range;
 
 use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::call::CreateSpec;
+use twizzler_abi::object::Metadata;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::{ImageBackend, Sharing};
+use twizzler_object::Backend;
 
 use super::{Description, Medium, uuid_text};
 
@@ -34,6 +37,15 @@ impl Medium for ImageBackend {
 
     fn read_raw(&self, id: ObjId, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.read_raw(id, offset, buffer)
+    }
+
+    fn make(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error> {
+        if !extension.is_empty() {
+            return Err(Error::NotSupported);
+        }
+        let Metadata { nonce, owner, flags, default_rights, fingerprint, .. } = *metadata;
+        let made = self.create(&CreateSpec { nonce, owner, flags, default_rights, fingerprint })?;
+        if made == metadata.id { Ok(()) } else { Err(Error::Damaged) }
     }
 
     fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -1,0 +1,258 @@
+//! `check`: looks for damage, and changes nothing.
+//!
+//! An image is looked at as it lies there, with the store's own survey. Then every object of the store, as recovery would leave
+//! it: metadata, header, FOT, and whether its pointers lead anywhere; and the tree of names. It can't detect data that was changed in
+//! place.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use twizzler_abi::address::SLOT_BYTES;
+use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES, HEADER_OFFSET, Metadata};
+use twizzler_abi::pointer::FotKind;
+use twizzler_abi::{Error, ObjId};
+use twizzler_names::Entry;
+
+use crate::answer::Answer;
+use crate::medium::Medium;
+use crate::object::{fot, header, metadata};
+use crate::open::Opened;
+use crate::paths::Named;
+use crate::progress;
+use crate::status::{Failure, Status};
+
+/// Arguments of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// The store
+    pub store: PathBuf,
+}
+
+/// What is wrong, by what can be done about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The store's own structures.
+    Store,
+    /// An object can't be read, or not all of it.
+    Object,
+    /// An object's header makes no sense.
+    Header,
+    /// A pointer's table entry makes no sense, or leads nowhere.
+    Pointer,
+    /// A name leads nowhere.
+    Name,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What it is about.
+    pub kind: Kind,
+    /// The object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// The name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.object, &self.name) {
+            (Some(object), Some(name)) => write!(f, "object {object} ({name}): {}", self.what),
+            (Some(object), None) => write!(f, "object {object}: {}", self.what),
+            (None, Some(name)) => write!(f, "name {name}: {}", self.what),
+            (None, None) => f.write_str(&self.what),
+        }
+    }
+}
+
+/// What `check` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Nothing is wrong.
+    pub clean: bool,
+    /// Objects.
+    pub objects: u64,
+    /// Names.
+    pub names: u64,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
+        write!(f, "{} objects, {} names", self.objects, self.names)?;
+        self.notes.iter().try_for_each(|note| write!(f, "; {note}"))?;
+        writeln!(
+            f,
+            "\n{}",
+            if self.clean { "clean" } else { "not clean: `twz repair` mends what can be mended" }
+        )
+    }
+}
+
+/// `check`, where `found` is what the medium's own survey says.
+///
+/// # Errors
+/// The objects can't even be listed.
+pub fn run<M: Medium>(store: &Opened<M>) -> Result<Answer, Failure> {
+    let report = report(store)?;
+    let status = if report.clean { Status::Done } else { Status::Found };
+    Ok(Answer::of(&report).with(status))
+}
+
+/// What is to be said of a store.
+///
+/// # Errors
+/// As [`run`].
+pub fn report<M: Medium>(store: &Opened<M>) -> Result<Report, Failure> {
+    let ids = store.medium().ids()?;
+    let mut check = Check { store, ids: &ids, named: BTreeMap::new(), findings: Vec::new() };
+    let names = check.names();
+    let bar = progress::of_steps(ids.len() as u64, "Checking objects");
+    for &id in &ids {
+        check.object(id);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let mut findings = store.survey.findings.clone();
+    // What the survey says of an object, it says better.
+    let said: Vec<&Option<String>> = store.survey.findings.iter().map(|finding| &finding.object).collect();
+    findings.extend(
+        check
+            .findings
+            .into_iter()
+            .filter(|finding| finding.kind != Kind::Object || !said.contains(&&finding.object)),
+    );
+    Ok(Report {
+        clean: findings.is_empty(),
+        objects: ids.len() as u64,
+        names,
+        notes: store.survey.notes.clone(),
+        findings,
+    })
+}
+
+struct Check<'a, M: Medium> {
+    store: &'a Opened<M>,
+    ids: &'a [ObjId],
+    named: BTreeMap<ObjId, String>,
+    findings: Vec<Finding>,
+}
+
+impl<M: Medium> Check<'_, M> {
+    fn exists(&self, id: ObjId) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
+    fn add(&mut self, kind: Kind, id: ObjId, what: impl Into<String>) {
+        let name = self.named.get(&id).cloned();
+        self.findings.push(Finding { kind, object: Some(id.to_string()), name, what: what.into() });
+    }
+
+    /// Checks all names. Gives their number.
+    fn names(&mut self) -> u64 {
+        let all = match self.store.walk("") {
+            Ok(all) => all,
+            Err(failure) => {
+                self.findings.push(Finding {
+                    kind: Kind::Store,
+                    object: None,
+                    name: None,
+                    what: failure.what,
+                });
+                return 0;
+            }
+        };
+        for Named { path, entry } in &all {
+            if let Entry::Object(id) = *entry {
+                self.named.entry(id).or_insert_with(|| path.clone());
+                if !self.exists(id) {
+                    let what = format!("its object {id} does not exist");
+                    let name = Some(path.clone());
+                    self.findings.push(Finding { kind: Kind::Name, object: None, name, what });
+                }
+            }
+        }
+        all.len() as u64
+    }
+
+    fn object(&mut self, id: ObjId) {
+        let medium = self.store.medium();
+        let known = medium.stat(id).and_then(|stat| match Error::from_number(stat.quarantine) {
+            Some(error) => Err(error),
+            None => metadata(medium, id)?.verify(id).map(drop),
+        });
+        if let Err(error) = known {
+            return self.add(Kind::Object, id, format!("its metadata or tree: {error}"));
+        }
+        if let Err(error) = medium.extents(id) {
+            return self.add(Kind::Object, id, format!("its pages: {error}"));
+        }
+        match header(medium, id) {
+            Err(error) => self.add(Kind::Object, id, format!("its header: {error}")),
+            Ok(header) => {
+                if header.len_bytes > SLOT_BYTES - BASE_OFFSET {
+                    self.add(
+                        Kind::Header,
+                        id,
+                        format!("its length of {} bytes is out of range", header.len_bytes),
+                    );
+                }
+                let heap = header.allocator;
+                if heap != 0 && (!(BASE_OFFSET..SLOT_BYTES).contains(&heap) || !heap.is_multiple_of(8)) {
+                    self.add(Kind::Header, id, format!("its allocator can't lie at {heap:#x}"));
+                }
+                if !header.fot_companion.is_none() && !self.exists(header.fot_companion) {
+                    let what = format!("its companion {} does not exist", header.fot_companion);
+                    self.add(Kind::Pointer, id, what);
+                }
+                self.pointers(id, header.fot_len_entries);
+            }
+        }
+    }
+
+    fn pointers(&mut self, id: ObjId, len: u64) {
+        let entries = match fot(self.store.medium(), id) {
+            Ok(entries) => entries,
+            Err(error) => return self.add(Kind::Object, id, format!("its FOT: {error}")),
+        };
+        let used = len.min(FOT_INLINE_ENTRIES as u64) as usize;
+        for (index, entry) in entries.iter().enumerate().take(used).skip(1) {
+            let what = match entry.decode() {
+                Err(error) => Some(error.to_string()),
+                Ok((FotKind::Free, _)) => None,
+                Ok((FotKind::Id, _)) => self.target(entry.target, entry.fingerprint),
+                Ok((FotKind::Name, _)) => {
+                    let (at, len) = (entry.target.hi, entry.target.lo);
+                    let end = at.checked_add(len).filter(|&end| end <= SLOT_BYTES && at >= HEADER_OFFSET);
+                    end.is_none().then(|| "its late-bound name is out of range".to_owned())
+                }
+            };
+            if let Some(what) = what {
+                self.add(Kind::Pointer, id, format!("FOT entry {index}: {what}"));
+            }
+        }
+    }
+
+    /// What is wrong with a pointer's target.
+    fn target(&self, target: ObjId, fingerprint: u64) -> Option<String> {
+        if !self.exists(target) {
+            return Some(format!("leads to {target}, which does not exist"));
+        }
+        let found =
+            metadata(self.store.medium(), target).as_ref().map_or(0, |found: &Metadata| found.fingerprint);
+        (fingerprint != 0 && found != fingerprint)
+            .then(|| format!("leads to {target}, which is of another type"))
+    }
+}

@@ -1,0 +1,460 @@
+//! `import`: objects come out of an archive, with their IDs and names, so that pointers between them hold.
+//!
+//! 1. The whole archive is read and checked, and compared with what the store has. Nothing is changed if it is not whole, or if
+//!    something is in the way and neither `--keep` nor `--replace` says what to do.
+//! 2. Objects are made, which nothing leads to yet.
+//! 3. Their names are made. A power cut before leaves objects without names: the same command again completes it, or
+//!    `gc` removes them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Seek};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use twizzler_abi::object::{HEADER_OFFSET, Header};
+use twizzler_abi::{Error, ObjId};
+use twizzler_names::{Entry, NameError};
+use zerocopy::IntoBytes;
+
+use super::change::make_parents;
+use crate::answer::Answer;
+use crate::archive::Head;
+use crate::archive::read::{ArchiveError, Archived, Reader, Record, verify};
+use crate::graph::is_of_the_system;
+use crate::medium::Medium;
+use crate::object::{header, metadata};
+use crate::open::Opened;
+use crate::paths::{clean, join};
+use crate::progress;
+use crate::status::{Failure, Status};
+
+/// Names that are made in one transaction.
+const BATCH: usize = 256;
+/// Conflicts that a message lists.
+const SHOWN: usize = 10;
+
+/// Arguments of `import`.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// The store
+    pub store: PathBuf,
+    /// The archive; - is standard input
+    pub archive: PathBuf,
+    /// Put all names below this directory
+    #[arg(long, value_name = "DIRECTORY", default_value = "")]
+    pub into: String,
+    /// Where the store has something else under the same ID or name, keep that
+    #[arg(long, conflicts_with = "replace")]
+    pub keep: bool,
+    /// Where the store has something else under the same ID or name, take the archive's; nobody else may use the store meanwhile
+    #[arg(long)]
+    pub replace: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Imported {
+    /// Objects that are new.
+    made: u64,
+    /// Objects that were replaced.
+    replaced: u64,
+    /// Objects that were there already, the same.
+    same: u64,
+    /// Objects and names that were something else and were kept.
+    kept: u64,
+    /// Names that lead to something else now.
+    names: u64,
+}
+
+impl fmt::Display for Imported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { made, replaced, same, kept, names } = self;
+        write!(f, "{made} objects and {names} names are new")?;
+        for (count, what) in
+            [(replaced, "objects replaced"), (same, "objects were there already"), (kept, "kept")]
+        {
+            if *count > 0 {
+                write!(f, "; {count} {what}")?;
+            }
+        }
+        writeln!(f)
+    }
+}
+
+fn unreadable(path: &Path) -> impl Fn(ArchiveError) -> Failure {
+    let path = path.to_owned();
+    move |error| match error {
+        ArchiveError::Io(error) => Failure::io(&path, &error),
+        error => Failure::new(Status::Damaged, format!("{}: {error}", path.display())),
+    }
+}
+
+/// `import`.
+///
+/// # Errors
+/// The archive is not whole; something is in the way; no room.
+pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
+    let path = &arguments.archive;
+    let mut file = open(path)?;
+    let bar = progress::of_bytes(file.metadata().map_or(0, |about| about.len()), "Checking the archive");
+    let mut plan = Plan::new(store)?;
+    let head =
+        verify(bar.wrap_read(BufReader::new(&file)), |record| plan.see(record)).map_err(unreadable(path))?;
+    bar.finish_and_clear();
+    let names = plan.finish(clean(&arguments.into))?;
+    if !arguments.keep && !arguments.replace {
+        plan.refuse_conflicts(&names)?;
+    }
+    file.rewind().map_err(|error| Failure::io(path, &error))?;
+    let mut done = Imported { same: plan.same, ..Imported::default() };
+    plan.make_objects(&file, &head, arguments, &mut done)?;
+    make_names(store, &names, arguments, &mut done)?;
+    Ok(Answer::of(&done))
+}
+
+/// The archive as a file that can be read twice.
+fn open(path: &Path) -> Result<File, Failure> {
+    let failed = |error: io::Error| Failure::io(path, &error);
+    if path.as_os_str() != "-" {
+        return File::open(path).map_err(failed);
+    }
+    let mut copy = tempfile::tempfile().map_err(failed)?;
+    io::copy(&mut io::stdin().lock(), &mut copy).map_err(failed)?;
+    copy.rewind().map_err(failed)?;
+    Ok(copy)
+}
+
+/// What the archive has, compared with the store.
+struct Plan<'a, M: Medium> {
+    store: &'a Opened<M>,
+    existing: HashSet<ObjId>,
+    /// The object whose pages come, if the store has it too.
+    current: Option<Compared>,
+    /// All objects of the archive.
+    archived: HashSet<ObjId>,
+    differing: HashSet<ObjId>,
+    same: u64,
+    directories: Vec<String>,
+    names: Vec<(ObjId, String)>,
+    problem: Option<Failure>,
+}
+
+/// An object that both have, as far as it was compared.
+struct Compared {
+    id: ObjId,
+    equal: bool,
+    /// What the archive said something of.
+    seen: Vec<Range<u64>>,
+}
+
+/// A name that is to be made, and what the store has there.
+struct NamePlan {
+    path: String,
+    entry: Entry,
+    /// The object; None for directories.
+    id: Option<ObjId>,
+    there: Option<Entry>,
+}
+
+impl NamePlan {
+    fn conflicts(&self) -> bool {
+        self.there.is_some_and(|there| there != self.entry)
+    }
+}
+
+impl<'a, M: Medium> Plan<'a, M> {
+    fn new(store: &'a Opened<M>) -> Result<Self, Failure> {
+        Ok(Self {
+            store,
+            existing: store.medium().ids()?.into_iter().collect(),
+            current: None,
+            archived: HashSet::new(),
+            differing: HashSet::new(),
+            same: 0,
+            directories: Vec::new(),
+            names: Vec::new(),
+            problem: None,
+        })
+    }
+
+    fn see(&mut self, record: Record) {
+        match record {
+            Record::Directory(path) => self.directories.push(path),
+            Record::Name(id, path) => self.names.push((id, path)),
+            Record::Object(archived) => self.begin(&archived),
+            Record::Pages { offset, bytes } => self.compare(offset, bytes.len() as u64, &bytes),
+            Record::Zeros { offset, len_bytes } => self.compare(offset, len_bytes, &[]),
+        }
+    }
+
+    fn begin(&mut self, archived: &Archived) {
+        self.end();
+        let id = archived.record.id;
+        if is_of_the_system(archived.metadata.nonce) {
+            let what = format!("the archive has an object {id} that only the store itself may make");
+            self.problem.get_or_insert(Failure::new(Status::Damaged, what));
+        }
+        if archived.record.revocation > 0 {
+            let what = format!("object {id} has a revocation generation, which this version can't keep");
+            self.problem.get_or_insert(Failure::new(Status::Damaged, what).advise("use a newer version"));
+        }
+        self.archived.insert(id);
+        if self.existing.contains(&id) {
+            let equal = metadata(self.store.medium(), id).is_ok_and(|found| found == archived.metadata);
+            self.current = Some(Compared { id, equal, seen: Vec::new() });
+        }
+    }
+
+    /// Compares pages with those of the store's object. No bytes: all zero.
+    fn compare(&mut self, offset: u64, len: u64, bytes: &[u8]) {
+        let Some(current) = &mut self.current else { return };
+        current.seen.push(offset..offset + len);
+        current.equal =
+            current.equal && is_equal(self.store.medium(), current.id, offset..offset + len, bytes);
+    }
+
+    /// Ends the comparison of an object: what the archive said nothing of must be zero.
+    fn end(&mut self) {
+        let Some(Compared { id, mut equal, mut seen }) = self.current.take() else { return };
+        seen.sort_by_key(|range| range.start);
+        let medium = self.store.medium();
+        let extents = medium.extents(id);
+        equal = equal && extents.is_ok();
+        for extent in extents.unwrap_or_default() {
+            let mut at = extent.start.max(HEADER_OFFSET);
+            for range in seen.iter().filter(|range| range.end > extent.start && range.start < extent.end) {
+                equal = equal && (range.start <= at || is_equal(medium, id, at..range.start, &[]));
+                at = at.max(range.end);
+            }
+            equal = equal && (at >= extent.end || is_equal(medium, id, at..extent.end, &[]));
+        }
+        if equal {
+            self.same += 1;
+        } else {
+            self.differing.insert(id);
+        }
+    }
+
+    /// All was seen. Gives the names, with what the store has there.
+    fn finish(&mut self, into: &str) -> Result<Vec<NamePlan>, Failure> {
+        self.end();
+        if let Some(problem) = self.problem.take() {
+            return Err(problem);
+        }
+        let known = |id: &ObjId| self.archived.contains(id) || self.existing.contains(id);
+        if let Some((id, path)) = self.names.iter().find(|(id, _)| !known(id)) {
+            let what =
+                format!("the archive names {path}, but its object {id} is neither there nor in the store");
+            return Err(Failure::new(Status::Damaged, what));
+        }
+        let names = self.store.names()?;
+        let mut all = BTreeMap::new();
+        if !into.is_empty() {
+            all.insert(into.to_owned(), None);
+        }
+        all.extend(self.directories.iter().map(|path| (join(into, path), None)));
+        all.extend(self.names.iter().map(|(id, path)| (join(into, path), Some(*id))));
+        let plan = |(path, id): (String, Option<ObjId>)| {
+            let there = match names.lookup(&path) {
+                Ok(entry) => Some(entry),
+                Err(NameError::NoSuchName | NameError::NotADirectory) => None,
+                Err(error) => return Err(Failure::of(&path)(error)),
+            };
+            Ok(NamePlan { entry: id.map_or(Entry::Directory, Entry::Object), path, id, there })
+        };
+        all.into_iter().map(plan).collect()
+    }
+
+    fn refuse_conflicts(&self, names: &[NamePlan]) -> Result<(), Failure> {
+        let mut all: Vec<String> =
+            self.differing.iter().map(|id| format!("object {id} is in the store, and differs")).collect();
+        all.sort_unstable();
+        let taken = names.iter().filter(|name| name.conflicts());
+        all.extend(taken.map(|name| format!("name {} leads to something else in the store", name.path)));
+        if all.is_empty() {
+            return Ok(());
+        }
+        let count = all.len();
+        all.truncate(SHOWN);
+        if count > SHOWN {
+            all.push(format!("and {} more", count - SHOWN));
+        }
+        Err(Failure::new(Status::Conflict, format!("the store has something else:\n  {}", all.join("\n  ")))
+            .advise("nothing was changed; --replace takes the archive's, --keep the store's"))
+    }
+
+    /// Makes the objects that the store lacks, and those that are to be replaced.
+    fn make_objects(
+        &self,
+        file: &File,
+        head: &Head,
+        arguments: &Arguments,
+        done: &mut Imported,
+    ) -> Result<(), Failure> {
+        let mut maker = Maker { store: self.store, current: None, made: Vec::new() };
+        let bar = progress::of_bytes(head.bytes, "Importing");
+        let mut pass = || {
+            let failed = unreadable(&arguments.archive);
+            let mut reader = Reader::new(BufReader::new(file)).map_err(&failed)?;
+            while let Some(record) = reader.record().map_err(&failed)? {
+                if let Record::Pages { bytes, .. } = &record {
+                    bar.inc(bytes.len() as u64);
+                }
+                match record {
+                    Record::Object(archived) => {
+                        let id = archived.record.id;
+                        let differs = self.differing.contains(&id);
+                        let wanted = !self.existing.contains(&id) || differs && arguments.replace;
+                        maker.end()?;
+                        if wanted {
+                            maker.begin(&archived, differs)?;
+                            *(if differs { &mut done.replaced } else { &mut done.made }) += 1;
+                        } else if differs {
+                            done.kept += 1;
+                        }
+                    }
+                    Record::Pages { offset, bytes } => maker.pages(offset, &bytes)?,
+                    Record::Zeros { offset, len_bytes } => maker.zeros(offset, len_bytes)?,
+                    Record::Directory(_) | Record::Name(..) => {}
+                }
+            }
+            maker.end()
+        };
+        let result = pass();
+        bar.finish_and_clear();
+        result.inspect_err(|_| maker.undo())
+    }
+}
+
+/// Whether these bytes of a store's object are the same. No bytes: all zero. The lock word is nobody's business.
+fn is_equal<M: Medium>(medium: &M, id: ObjId, range: Range<u64>, bytes: &[u8]) -> bool {
+    const STEP: u64 = 1 << 20;
+    let lock = HEADER_OFFSET + std::mem::offset_of!(Header, lock) as u64;
+    let mut at = range.start;
+    while at < range.end {
+        let mut found = vec![0; STEP.min(range.end - at) as usize];
+        if medium.read_raw(id, at, &mut found).is_err() {
+            return false;
+        }
+        let first = (at - range.start) as usize;
+        let mut expected = bytes.get(first..first + found.len()).map_or(vec![0; found.len()], <[u8]>::to_vec);
+        for side in [&mut found, &mut expected] {
+            if (at..at + side.len() as u64).contains(&lock) {
+                let word = (lock - at) as usize;
+                side[word..word + 8].fill(0);
+            }
+        }
+        if found != expected {
+            return false;
+        }
+        at += STEP;
+    }
+    true
+}
+
+/// Makes objects of records.
+struct Maker<'a, M: Medium> {
+    store: &'a Opened<M>,
+    /// The object that pages belong to, and the versions that it had in the store.
+    current: Option<(ObjId, Option<Header>)>,
+    /// Objects that were not there before.
+    made: Vec<ObjId>,
+}
+
+impl<M: Medium> Maker<'_, M> {
+    fn begin(&mut self, archived: &Archived, differs: bool) -> Result<(), Failure> {
+        let id = archived.record.id;
+        let medium = self.store.medium();
+        let old = if differs { header(medium, id).ok() } else { None };
+        if differs {
+            medium.delete(id).map_err(Failure::of(id))?;
+        }
+        medium.make(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
+        if !differs {
+            self.made.push(id);
+        }
+        self.current = Some((id, old));
+        Ok(())
+    }
+
+    fn pages(&self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.current.map_or(Ok(()), |(id, _)| {
+            self.store.medium().write_raw(id, offset, bytes).map_err(Failure::of(id))
+        })
+    }
+
+    fn zeros(&self, offset: u64, len_bytes: u64) -> Result<(), Failure> {
+        self.current.map_or(Ok(()), |(id, _)| {
+            self.store.medium().ensure(id, offset, len_bytes).map_err(Failure::of(id))
+        })
+    }
+
+    /// The object is whole: nobody holds its lock, and versions never go back.
+    fn end(&mut self) -> Result<(), Failure> {
+        let Some((id, old)) = self.current.take() else { return Ok(()) };
+        let medium = self.store.medium();
+        let mut new = header(medium, id).map_err(Failure::of(id))?;
+        new.lock = 0;
+        for (version, old) in
+            new.domain_versions.iter_mut().zip(old.iter().flat_map(|old| old.domain_versions))
+        {
+            *version = old.max(*version);
+        }
+        medium.write_raw(id, HEADER_OFFSET, new.as_bytes()).map_err(Failure::of(id))
+    }
+
+    /// Deletes what was made. Where this fails, `gc` finds it.
+    fn undo(&self) {
+        for &id in &self.made {
+            let _ = self.store.medium().delete(id);
+        }
+    }
+}
+
+fn make_names<M: Medium>(
+    store: &Opened<M>,
+    all: &[NamePlan],
+    arguments: &Arguments,
+    done: &mut Imported,
+) -> Result<(), Failure> {
+    let names = store.names()?;
+    done.kept += if arguments.keep { all.iter().filter(|name| name.conflicts()).count() as u64 } else { 0 };
+    let wanted: Vec<&NamePlan> =
+        all.iter().filter(|name| name.there.is_none() || name.conflicts() && !arguments.keep).collect();
+    for batch in wanted.chunks(BATCH) {
+        let made = store.space.transact(|tx| {
+            for name in batch {
+                let wrong = |error| Wrong(name.path.clone(), error);
+                match name.there {
+                    Some(Entry::Object(_)) => drop(names.unbind(tx, &name.path).map_err(wrong)?),
+                    Some(Entry::Directory) => return Err(Wrong(name.path.clone(), NameError::IsADirectory)),
+                    None => {}
+                }
+                make_parents(&names, tx, &name.path).map_err(wrong)?;
+                match name.id {
+                    Some(id) => names.bind(tx, &name.path, id).map_err(wrong)?,
+                    None => match names.make_directory(tx, &name.path) {
+                        Ok(()) | Err(NameError::Exists) => {}
+                        Err(error) => return Err(wrong(error)),
+                    },
+                }
+            }
+            Ok(())
+        });
+        made.map_err(|Wrong(path, error)| Failure::of(path)(error))?;
+    }
+    done.names = wanted.len() as u64;
+    Ok(())
+}
+
+/// A name in a transaction, with what was wrong with it.
+struct Wrong(String, NameError);
+
+impl From<Error> for Wrong {
+    fn from(error: Error) -> Self {
+        Self("the store".to_owned(), error.into())
+    }
+}

@@ -1,0 +1,165 @@
+//! `repair`: mends what can be mended without destroying anything; more with `--force`.
+//!
+//! 1. Opening the store finishes what a power cut or a killed program interrupted, and restores what exists twice.
+//! 2. Names that lead nowhere go.
+//! 3. Objects that nothing leads to get names in `lost+found`.
+//! 4. With `--force`: objects that can't be read are deleted, with their names; names that are damaged beyond reading are made
+//!    anew, and all objects get names in `lost+found`.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use twizzler_abi::{Error, ObjId};
+use twizzler_names::{Entry, NameError};
+
+use super::check::{Finding, report};
+use super::gc::{reached, roots};
+use crate::answer::Answer;
+use crate::graph::reach;
+use crate::medium::Medium;
+use crate::open::Opened;
+use crate::paths::{join, names_id};
+use crate::status::{Failure, Status};
+
+/// Where objects without names go.
+pub const LOST: &str = "lost+found";
+
+/// Arguments of `repair`.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// The store
+    pub store: PathBuf,
+    /// Also give up what can't be read: delete such objects, make damaged names anew
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Repaired {
+    clean: bool,
+    done: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+impl fmt::Display for Repaired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.done.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        self.findings.iter().try_for_each(|finding| writeln!(f, "remains: {finding}"))?;
+        match (self.clean, self.done.is_empty()) {
+            (true, true) => writeln!(f, "clean; there was nothing to do"),
+            (true, false) => writeln!(f, "clean"),
+            (false, _) => {
+                writeln!(f, "not clean: restore what remains from a backup, or give it up with --force")
+            }
+        }
+    }
+}
+
+/// `repair`.
+///
+/// # Errors
+/// The names are damaged, and that was not to be forced; no room.
+pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
+    let mut done = store.survey.mended.clone();
+    if let Err(failure) = store.walk("") {
+        if !arguments.force {
+            return Err(failure.advise(
+                "the names can't be read; --force makes them anew, and names all objects in lost+found",
+            ));
+        }
+        store.medium().delete(names_id()).or_else(missing).map_err(Failure::of("the names"))?;
+        return Err(Failure::new(Status::Found, "the damaged names are gone")
+            .advise("give the command again: it names all objects in lost+found"));
+    }
+    if arguments.force {
+        done.extend(give_up(store)?);
+    }
+    done.extend(remove_stale(store)?);
+    done.extend(name_lost(store)?);
+    let left = report(store)?;
+    let status = if left.clean { Status::Done } else { Status::Found };
+    Ok(Answer::of(&Repaired { clean: left.clean, done, findings: left.findings }).with(status))
+}
+
+const fn missing(error: Error) -> Result<(), Error> {
+    match error {
+        Error::NoSuchObject => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Deletes objects that can't be read.
+fn give_up<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
+    let unreadable = |id: &ObjId| {
+        store
+            .medium()
+            .stat(*id)
+            .map_or_else(|error| error != Error::NoSuchObject, |stat| stat.quarantine != 0)
+            || store.medium().extents(*id).is_err()
+    };
+    let mut done = Vec::new();
+    for id in store.medium().ids()?.into_iter().filter(unreadable) {
+        store.medium().delete(id).or_else(missing).map_err(Failure::of(id))?;
+        done.push(format!("object {id} could not be read: deleted"));
+    }
+    Ok(done)
+}
+
+/// Removes names that lead nowhere.
+fn remove_stale<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
+    let all: BTreeSet<ObjId> = store.medium().ids()?.into_iter().collect();
+    let names = store.names()?;
+    let mut done = Vec::new();
+    for named in store.walk("")? {
+        if let Entry::Object(id) = named.entry
+            && !all.contains(&id)
+        {
+            store.space.transact(|tx| names.unbind(tx, &named.path)).map_err(Failure::of(&named.path))?;
+            done.push(format!("name {} led to {id}, which does not exist: removed", named.path));
+        }
+    }
+    Ok(done)
+}
+
+/// Names objects that nothing leads to.
+fn name_lost<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
+    let from = roots(store)?;
+    let reached = reached(store, &from);
+    let lost: Vec<ObjId> = from.all.iter().copied().filter(|id| !reached.objects.contains(id)).collect();
+    let mut done = Vec::new();
+    for id in heads(store, &from.all, &lost) {
+        let name = join(LOST, &id.to_string());
+        let names = store.names()?;
+        store
+            .space
+            .transact(|tx| {
+                match names.make_directory(tx, LOST) {
+                    Ok(()) | Err(NameError::Exists) => {}
+                    Err(error) => return Err(error),
+                }
+                names.bind(tx, &name, id)
+            })
+            .map_err(Failure::of(&name))?;
+        done.push(format!("object {id} had no name: named {name}"));
+    }
+    Ok(done)
+}
+
+/// Of `lost` objects, as few as lead to all others.
+fn heads<M: Medium>(store: &Opened<M>, all: &[ObjId], lost: &[ObjId]) -> Vec<ObjId> {
+    let below = |id: ObjId| reach(store.medium(), all, [id], &ProgressBar::hidden()).objects;
+    let mut heads: Vec<(ObjId, HashSet<ObjId>)> = Vec::new();
+    for &id in lost {
+        if heads.iter().any(|(_, below)| below.contains(&id)) {
+            continue;
+        }
+        let below = below(id);
+        heads.retain(|(head, _)| !below.contains(head));
+        heads.push((id, below));
+    }
+    heads.into_iter().map(|(id, _)| id).collect()
+}
