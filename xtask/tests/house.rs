@@ -18,8 +18,8 @@ const MAY_BE_UNSAFE: [(&str, &str); 8] = [
     ("twizzler-kernel", "is the kernel"),
 ];
 
-/// Programs that do wrong on purpose.
-const UNSAFE_PROGRAMS: [&str; 2] = ["fault.rs", "fuzz.rs"];
+/// Programs that do wrong on purpose, or name registers.
+const UNSAFE_PROGRAMS: [&str; 3] = ["fault.rs", "fuzz.rs", "vector.rs"];
 
 /// Crates of `user/` that run anywhere, and that the crash simulator takes apart.
 const CRASH_TESTED: [&str; 2] = ["user/index", "user/kv"];

@@ -1,4 +1,4 @@
-//! Index commands that end by merging segments, cut off at every point: the answers are those from before or after, and every object
+//! Index commands that merge segments or delete the index, cut off at every point: the answers are those from before or after, and every object
 //! is the index's own.
 
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
@@ -102,4 +102,9 @@ fn replaced_documents_are_left_out() {
 #[test]
 fn nothing_is_merged_for_an_error() {
     holds(&[&["add", "d", "nothing"], &["rm", "nothing"]]);
+}
+
+#[test]
+fn an_index_is_deleted_whole() {
+    holds(&[&["drop"], &["add", "a"]]);
 }

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Area, Backend, InvPtr, Reader, Space, record};
+use twizzler_object::{Area, Backend, InvPtr, Reader, Space, Stored, record};
 
 /// Segments that a catalog can list; merging keeps them far fewer.
 pub(crate) const SEGMENTS_MAX: usize = 64;
@@ -43,6 +43,10 @@ record! {
         pub(crate) reserved: u64,
     }
 }
+
+/// Fingerprints of the types of an index's objects other than the root: they go with it.
+pub const PART_FINGERPRINTS: [u64; 3] =
+    [CatalogBase::FINGERPRINT, SegmentBase::FINGERPRINT, PostingsBase::FINGERPRINT];
 
 /// Reads `len` bytes at an offset of an object; both may be anything.
 pub(crate) fn read_vec<'s, B: Backend>(

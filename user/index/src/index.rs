@@ -61,7 +61,9 @@ pub enum Refusal {
     NoSuchName,
     /// No name can be like that.
     BadName,
-    /// The name is that of a directory, or of an object of a type.
+    /// The name is that of a directory.
+    ADirectory,
+    /// The name is that of an object of a type.
     NotAText,
     /// No document of that name is in the index.
     NotIndexed,
@@ -193,6 +195,24 @@ impl<'s, B: Backend> Index<'s, B> {
         })?;
         self.tidy();
         Ok(())
+    }
+
+    /// Deletes all objects of the index but the root, as part of a transaction that deletes that. Gives how many.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], and the system's own; the transaction is to be given up then.
+    pub fn delete_in(&self, tx: &mut Tx<'s, B>) -> Result<u64, Error> {
+        tx.lock(self.root.area())?;
+        let current = self.current()?;
+        let mut objects = Vec::new();
+        for segment in self.segments(&current.catalog)? {
+            objects.extend(segment.objects()?);
+        }
+        if !current.id.is_none() {
+            objects.push(current.id);
+        }
+        objects.iter().try_for_each(|&id| tx.delete(id))?;
+        Ok(objects.len() as u64)
     }
 
     /// Publishes a catalog without segments that are wholly dead.

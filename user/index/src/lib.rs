@@ -24,9 +24,10 @@ mod segment;
 mod varint;
 mod words;
 
-pub use base::IndexRoot;
+pub use base::{IndexRoot, PART_FINGERPRINTS};
 pub use index::{Added, Failure, Index, Refusal, Texts};
 pub use query::{Hit, Lines, Stat};
-pub use run::{INDEX_NAME, Streams, USAGE, run};
+pub use run::{INDEX_NAME, USAGE, run};
 pub use segment::{Document, NAME_BYTES_MAX};
+pub use twizzler_command::Streams;
 pub use words::{NotUtf8, Words, normalise};

@@ -6,12 +6,14 @@ use alloc::vec::Vec;
 
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
+use twizzler_command::{Complaint, Streams, advised};
 use twizzler_names::{NameError, Names};
-use twizzler_object::{Access, Area, Backend, OpenError, Reader, Space};
+use twizzler_object::{Access, Area, Backend, Reader, Space};
 
 use crate::base::IndexRoot;
 use crate::index::{Failure, Index, Refusal, Texts};
 use crate::query::{Lines, Stat};
+use crate::segment::NAME_BYTES_MAX;
 use crate::words::normalise;
 
 /// The name under which the index lies.
@@ -24,48 +26,13 @@ usage: index add NAME...            add texts; each replaces the one of its name
        index search [--lines] WORD...  texts that have all the words: COUNT<TAB>NAME[<TAB>LINE,...], by name
        index top [N]                the N (10) most frequent words: COUNT<TAB>WORD
        index stat                   the index in numbers
+       index drop [NAME]            delete the index with all its objects; or another one, which NAME names
 COUNT and LINE are those of the first word. A word is letters and digits; case makes no difference.
 ";
 
-/// Where a command's output and messages go.
-pub struct Streams<'a> {
-    /// Output.
-    pub out: &'a mut dyn FnMut(&[u8]),
-    /// Messages.
-    pub err: &'a mut dyn FnMut(&[u8]),
-}
-
-/// What a command that failed says, and its status.
-struct Complaint {
-    text: String,
-    status: u8,
-}
-
-impl Complaint {
-    fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), status: 1 }
-    }
-
-    fn usage() -> Self {
-        Self { text: USAGE.to_string(), status: 2 }
-    }
-}
-
-impl From<Error> for Complaint {
-    fn from(error: Error) -> Self {
-        Self::new(format!("index: {error}\n"))
-    }
-}
-
 /// Runs the command with `args`, without its own name. Gives the exit status: 0 done, 1 not done, 2 wrong usage.
 pub fn run<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> u8 {
-    match command(space, args, streams) {
-        Ok(()) => 0,
-        Err(complaint) => {
-            (streams.err)(complaint.text.as_bytes());
-            complaint.status
-        }
-    }
+    twizzler_command::run("index", streams, |streams| command(space, args, streams))
 }
 
 fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
@@ -84,15 +51,19 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
         }
         ["top"] => top(space, 10, streams),
         ["top", len] => {
-            let len = len.parse().map_err(|_| Complaint::new(format!("index: {len}: not a number\n")))?;
+            let len = len
+                .parse()
+                .map_err(|_| Complaint::of(len, "not a number; `index top 20` prints 20 words"))?;
             top(space, len, streams)
         }
         ["stat"] => stat(space, streams),
+        ["drop"] => delete(space, INDEX_NAME, streams),
+        ["drop", name] => delete(space, name, streams),
         ["help" | "--help" | "-h"] => {
             (streams.out)(USAGE.as_bytes());
             Ok(())
         }
-        _ => Err(Complaint::usage()),
+        _ => Err(Complaint::Usage(USAGE)),
     }
 }
 
@@ -103,22 +74,30 @@ fn document_name(name: &str) -> &str {
 
 /// The index, if there is one.
 fn open<B: Backend>(space: &Space<B>) -> Result<Option<Index<'_, B>>, Complaint> {
-    let id = match Names::open(space).and_then(|names| names.object(INDEX_NAME)) {
-        Ok(id) => id,
-        Err(NameError::NoSuchName) => return Ok(None),
-        Err(error) => return Err(Complaint::new(format!("index: {INDEX_NAME}: {error}\n"))),
-    };
-    match space.open::<IndexRoot>(id, Access::Write) {
-        Ok(root) => Ok(Some(Index::new(space, root))),
-        Err(error @ OpenError::WrongType { .. }) => {
-            Err(Complaint::new(format!("index: {INDEX_NAME}: {error}\n")))
+    Ok(twizzler_command::open_named::<IndexRoot, B>(space, INDEX_NAME)?.map(|root| Index::new(space, root)))
+}
+
+/// Deletes an index with its name, whatever it consists of.
+fn delete<B: Backend>(space: &Space<B>, name: &str, streams: &mut Streams<'_>) -> Result<(), Complaint> {
+    let failed = |error| Complaint::error(name, error);
+    let missing = || Complaint::of(name, "there is no index; `index add` makes one");
+    let names = Names::open(space).map_err(failed)?;
+    let root = twizzler_command::open_named::<IndexRoot, B>(space, name)?.ok_or_else(missing)?;
+    let index = Index::new(space, root);
+    let objects = space.transact(|tx| {
+        let objects = index.delete_in(tx).map_err(|error| Complaint::error(name, error))?;
+        match names.delete(tx, name).map_err(failed)? {
+            id if id == space.id_of(root.area()) => Ok(objects + 1),
+            // The name stands for something else meanwhile.
+            _ => Err(Complaint::error(name, Error::Busy)),
         }
-        Err(error) => Err(Error::from(error).into()),
-    }
+    })?;
+    (streams.err)(format!("index: {name} deleted: {objects} objects; the texts stay\n").as_bytes());
+    Ok(())
 }
 
 fn add<B: Backend>(space: &Space<B>, names: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
-    let failed = |error| Complaint::new(format!("index: {INDEX_NAME}: {error}\n"));
+    let failed = |error| Complaint::error(INDEX_NAME, error);
     let names: Vec<String> = names.iter().map(|name| document_name(name).to_string()).collect();
     let texts = Files { space, names: Names::open(space).map_err(failed)? };
     // The index is made in the transaction that first adds to it.
@@ -149,7 +128,7 @@ fn search<B: Backend>(
     streams: &mut Streams<'_>,
 ) -> Result<(), Complaint> {
     let word = |word: &&str| {
-        let not_a_word = || Complaint::new(format!("index: {word}: not a word of letters and digits\n"));
+        let not_a_word = || Complaint::of(word, "not a word of letters and digits; give each word alone");
         normalise(word).ok_or_else(not_a_word)
     };
     let words = words.iter().map(word).collect::<Result<Vec<_>, _>>()?;
@@ -201,17 +180,17 @@ fn explain(names: &[String], failure: Failure) -> Complaint {
         Failure::Document(which, refusal) => (which, refusal),
     };
     let name = names.get(which).map_or("?", String::as_str);
-    Complaint::new(match refusal {
-        Refusal::NotUtf8(bad) => {
-            format!("index: {name}: not UTF-8 text: byte {}; nothing was added\n", bad.at)
-        }
-        Refusal::NameTooLong => format!("index: {name}: the name is too long; nothing was added\n"),
-        Refusal::NoSuchName => format!("index: {name}: no such name; nothing was added\n"),
-        Refusal::BadName => format!("index: {name}: not a name; nothing was added\n"),
-        Refusal::NotAText => format!("index: {name}: not a text; nothing was added\n"),
-        Refusal::NotIndexed => format!("index: {name}: not in the index\n"),
-        Refusal::System(error) => format!("index: {name}: {error}; nothing was added\n"),
-    })
+    let wrong = match refusal {
+        Refusal::NotUtf8(bad) => format!("not UTF-8 text: byte {}; convert it first", bad.at),
+        Refusal::NameTooLong => format!("the name is too long; an index keeps {NAME_BYTES_MAX} bytes"),
+        Refusal::NoSuchName => advised(&NameError::NoSuchName),
+        Refusal::BadName => advised(&NameError::BadName),
+        Refusal::ADirectory => advised(&NameError::IsADirectory),
+        Refusal::NotAText => "an object of a type, not a text; `show` tells the type".to_string(),
+        Refusal::NotIndexed => return Complaint::of(name, "not in the index; `index search` tells what is"),
+        Refusal::System(error) => advised(&error),
+    };
+    Complaint::of(name, format!("{wrong}; nothing was added"))
 }
 
 /// Texts that lie in named objects.
@@ -230,7 +209,7 @@ impl<B: Backend> Texts for Files<'_, B> {
     fn find(&self, name: &str) -> Result<ObjId, Refusal> {
         let id = self.names.object(name).map_err(|error| match error {
             NameError::NoSuchName | NameError::NotADirectory => Refusal::NoSuchName,
-            NameError::IsADirectory => Refusal::NotAText,
+            NameError::IsADirectory => Refusal::ADirectory,
             NameError::System(error) => Refusal::System(error),
             _ => Refusal::BadName,
         })?;

@@ -14,5 +14,7 @@ mod run;
 mod store;
 
 pub use lines::{BadLine, Lines};
-pub use run::{Streams, USAGE, run};
+pub use run::{USAGE, run};
+pub use twizzler_command::Streams;
+
 pub use store::{LoadError, Stat, Store, StoreRoot};

@@ -44,6 +44,13 @@ const FIGURES: &[(&str, u64, Work)] = &[
 pub fn run() -> u64 {
     let arguments = args::all();
     let wanted = |name: &str| arguments.len() < 2 || arguments[1..].iter().any(|argument| argument == name);
+    if let Some(unknown) =
+        arguments.iter().skip(1).find(|name| FIGURES.iter().all(|(figure, ..)| figure != name))
+    {
+        let figures: Vec<&str> = FIGURES.iter().map(|(name, ..)| *name).collect();
+        eprintln!("usage: bench [FIGURE...]     there is no figure `{unknown}`, but {}", figures.join(", "));
+        return exit::USAGE;
+    }
     println!("bench boot {}", system_word!(boot_ns));
     println!("bench mount {}", system_word!(mount_ns));
     let mut status = exit::SUCCESS;

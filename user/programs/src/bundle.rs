@@ -7,6 +7,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use twizzler_command::{Streams, advised};
 use twizzler_object::Space;
 use twizzler_rt::{Rt, args, console, eprintln, exit};
 
@@ -23,14 +24,10 @@ pub fn run() -> u64 {
         [] => init::run(),
         ["shell", ref arguments @ ..] => shell(arguments),
         ["index", ref arguments @ ..] => command("index", |space| {
-            twizzler_index::run(
-                space,
-                arguments,
-                &mut twizzler_index::Streams { out: &mut out, err: &mut err },
-            )
+            twizzler_index::run(space, arguments, &mut Streams { out: &mut out, err: &mut err })
         }),
         ["kv", ref arguments @ ..] => command("kv", |space| {
-            twizzler_kv::run(space, arguments, &mut twizzler_kv::Streams { out: &mut out, err: &mut err })
+            twizzler_kv::run(space, arguments, &mut Streams { out: &mut out, err: &mut err })
         }),
         [name, ..] => {
             eprintln!("{name}: there is no such program in this file");
@@ -69,7 +66,7 @@ fn command(name: &str, run: impl FnOnce(&Space<Rt>) -> u8) -> u64 {
     match Space::attach(Rt) {
         Ok(space) => u64::from(run(&space)),
         Err(error) => {
-            eprintln!("{name}: persistent objects can't be used: {error}");
+            eprintln!("{name}: persistent objects can't be used: {}", advised(&error));
             exit::FAILURE
         }
     }

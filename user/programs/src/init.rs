@@ -71,7 +71,9 @@ fn greet() {
     if system_word!(nvm_bytes) == 0 {
         let reason = u32::try_from(system_word!(nvm_error)).ok().and_then(Error::from_number);
         let reason = reason.map_or("there is none", Error::text);
-        println!("The NVM can't be used ({reason}), so nothing will outlive the power.");
+        println!(
+            "The NVM can't be used ({reason}), so nothing will outlive the power; `nvm` tells what to do."
+        );
     }
     if system_word!(objects_quarantined) > 0 {
         println!(

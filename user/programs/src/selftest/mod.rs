@@ -42,6 +42,12 @@ pub fn run() -> u64 {
             tests().for_each(|(name, _)| println!("{name}"));
             return exit::SUCCESS;
         }
+        Some("help" | "--help") => {
+            println!(
+                "usage: selftest [NAME...]     the tests whose names contain one of these; `selftest list` lists them"
+            );
+            return exit::SUCCESS;
+        }
         _ => {}
     }
     let wanted = |name: &str| {

@@ -17,6 +17,7 @@ pub(super) const TESTS: &[Test] = &[
     ("a_program_gets_its_arguments", a_program_gets_its_arguments),
     ("a_program_that_ends_leaves_nothing", a_program_that_ends_leaves_nothing),
     ("a_program_is_killed_with_its_threads", a_program_is_killed_with_its_threads),
+    ("vector_state_survives_thread_switches", vector_state_survives_thread_switches),
     ("what_is_no_program_is_refused", what_is_no_program_is_refused),
 ];
 
@@ -110,6 +111,16 @@ fn a_program_is_killed_with_its_threads() -> Verdict {
     same("threads afterwards", threads(), before.0)?;
     let left = objects().into_iter().find(|(id, _)| !before.1.contains_key(id));
     same("an object (ID, flags) that is left", left, None)
+}
+
+/// Two such programs, so that threads of different programs take turns, too.
+fn vector_state_survives_thread_switches() -> Verdict {
+    let file = archived_file("bin/vector").ok_or("the boot archive has no vector")?;
+    let program = load(&file).map_err(failed("load"))?;
+    let kept = Kept::new().map_err(failed("keep output"))?;
+    let spawn = || program.spawn(&["vector"], &[&kept.variable()]).map_err(failed("spawn"));
+    let (mut one, mut other) = (spawn()?, spawn()?);
+    same("end", [one.wait_for_end(), other.wait_for_end()], [End::Exited(0), End::Exited(0)])
 }
 
 fn what_is_no_program_is_refused() -> Verdict {

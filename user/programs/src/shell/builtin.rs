@@ -36,7 +36,7 @@ const OBJECTS: &[Builtin] = &[
     builtin("mkdir", "mkdir NAME...", "makes directories", objects::mkdir),
     builtin("name", "name ID NAME", "gives an object a name", objects::name),
     builtin("mv", "mv NAME NEW", "renames", objects::mv),
-    builtin("rm", "rm [-r] NAME...", "removes names and deletes their objects", objects::rm),
+    builtin("rm", "rm [-r] [-f] NAME...", "removes names and deletes their objects", objects::rm),
     builtin("cp", "cp FROM NAME", "copies an object's bytes to a new object", content::cp),
     builtin("cat", "cat OBJECT...", "writes what objects hold", content::cat),
     builtin("dump", "dump OBJECT [FROM [BYTES]]", "shows an object's bytes", content::dump),
@@ -103,12 +103,22 @@ pub(super) fn help(_: &mut Shell<'_>, arguments: &[&str], output: &mut Output) -
             Ok(0)
         }
         [name] => {
-            let builtin = find(name).ok_or_else(|| Failure::new(format!("there is no built-in `{name}`")))?;
+            let builtin = find(name).ok_or_else(|| no_help(name))?;
             output.line(format!("{}\n  {}", builtin.usage, builtin.about));
             Ok(0)
         }
         _ => Err(Failure::Usage),
     }
+}
+
+/// Programs tell about themselves.
+fn no_help(name: &str) -> Failure {
+    Failure::new(match program::ABOUT.iter().find(|(program, _)| *program == name) {
+        Some((_, about)) => {
+            format!("`{name}` is a program that {about}; `{name} --help` tells how to use it")
+        }
+        None => format!("there is no command `{name}`; `help` lists all"),
+    })
 }
 
 fn table<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>, output: &mut Output) {

@@ -7,14 +7,14 @@ use alloc::vec;
 use twizzler_abi::call::StatOp;
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId, Rights, SizeClass};
-use twizzler_names::Entry;
+use twizzler_names::{Entry, NameError};
 use twizzler_rt::mapping::Mapping;
 use twizzler_rt::{call, file};
 
-use super::Shell;
 use super::failure::{Failure, Outcome};
 use super::output::Output;
 use super::parse::Redirect;
+use super::{Shell, kinds};
 use crate::text::dump_line;
 
 /// Bytes that are copied at once.
@@ -38,11 +38,7 @@ fn for_each_chunk(id: ObjId, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
 /// Refuses objects with a declared type: their bytes mean nothing outside them.
 fn check_plain(id: ObjId, name: &str) -> Result<(), Failure> {
     let stat = call::stat(StatOp::Object, id).map_err(Failure::of(name))?;
-    if stat.fingerprint == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("{name} holds typed data, not a file")))
-    }
+    if stat.fingerprint == 0 { Ok(()) } else { Err(Failure::new(kinds::not_a_file(name, stat.fingerprint))) }
 }
 
 /// `cat OBJECT...`.
@@ -107,7 +103,7 @@ impl Shell<'_> {
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let directory = self.directory()?;
         let old = match directory.lookup(name) {
-            Ok(Entry::Directory) => return Err(Failure::new(format!("{name} is a directory"))),
+            Ok(Entry::Directory) => return Err(Failure::of(name)(NameError::IsADirectory)),
             Ok(Entry::Object(old)) => {
                 check_plain(old, name)?;
                 Some(self.last_name(old))

@@ -1,10 +1,10 @@
 //! Why a command failed.
 
 use alloc::format;
-use alloc::string::{String, ToString};
-use core::fmt::Display;
+use alloc::string::String;
 
 use twizzler_abi::Error;
+use twizzler_command::{Advise, advised};
 use twizzler_rt::exit;
 
 /// What a command that failed has to say.
@@ -27,15 +27,15 @@ impl Failure {
         Self::Message { text: text.into(), status: exit::FAILURE }
     }
 
-    /// For `map_err`: says what the error was about.
-    pub(super) fn of<E: Display>(what: &str) -> impl FnOnce(E) -> Self {
-        move |error| Self::new(format!("{what}: {error}"))
+    /// For `map_err`: says what the error was about, and what to do.
+    pub(super) fn of<E: Advise>(what: &str) -> impl FnOnce(E) -> Self {
+        move |error| Self::new(format!("{what}: {}", advised(&error)))
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::new(error.to_string())
+        Self::new(advised(&error))
     }
 }
 

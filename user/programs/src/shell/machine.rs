@@ -137,9 +137,14 @@ pub(super) fn nvm(_: &mut Shell<'_>, arguments: &[&str], output: &mut Output) ->
     let (all, free) = (system_word!(nvm_bytes), system_word!(nvm_free_bytes));
     if all == 0 {
         let reason = u32::try_from(system_word!(nvm_error)).ok().and_then(Error::from_number);
-        return Err(Failure::new(
-            reason.map_or("there is none".into(), |error| format!("not mounted: {error}")),
-        ));
+        return Err(Failure::new(match reason {
+            None | Some(Error::NoNvm) => {
+                "there is none; start the machine with one: `cargo run -- run --nvm FILE`".into()
+            }
+            Some(error) => format!(
+                "not mounted: {error}; `cargo run -- check FILE` tells more, another FILE starts afresh"
+            ),
+        }));
     }
     let uuid: String = system::store_uuid().iter().map(|byte| format!("{byte:02x}")).collect();
     pairs(

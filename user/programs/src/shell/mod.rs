@@ -6,6 +6,7 @@
 mod builtin;
 mod content;
 mod failure;
+mod kinds;
 mod machine;
 mod names;
 mod objects;
@@ -97,7 +98,7 @@ impl<'s> Shell<'s> {
         match Commands::new(line) {
             Ok(commands) => self.run_all(commands),
             Err(error) => {
-                eprintln!("{error}");
+                eprintln!("shell: {error}");
                 self.status = exit::USAGE;
             }
         }

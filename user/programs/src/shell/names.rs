@@ -32,6 +32,11 @@ impl<'s> Directory<'s> {
         Ok(Self { space, names: Names::open(space)? })
     }
 
+    /// The object that holds the names.
+    pub(super) fn id(&self) -> ObjId {
+        self.space.id_of(self.names.area())
+    }
+
     /// What a path stands for.
     pub(super) fn lookup(&self, path: &str) -> Result<Entry, NameError> {
         self.names.lookup(clean(path))

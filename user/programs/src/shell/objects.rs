@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use twizzler_abi::call::{ObjectStat, StatOp};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, Life, ObjId, Rights};
+use twizzler_command::advised;
 use twizzler_names::{Entry, NameError};
 use twizzler_rt::call;
 
@@ -15,7 +16,7 @@ use super::failure::{Failure, Outcome};
 use super::machine::rights_text;
 use super::names::{Directory, Last};
 use super::output::Output;
-use super::{Shell, Style};
+use super::{Shell, Style, kinds};
 use crate::text::{Table, bytes, columns};
 
 /// Columns that a list of names may take.
@@ -24,7 +25,9 @@ const LIST_COLUMNS: usize = 80;
 impl<'s> Shell<'s> {
     /// The persistent names, if there are any.
     pub(super) fn directory(&self) -> Result<&Directory<'s>, Failure> {
-        self.directory.as_ref().map_err(|error| Failure::new(format!("names can't be used: {error}")))
+        self.directory.as_ref().map_err(|error| {
+            Failure::new(format!("names can't be used: {}; volatile objects go by their IDs", advised(error)))
+        })
     }
 
     /// The object of a name or of an ID.
@@ -32,7 +35,7 @@ impl<'s> Shell<'s> {
         let entry = self.directory().and_then(|directory| directory.lookup(text).map_err(Failure::of(text)));
         match (entry, text.parse()) {
             (Ok(Entry::Object(id)), _) | (_, Ok(id)) => Ok(id),
-            (Ok(Entry::Directory), _) => Err(Failure::new(format!("{text} is a directory"))),
+            (Ok(Entry::Directory), _) => Err(Failure::of(text)(NameError::IsADirectory)),
             (Err(failure), Err(_)) => Err(failure),
         }
     }
@@ -246,7 +249,9 @@ pub(super) fn name(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) ->
     let id = shell.object(id)?;
     let stat = call::stat(StatOp::Object, id).map_err(Failure::of(arguments[0]))?;
     if ObjectFlags::from_bits_truncate(stat.flags).life() == Life::Volatile {
-        return Err(Failure::new("a volatile object can't have a persistent name"));
+        return Err(Failure::new(
+            "the object is volatile, so it can't have a name, which is persistent; use its ID",
+        ));
     }
     shell.directory()?.bind(name, id).map_err(Failure::of(name))?;
     Ok(0)
@@ -265,33 +270,96 @@ pub(super) fn mv(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> O
     Ok(0)
 }
 
-/// `rm [-r] NAME...`.
+/// How far `rm` goes.
+#[derive(Clone, Copy, Default)]
+struct Reach {
+    /// `-r`: directories with all below them.
+    deep: bool,
+    /// `-f`: objects that own others or are owned, too.
+    force: bool,
+}
+
+/// `rm [-r] [-f] NAME...`.
 pub(super) fn rm(shell: &mut Shell<'_>, arguments: &[&str], _: &mut Output) -> Outcome {
-    let (names, deep) = match arguments {
-        ["-r", names @ ..] => (names, true),
-        names => (names, false),
-    };
-    if names.is_empty() || names[0].starts_with('-') {
+    let mut reach = Reach::default();
+    let mut names = arguments;
+    while let [option, rest @ ..] = names
+        && option.starts_with('-')
+    {
+        for letter in option[1..].chars() {
+            match letter {
+                'r' => reach.deep = true,
+                'f' => reach.force = true,
+                _ => return Err(Failure::Usage),
+            }
+        }
+        names = rest;
+    }
+    if names.is_empty() {
         return Err(Failure::Usage);
     }
     for name in names {
-        remove(shell, name, deep)?;
+        if reach.deep {
+            check_below(shell, name, reach)?;
+        }
+        remove(shell, name, reach)?;
     }
     Ok(0)
 }
 
-fn remove(shell: &Shell<'_>, name: &str, deep: bool) -> Result<(), Failure> {
+fn remove(shell: &Shell<'_>, name: &str, reach: Reach) -> Result<(), Failure> {
     let directory = shell.directory()?;
     match (directory.lookup(name), name.parse::<ObjId>()) {
-        (Ok(Entry::Object(id)), _) => directory.remove(name, shell.last_name(id)).map_err(Failure::of(name)),
+        (Ok(Entry::Object(id)), _) => {
+            let last = shell.last_name(id);
+            if last == Last::Yes {
+                check_alone(directory, id, name, reach)?;
+            }
+            directory.remove(name, last).map_err(Failure::of(name))
+        }
         (Ok(Entry::Directory), _) => {
-            let listed = if deep { directory.list(name).map_err(Failure::of(name))? } else { Vec::new() };
+            let listed =
+                if reach.deep { directory.list(name).map_err(Failure::of(name))? } else { Vec::new() };
             for (below, _) in listed {
-                remove(shell, &format!("{}/{below}", name.trim_end_matches('/')), deep)?;
+                remove(shell, &format!("{}/{below}", name.trim_end_matches('/')), reach)?;
             }
             directory.remove_directory(name).map_err(Failure::of(name))
         }
-        (Err(_), Ok(id)) => call::delete(id).map_err(Failure::of(name)),
+        (Err(_), Ok(id)) => {
+            check_alone(directory, id, name, reach)?;
+            call::delete(id).map_err(Failure::of(name))
+        }
         (Err(error), Err(_)) => Err(Failure::of(name)(error)),
+    }
+}
+
+/// Refuses to delete a directory with an object in it that can't be deleted alone, before anything is deleted.
+fn check_below(shell: &Shell<'_>, name: &str, reach: Reach) -> Result<(), Failure> {
+    let directory = shell.directory()?;
+    let mut objects = Vec::new();
+    if directory.lookup(name) == Ok(Entry::Directory) {
+        walk(directory, name.trim_matches('/'), 0, &mut |path, entry, _| {
+            if let Entry::Object(id) = entry {
+                objects.push((path.to_string(), *id));
+            }
+        });
+    }
+    let alone = |(path, id): &(String, ObjId)| match shell.last_name(*id) {
+        Last::Yes => check_alone(directory, *id, path, reach),
+        Last::No => Ok(()),
+    };
+    objects.iter().try_for_each(alone)
+}
+
+/// Refuses to delete an object that other objects depend on.
+fn check_alone(directory: &Directory<'_>, id: ObjId, name: &str, reach: Reach) -> Result<(), Failure> {
+    if id == directory.id() {
+        return Err(Failure::new(format!("{name} holds the names of all objects; it can't be deleted")));
+    }
+    // What can't be described is gone or damaged, and nothing is known of it.
+    let fingerprint = call::stat(StatOp::Object, id).map_or(0, |stat| stat.fingerprint);
+    match kinds::not_alone(name, fingerprint) {
+        Some(why) if !reach.force => Err(Failure::new(why)),
+        _ => Ok(()),
     }
 }

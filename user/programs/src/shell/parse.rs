@@ -55,12 +55,14 @@ pub enum ParseError {
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OpenQuote(quote) => write!(f, "{quote} is not closed"),
+            Self::OpenQuote(quote) => {
+                write!(f, "{quote} is not closed; quote or escape it to use it as text")
+            }
             Self::Unsupported(operator) => {
                 write!(f, "`{operator}` means nothing here; quote it to use it as text")
             }
             Self::NoCommand(operator) => write!(f, "`{operator}` needs a command before it"),
-            Self::NoName => f.write_str("`>` needs one name after it"),
+            Self::NoName => f.write_str("`>` needs one name after it, that of the object to write"),
         }
     }
 }

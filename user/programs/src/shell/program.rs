@@ -28,6 +28,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("index", "indexes texts and searches them"),
     ("kv", "keeps keys and values in order"),
     ("selftest", "tests the system from a program's side"),
+    ("vector", "checks that vector registers survive thread switches"),
 ];
 
 /// The files of the boot archive, if this program has been lent it.
@@ -98,18 +99,23 @@ pub(super) fn archived() -> Vec<String> {
 /// A program of the boot archive, which doesn't change, or of a named object, which may.
 fn find(shell: &mut Shell<'_>, name: &str) -> Result<Program, Failure> {
     if let Some(program) = loaded(shell, name) {
-        return program.map_err(cannot_start);
+        return program.map_err(cannot_start(name));
     }
     let missing =
         || Failure::Message { text: "no such command; try `help`".to_string(), status: exit::NO_COMMAND };
     let id = shell.object(name).map_err(|_| missing())?;
     let object = Mapping::new(id, Rights::READ)?;
-    load(&object, 0, object.len_bytes()).map_err(cannot_start)
+    load(&object, 0, object.len_bytes()).map_err(cannot_start(name))
 }
 
-fn cannot_start(error: SpawnError) -> Failure {
-    let status = if matches!(error, SpawnError::Load(_)) { exit::NO_PROGRAM } else { exit::FAILURE };
-    Failure::Message { text: error.to_string(), status }
+fn cannot_start(name: &str) -> impl FnOnce(SpawnError) -> Failure {
+    move |error| match error {
+        SpawnError::Load(error) => Failure::Message {
+            text: format!("{name}: {error}; only programs that were built for Twizzler can be run"),
+            status: exit::NO_PROGRAM,
+        },
+        SpawnError::Call(error) => Failure::of(name)(error),
+    }
 }
 
 /// Runs a program by its bare name; `words` starts with that.
@@ -126,9 +132,10 @@ pub(super) fn run_named(shell: &mut Shell<'_>, arguments: &[&str], output: &mut 
     }
     let name = arguments[0];
     let program = find(shell, name).map_err(|failure| match failure {
-        Failure::Message { status: exit::NO_COMMAND, .. } => {
-            Failure::Message { text: format!("there is no program `{name}`"), status: exit::NO_COMMAND }
-        }
+        Failure::Message { status: exit::NO_COMMAND, .. } => Failure::Message {
+            text: format!("there is no program `{name}`; `help` lists those of the system, `ls` the names"),
+            status: exit::NO_COMMAND,
+        },
         other => other,
     })?;
     start(shell, &program, arguments, output)
@@ -143,7 +150,7 @@ fn start(shell: &mut Shell<'_>, program: &Program, words: &[&str], output: &mut 
     };
     let variables: Vec<String> = kept.iter().map(process::Kept::variable).collect();
     let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
-    let mut process = program.spawn(words, &variables).map_err(cannot_start)?;
+    let mut process = program.spawn(words, &variables).map_err(cannot_start(words[0]))?;
     let status = match process.wait() {
         Waited::Ended(End::Exited(status)) => status,
         Waited::Ended(End::Fault { info, rip }) => {

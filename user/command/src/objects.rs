@@ -1,0 +1,59 @@
+//! Named objects, as commands use them.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use twizzler_abi::{Error, ObjId};
+use twizzler_names::{NameError, Names};
+use twizzler_object::{Access, Backend, Object, OpenError, Reader, Space, Stored};
+
+use crate::complaint::Complaint;
+
+/// The object of a name; none where nothing has it.
+///
+/// # Errors
+/// That the name is a directory's, can't be one, or can't be looked up.
+pub fn object_named<B: Backend>(space: &Space<B>, name: &str) -> Result<Option<ObjId>, Complaint> {
+    match Names::open(space).and_then(|names| names.object(name)) {
+        Ok(id) => Ok(Some(id)),
+        Err(NameError::NoSuchName) => Ok(None),
+        Err(error) => Err(Complaint::error(name, error)),
+    }
+}
+
+/// Opens the `T` of that name for writing; none where nothing has the name.
+///
+/// # Errors
+/// That the object is of another type, which the complaint names; otherwise as [`object_named`].
+pub fn open_named<'s, T: Stored, B: Backend>(
+    space: &'s Space<B>,
+    name: &str,
+) -> Result<Option<Object<'s, T>>, Complaint> {
+    let Some(id) = object_named(space, name)? else { return Ok(None) };
+    match space.open::<T>(id, Access::Write) {
+        Ok(object) => Ok(Some(object)),
+        Err(error @ OpenError::WrongType { .. }) => {
+            Err(Complaint::of(name, format!("{error}; give another name")))
+        }
+        Err(error) => Err(Complaint::error(name, Error::from(error))),
+    }
+}
+
+/// The content of a named file.
+///
+/// # Errors
+/// That there is none, or it is no file, or memory doesn't suffice.
+pub fn read_file<B: Backend>(space: &Space<B>, name: &str) -> Result<Vec<u8>, Complaint> {
+    let failed = |error: Error| Complaint::error(name, error);
+    let id = object_named(space, name)?.ok_or_else(|| Complaint::error(name, NameError::NoSuchName))?;
+    if space.stat(id).map_err(failed)?.fingerprint != 0 {
+        return Err(Complaint::of(name, "an object of a type, not a file; `show` tells the type"));
+    }
+    let bytes = space.content(space.open_any(id, Access::Read).map_err(failed)?);
+    let len = usize::try_from(bytes.len()).map_err(|_| failed(Error::OutOfMemory))?;
+    let mut content = Vec::new();
+    content.try_reserve_exact(len).map_err(|_| failed(Error::OutOfMemory))?;
+    content.resize(len, 0);
+    space.read(bytes, 0, &mut content).map_err(failed)?;
+    Ok(content)
+}
