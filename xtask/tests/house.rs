@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates that may contain unsafe code, and why they need it.
-const MAY_BE_UNSAFE: [(&str, &str); 8] = [
+const MAY_BE_UNSAFE: [(&str, &str); 9] = [
     ("twizzler-pmem", "accesses mapped memory and writes cache lines back"),
     ("twizzler-object", "touches mapped objects, whose memory others may write"),
     ("twizzler-slots", "reserves address ranges and maps files there"),
     ("twizzler", "shares memory with other processes, handles SIGBUS"),
     ("twizzler-image", "maps image files"),
+    ("twizzler-bench-hosted", "chases plain pointers and calls peers written in C"),
     ("twizzler-campaign", "maps simulated objects where the code under test expects them"),
     ("twizzler-rt", "calls the kernel, and is entered by it"),
     ("twizzler-kernel", "is the kernel"),

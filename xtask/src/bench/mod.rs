@@ -6,6 +6,7 @@
 
 mod boot;
 mod figures;
+mod hosted;
 mod linux;
 mod newc;
 mod report;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::accel::Accel;
 use crate::build::{self, Built};
@@ -32,10 +33,20 @@ use report::Report;
 
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Folder for bench.md and bench/latest.json
     #[arg(long, value_name = "FOLDER")]
     pub into: Option<PathBuf>,
+}
+
+/// What is measured, where it isn't the system.
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    /// Measures the programming model natively on Linux, beside libpmemobj, LMDB, SQLite, redb and RocksDB
+    Hosted(hosted::Arguments),
 }
 
 /// What it takes to run the system under measurement.
@@ -82,6 +93,9 @@ impl Twizzler {
 /// # Errors
 /// A machine doesn't start or doesn't end as it should.
 pub fn run(arguments: &Arguments) -> Result<u8> {
+    if let Some(What::Hosted(hosted)) = &arguments.what {
+        return hosted::run(hosted);
+    }
     let twizzler = Twizzler::prepare()?;
     let guest = linux::prepare()?;
     let nvm_path = twizzler.folder.join("bench.nvm");

@@ -1,0 +1,120 @@
+//! Persistent memory, imitated by anonymous memory: every flush and fence is the processor's own instruction.
+//!
+//! What it measures is what a program does on a DAX mapping, but for the media's own latency. libpmemobj is measured on tmpfs with
+//! `PMEM_IS_PMEM_FORCE=1`, which is the same. With [`Caches::Durable`] the write-back instructions are left out, as on a
+//! machine whose caches survive a power cut; libpmemobj's name for that is `PMEM_NO_FLUSH=1`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use twizzler_abi::address::Slot;
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_image::MemoryBackend;
+use twizzler_object::Backend;
+use twizzler_pmem::cache::{WriteBack, fence};
+use twizzler_pmem::lines;
+
+/// What a power cut leaves of the caches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Caches {
+    /// Nothing: lines must be written back.
+    Lost,
+    /// Everything: a store is durable once it is seen.
+    Durable,
+    /// As for [`Caches::Durable`], but fences are left out too: nothing durable, what is left is our own work.
+    Ignored,
+}
+
+/// The backend.
+pub(crate) struct Memory {
+    inner: MemoryBackend,
+    caches: Caches,
+    write_back: WriteBack,
+    counts: Option<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    lines: AtomicU64,
+    fences: AtomicU64,
+}
+
+impl Memory {
+    pub(crate) fn new(caches: Caches) -> Self {
+        Self { inner: MemoryBackend::new(), caches, write_back: WriteBack::detect(), counts: None }
+    }
+
+    /// One that counts, for runs that are not timed.
+    pub(crate) fn counting(caches: Caches) -> Self {
+        Self { counts: Some(Counts::default()), ..Self::new(caches) }
+    }
+
+    /// Cache lines flushed and fences so far.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let read =
+            |counts: &Counts| (counts.lines.load(Ordering::Relaxed), counts.fences.load(Ordering::Relaxed));
+        self.counts.as_ref().map_or((0, 0), read)
+    }
+}
+
+// SAFETY: all memory is the inner backend's.
+unsafe impl Backend for Memory {
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
+        self.inner.create(spec)
+    }
+    fn delete(&self, id: ObjId) -> Result<(), Error> {
+        self.inner.delete(id)
+    }
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
+        self.inner.stat(id)
+    }
+    fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
+        self.inner.map(id, rights)
+    }
+    fn unmap(&self, slot: Slot) {
+        self.inner.unmap(slot);
+    }
+    fn ensure(&self, _id: ObjId, _offset: u64, _len_bytes: u64) -> Result<(), Error> {
+        // Anonymous pages come when they are touched.
+        Ok(())
+    }
+    fn translation(&self) -> u64 {
+        self.inner.translation()
+    }
+
+    #[inline]
+    fn flush(&self, address: u64, len_bytes: u64) {
+        if let Some(counts) = &self.counts {
+            counts.lines.fetch_add(lines(address, len_bytes).count() as u64, Ordering::Relaxed);
+        }
+        if self.caches == Caches::Lost {
+            self.write_back.flush(address, len_bytes);
+        }
+    }
+
+    #[inline]
+    fn fence(&self) {
+        if let Some(counts) = &self.counts {
+            counts.fences.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.caches != Caches::Ignored {
+            fence();
+        }
+    }
+
+    fn owner(&self) -> u64 {
+        self.inner.owner()
+    }
+    fn is_alive(&self, owner: u64) -> bool {
+        self.inner.is_alive(owner)
+    }
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
+        self.inner.wait(address, value, timeout_ns);
+    }
+    fn wake(&self, address: u64) {
+        self.inner.wake(address);
+    }
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        self.inner.random(bytes)
+    }
+}

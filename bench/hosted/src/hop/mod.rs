@@ -1,0 +1,158 @@
+//! Section `hop`: what following a pointer costs, by where it leads and how much memory it leads through.
+
+mod ours;
+#[cfg(feature = "peers")]
+mod pmem;
+mod raw;
+mod ring;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use twizzler_object::Space;
+
+use crate::Context;
+use crate::backend::{Caches, Memory};
+use crate::measure::{Contender, Effort, Tail, compete};
+use crate::report::{Contest, Row};
+use ring::Ring;
+
+const RAW: &str = "plain pointer, same layout";
+const PACKED: &str = "plain pointer, one packed heap";
+const OURS: &str = "invariant pointer";
+#[cfg(feature = "peers")]
+const DIRECT: &str = "pmemobj_direct";
+
+/// How much memory a ring takes, by the cache that it is to fit.
+const SETS: [(&str, u64); 4] = [("L1", 16 << 10), ("L2", 1 << 20), ("L3", 24 << 20), ("DRAM", 640 << 20)];
+const NODE_BYTES: u64 = 64;
+
+pub(crate) const NOTES: [&str; 4] = [
+    "A hop loads a pointer from a node of one cache line, finds the node that it leads to, and goes on there; the order is random, so each \
+     hop waits for the one before. All nodes also hold the same pointer as a plain address: *plain pointer, same layout* chases that through the \
+     very same memory. *One packed heap* has the nodes in one array.",
+    "libpmemobj's pools lie on tmpfs, one for each object. Its pointers have 16 bytes; `pmemobj_direct` is inlined from its header. *Offset from the \
+     base* is the idiom that people use instead where all data lies in one pool; with several, a table of bases. Pages of 4 KiB everywhere: huge \
+     pages are switched off for the whole program.",
+    "*Cold* is the first hop through each pointer to an object that is mapped, but that this pointer's object has not led to before.",
+    "The caches: L1 16 KiB of nodes, L2 1 MiB, L3 24 MiB, DRAM 640 MiB. The host's L3 is shared with other machines, and its page tables take part.",
+];
+
+/// Measures.
+pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
+    let mut contests = Vec::new();
+    for (set, bytes) in SETS {
+        if matches!(set, "L3" | "DRAM") && context.quick {
+            continue;
+        }
+        for objects in [1, 2, 8, 32, 256] {
+            // Many objects in every cache say nothing new; the ends of the scale do.
+            if set != "L1" && matches!(objects, 2 | 8) {
+                continue;
+            }
+            contests.push(warm(context, set, bytes, objects)?);
+        }
+    }
+    contests.push(cold(context)?);
+    Ok(contests)
+}
+
+fn warm(context: &Context, set: &str, bytes: u64, objects: u32) -> Result<Contest> {
+    let ring = Ring::new(objects, (bytes / NODE_BYTES) as u32, &mut StdRng::seed_from_u64(13));
+    let backend = Memory::new(Caches::Lost);
+    let ids = ours::build(&backend, &ring)?;
+    let space = Space::attach(&backend)?;
+    let mut chaser = ours::Chaser::new(&space, &ids, &ring)?;
+    let mut raw = ours::Chaser::new(&space, &ids, &ring)?;
+    let mut packed = raw::Heap::new(&ring);
+    #[cfg(feature = "peers")]
+    let folder = context.memory_folder()?;
+    #[cfg(feature = "peers")]
+    let pools = pmem::Pools::new(folder.path(), &ring)?;
+    #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
+    let mut contenders = vec![
+        Contender::new(RAW, |number| raw.chase_raw(number)),
+        Contender::new(PACKED, |number| packed.chase(number)),
+        Contender::new(OURS, |number| chaser.chase(number)),
+    ];
+    #[cfg(feature = "peers")]
+    {
+        use pmem::Way;
+        let pools = &pools;
+        let base =
+            if objects == 1 { ("offset from the base", Way::Base) } else { ("table of bases", Way::Bases) };
+        for (name, way) in [(DIRECT, Way::Direct), base, ("plain pointer in its pools", Way::Raw)] {
+            contenders.push(Contender::new(name, move |number| pools.chase(way, number)));
+        }
+    }
+    let title = match objects {
+        1 => format!("local, {set}"),
+        _ => format!("across {objects} objects, {set}"),
+    };
+    let effort = match set {
+        "L1" => context.effort(),
+        // Once around, so that the caches hold what they can of the ring.
+        "L2" | "L3" => context.effort().warmed(ring.visits.len() as u64),
+        _ => Effort { round: Duration::from_millis(4), rounds: 31, warm: None },
+    };
+    let mut contest = compete(title, RAW, effort, Tail::OfRounds, contenders);
+    aim(&mut contest, set, objects);
+    Ok(contest)
+}
+
+/// The targets of the design, section 13.
+fn aim(contest: &mut Contest, set: &str, objects: u32) {
+    let median = |name: &str| contest.row(name).map(|row: &Row| row.median);
+    let (Some(raw), Some(ours)) = (median(RAW), median(OURS)) else { return };
+    let direct = contest.row("pmemobj_direct").map(|row| row.median);
+    match (set, objects) {
+        ("L1", 1) => contest.aim("ns over a plain pointer", ours - raw, 1.0),
+        ("L1", 2..=32) => contest.aim("ns over a plain pointer", ours - raw, 3.0),
+        ("DRAM", 1) => contest.aim("of a plain pointer's time", ours / raw, 1.03),
+        ("DRAM", _) => contest.aim("of a plain pointer's time", ours / raw, 1.05),
+        _ => {}
+    }
+    if let (Some(direct), "L1", 2..=32) = (direct, set, objects) {
+        contest.aim("of libpmemobj's time", ours / direct, 1.0 / 1.5);
+    }
+}
+
+fn cold(context: &Context) -> Result<Contest> {
+    const OBJECTS: u32 = 32;
+    // As many pairs of objects as there are nodes: each hop of the first time round is the first through its FOT entry.
+    let ring = Ring::new(OBJECTS, OBJECTS * 8, &mut StdRng::seed_from_u64(17));
+    let backend = Memory::new(Caches::Lost);
+    let ids = ours::build(&backend, &ring)?;
+    let hops = ring.first_hops();
+    let cold = |number: u64| {
+        let mut took = std::time::Duration::ZERO;
+        let mut left = number;
+        while left > 0 {
+            // A program of its own: its translation table is empty.
+            let space = Space::attach(&backend).expect("the memory is whole");
+            let mut chaser = ours::Chaser::new(&space, &ids, &ring).expect("the ring is whole");
+            let now = left.min(hops);
+            took += chaser.chase(now);
+            left -= now;
+        }
+        took
+    };
+    let space = Space::attach(&backend)?;
+    let mut warm = ours::Chaser::new(&space, &ids, &ring)?;
+    let mut raw = ours::Chaser::new(&space, &ids, &ring)?;
+    #[cfg(feature = "peers")]
+    let folder = context.memory_folder()?;
+    #[cfg(feature = "peers")]
+    let pools = pmem::Pools::new(folder.path(), &ring)?;
+    #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
+    let mut contenders = vec![
+        Contender::new(RAW, |number| raw.chase_raw(number)),
+        Contender::new("invariant pointer, warm", |number| warm.chase(number)),
+        Contender::new("invariant pointer, cold", cold),
+    ];
+    #[cfg(feature = "peers")]
+    contenders.push(Contender::new(DIRECT, |number| pools.chase(pmem::Way::Direct, number)));
+    Ok(compete("cold, across 32 objects", RAW, context.effort(), Tail::OfRounds, contenders))
+}

@@ -1,0 +1,110 @@
+//! The ring in objects, linked by invariant pointers.
+
+use std::time::Duration;
+
+use twizzler_abi::{Error, ObjId};
+use twizzler_object::{Access, InvPtr, InvSpan, Ptr, Reader, Space, Tx, record};
+
+use super::raw;
+use super::ring::{Place, Ring};
+use crate::backend::Memory;
+use crate::clock::Stopwatch;
+
+record! {
+    /// The root of an object: its nodes.
+    pub(super) struct Root: "bench.hop-root", 1 { pub(super) nodes: InvSpan<Node>, }
+
+    /// A node: one cache line.
+    pub(super) struct Node: "bench.hop-node", 1 {
+        /// The next node, as programs would have it.
+        pub(super) next: InvPtr<Node>,
+        /// Its address while the ring is measured, for plain pointers in the very same layout.
+        pub(super) raw: u64,
+        pub(super) payload: [u64; 6],
+    }
+}
+
+/// Links that are made in one transaction.
+const BATCH: usize = 4096;
+
+/// Makes the ring. The first object is where it starts.
+pub(super) fn build(backend: &Memory, ring: &Ring) -> Result<Vec<ObjId>, Error> {
+    let space = Space::attach(backend)?;
+    let mut ids = Vec::new();
+    for _ in 0..ring.objects {
+        ids.push(space.transact(|tx| {
+            let object = tx.create::<Root>()?;
+            let nodes = tx.alloc_span::<Node>(object.area(), ring.nodes.into())?;
+            tx.link_span(object.base().at(Root::nodes), nodes)?;
+            Ok::<_, Error>(space.id_of(object.area()))
+        })?);
+    }
+    let links: Vec<(Place, Place)> = ring.links().collect();
+    let nodes = nodes(&space, &ids)?;
+    for batch in links.chunks(BATCH) {
+        space.transact(|tx| batch.iter().try_for_each(|&(from, to)| link(tx, nodes(from)?, nodes(to)?)))?;
+    }
+    Ok(ids)
+}
+
+fn link<'s>(tx: &mut Tx<'s, &Memory>, from: Ptr<'s, Node>, to: Ptr<'s, Node>) -> Result<(), Error> {
+    tx.link(from.at(Node::next), Some(to))?;
+    tx.set(from.at(Node::raw), to.address())
+}
+
+/// Where the nodes lie.
+fn nodes<'s>(
+    space: &'s Space<&Memory>,
+    ids: &[ObjId],
+) -> Result<impl Fn(Place) -> Result<Ptr<'s, Node>, Error> + use<'s>, Error> {
+    let mut spans = Vec::new();
+    for &id in ids {
+        let root = space.open::<Root>(id, Access::Write)?.base();
+        spans.push((&space).follow_span(root.at(Root::nodes))?);
+    }
+    Ok(move |place: Place| spans[place.object as usize].index(place.index.into()).ok_or(Error::OutOfRange))
+}
+
+/// The ring as one program sees it.
+pub(super) struct Chaser<'s, 'b> {
+    space: &'s Space<&'b Memory>,
+    at: Ptr<'s, Node>,
+    /// Where the plain pointers are.
+    raw: u64,
+}
+
+impl<'s, 'b> Chaser<'s, 'b> {
+    pub(super) fn new(space: &'s Space<&'b Memory>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
+        let start = nodes(space, ids)?(ring.visits[0])?;
+        Ok(Self { space, at: start, raw: start.address() })
+    }
+
+    /// Follows so many invariant pointers.
+    pub(super) fn chase(&mut self, number: u64) -> Duration {
+        let (took, end) = chase(self.space, self.at, number).expect("the ring is whole");
+        self.at = end;
+        took
+    }
+
+    /// Follows so many plain pointers in the same nodes.
+    pub(super) fn chase_raw(&mut self, number: u64) -> Duration {
+        // SAFETY: `build` stored the address of the next node in each, and the objects have stayed where they were mapped.
+        let (took, end) = unsafe { raw::chase(self.raw, Node::raw.offset(), number) };
+        self.raw = end;
+        took
+    }
+}
+
+#[inline(never)]
+fn chase<'s>(
+    space: &'s Space<&Memory>,
+    start: Ptr<'s, Node>,
+    number: u64,
+) -> Result<(Duration, Ptr<'s, Node>), Error> {
+    let clock = Stopwatch::start();
+    let mut at = start;
+    for _ in 0..number {
+        at = space.follow(at.at(Node::next))?.ok_or(Error::Damaged)?;
+    }
+    Ok((clock.elapsed(), at))
+}

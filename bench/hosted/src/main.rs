@@ -1,0 +1,142 @@
+//! Measures the programming model on Linux, beside its peers. `cargo run -- bench hosted` builds and runs it.
+//!
+//! A *section* is a set of *contests*; in a contest, contenders do the same thing in turns. What is measured goes to
+//! `bench/hosted.json` in the folder of the documentation; page and plots are made from that file alone.
+
+mod backend;
+mod clock;
+mod hop;
+mod machine;
+mod measure;
+mod page;
+mod plot;
+mod report;
+mod tx;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+#[cfg(feature = "peers")]
+use tempfile::TempDir;
+
+use backend::Caches;
+use measure::Effort;
+use report::{Report, Section};
+
+#[derive(Parser, Debug)]
+#[command(version, about)]
+struct Arguments {
+    /// What to measure; everything where nothing is named
+    sections: Vec<Name>,
+    /// So short that the figures mean little
+    #[arg(long)]
+    quick: bool,
+    /// Folder on the disk to measure; made, and emptied at the end
+    #[arg(long, value_name = "FOLDER")]
+    disk: PathBuf,
+    /// Folder in memory (tmpfs)
+    #[arg(long, value_name = "FOLDER", default_value = "/dev/shm")]
+    memory: PathBuf,
+    /// Folder for bench-hosted.md, bench/hosted.json and the plots; without it, nothing is written down
+    #[arg(long, value_name = "FOLDER")]
+    into: Option<PathBuf>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Name {
+    /// Following pointers
+    Hop,
+    /// Transactions in memory
+    Tx,
+    /// The same where caches survive a power cut
+    TxCaches,
+}
+
+/// How and where to measure.
+struct Context {
+    quick: bool,
+    disk: PathBuf,
+    #[cfg(feature = "peers")]
+    memory: PathBuf,
+}
+
+impl Context {
+    /// How long to measure operations of nanoseconds.
+    const fn effort(&self) -> Effort {
+        Effort::short(self.quick)
+    }
+
+    /// A new folder in memory, gone when dropped.
+    #[cfg(feature = "peers")]
+    fn memory_folder(&self) -> Result<TempDir> {
+        tempfile::Builder::new().prefix("twizzler-bench-").tempdir_in(&self.memory).with_context(|| {
+            format!("can't write to {}: name another folder in memory with --memory", self.memory.display())
+        })
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    std::fs::create_dir_all(&arguments.disk)
+        .with_context(|| format!("can't make {}", arguments.disk.display()))?;
+    prepare()?;
+    let context = Context {
+        quick: arguments.quick,
+        disk: arguments.disk,
+        #[cfg(feature = "peers")]
+        memory: arguments.memory,
+    };
+    let sections: Vec<Name> =
+        if arguments.sections.is_empty() { Name::value_variants().to_vec() } else { arguments.sections };
+    for name in sections {
+        if name == Name::TxCaches && std::env::var_os(NO_FLUSH).is_none() {
+            // libpmem decides when it is loaded: in a process of its own.
+            let mut child = std::process::Command::new(std::env::current_exe()?);
+            child.args(std::env::args_os().skip(1).filter(|word| !is_section(word))).arg("tx-caches");
+            ensure!(child.env(NO_FLUSH, "1").status()?.success(), "measuring tx-caches failed");
+            continue;
+        }
+        let mut machine = machine::describe(&context.disk, context.quick);
+        let (notes, contests) = match name {
+            Name::Hop => (hop::NOTES.as_slice(), hop::run(&context)?),
+            Name::Tx => (tx::NOTES.as_slice(), tx::run(&context, Caches::Lost)?),
+            Name::TxCaches => (tx::NOTES_CACHES.as_slice(), tx::run(&context, Caches::Durable)?),
+        };
+        machine::loaded(&mut machine);
+        let notes = notes.iter().map(|&note| note.to_owned()).collect();
+        let section = Section { machine, notes, contests };
+        if let Some(into) = &arguments.into {
+            // Written after each section, so that a run that is broken off leaves what it has.
+            let json = into.join("bench/hosted.json");
+            let mut report = Report::read(&json)?;
+            let title = name.to_possible_value().expect("no section is hidden").get_name().to_owned();
+            report.sections.insert(title, section);
+            report.write(&json)?;
+            page::write(&report, into)?;
+        }
+    }
+    Ok(())
+}
+
+/// What tells libpmem that caches survive a power cut.
+const NO_FLUSH: &str = "PMEM_NO_FLUSH";
+
+/// True for an argument that names a section.
+fn is_section(word: &std::ffi::OsStr) -> bool {
+    word.to_str().is_some_and(|word| Name::from_str(word, false).is_ok())
+}
+
+/// Makes the conditions equal for everybody: pages of 4 KiB, and tmpfs taken for persistent memory by libpmemobj.
+fn prepare() -> Result<()> {
+    const FORCE: &str = "PMEM_IS_PMEM_FORCE";
+    rustix::thread::disable_transparent_huge_pages(true).context("can't switch huge pages off")?;
+    if cfg!(feature = "peers") && std::env::var_os(FORCE).is_none() {
+        // libpmem reads it when it is loaded, which has happened: start again.
+        use std::os::unix::process::CommandExt;
+        let mut again = std::process::Command::new(std::env::current_exe()?);
+        return Err(again.args(std::env::args_os().skip(1)).env(FORCE, "1").exec().into());
+    }
+    Ok(())
+}

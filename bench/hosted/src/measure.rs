@@ -1,0 +1,198 @@
+//! Measuring side by side: contenders take turns, round by round, so that whatever else the machine does meets all of them.
+
+use std::time::Duration;
+
+use crate::report::{Contest, Percentile, Row, Unit};
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Rounds, in each of which every contender runs once.
+    pub(crate) rounds: usize,
+    /// How long a contender runs in a round.
+    pub(crate) round: Duration,
+    /// Operations before each round that are not measured; None: a quarter of the round's.
+    pub(crate) warm: Option<u64>,
+}
+
+impl Effort {
+    /// For operations of nanoseconds.
+    pub(crate) const fn short(quick: bool) -> Self {
+        if quick {
+            Self { rounds: 15, round: Duration::from_micros(250), warm: None }
+        } else {
+            Self { rounds: 101, round: Duration::from_micros(500), warm: None }
+        }
+    }
+
+    /// With so many operations before each round that the caches hold what they can.
+    pub(crate) fn warmed(self, operations: u64) -> Self {
+        Self { rounds: self.rounds.min(15), warm: Some(operations), ..self }
+    }
+}
+
+/// Somebody who can do the operation, any number of times.
+pub(crate) struct Contender<'a> {
+    name: String,
+    run: Box<dyn FnMut(u64) -> Duration + 'a>,
+    counts: Vec<(String, f64)>,
+}
+
+impl<'a> Contender<'a> {
+    /// `run` does the operation so many times and says how long that took.
+    pub(crate) fn new(name: impl Into<String>, run: impl FnMut(u64) -> Duration + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run), counts: Vec::new() }
+    }
+
+    /// With exact figures for one operation: flushes, for instance.
+    pub(crate) fn counting(mut self, counts: impl IntoIterator<Item = (String, f64)>) -> Self {
+        self.counts = counts.into_iter().collect();
+        self
+    }
+}
+
+/// Which percentile a contest gives beside the median.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tail {
+    /// Of the rounds' averages: for operations too short to be timed one by one.
+    OfRounds,
+    /// Of so many operations, each timed alone.
+    OfOperations(usize),
+}
+
+/// Lets all run in turns. Ratios are to the contender named `reference`, round by round.
+pub(crate) fn compete(
+    title: impl Into<String>,
+    reference: &str,
+    effort: Effort,
+    tail: Tail,
+    mut contenders: Vec<Contender<'_>>,
+) -> Contest {
+    let times: Vec<u64> = contenders.iter_mut().map(|contender| calibrate(contender, effort.round)).collect();
+    let mut rounds = vec![Vec::with_capacity(effort.rounds); contenders.len()];
+    let len = contenders.len();
+    for round in 0..effort.rounds {
+        // Nobody always runs after the same one.
+        for turn in 0..len {
+            let who = (turn + round) % len;
+            // What the others pushed out of the caches comes back first.
+            (contenders[who].run)(effort.warm.unwrap_or(times[who] / 4).max(1));
+            let took = (contenders[who].run)(times[who]);
+            rounds[who].push(took.as_nanos() as f64 / times[who] as f64);
+        }
+    }
+    let tails: Vec<f64> = match tail {
+        Tail::OfRounds => rounds.iter().map(|ns| percentile(ns, 0.99)).collect(),
+        Tail::OfOperations(number) => contenders
+            .iter_mut()
+            .map(|contender| {
+                let ns: Vec<f64> = (0..number).map(|_| (contender.run)(1).as_nanos() as f64).collect();
+                percentile(&ns, 0.99)
+            })
+            .collect(),
+    };
+    let at = contenders.iter().position(|contender| contender.name == reference);
+    let at = at.expect("the reference is one of the contenders");
+    let rows = (0..len)
+        .map(|who| {
+            row(&contenders[who].name, &rounds[who], &rounds[at], tails[who], contenders[who].counts.clone())
+        })
+        .collect();
+    let percentile = match tail {
+        Tail::OfRounds => Percentile::OfRounds,
+        Tail::OfOperations(_) => Percentile::OfOperations,
+    };
+    let contest = Contest {
+        title: title.into(),
+        unit: Unit::Nanoseconds,
+        percentile,
+        reference: reference.to_owned(),
+        rows,
+        goals: Vec::new(),
+    };
+    eprintln!("{}", crate::page::brief(&contest));
+    contest
+}
+
+/// A row, from what a contender and the reference took in each round.
+pub(crate) fn row(
+    name: &str,
+    rounds: &[f64],
+    reference: &[f64],
+    p99: f64,
+    counts: Vec<(String, f64)>,
+) -> Row {
+    let ratios: Vec<f64> = rounds.iter().zip(reference).map(|(own, other)| own / other).collect();
+    Row {
+        name: name.to_owned(),
+        median: percentile(rounds, 0.5),
+        p99,
+        ratio: percentile(&ratios, 0.5),
+        ratio_low: percentile(&ratios, 0.25),
+        ratio_high: percentile(&ratios, 0.75),
+        counts,
+    }
+}
+
+/// How many operations fill a round.
+fn calibrate(contender: &mut Contender<'_>, round: Duration) -> u64 {
+    let mut number = 1;
+    loop {
+        let took = (contender.run)(number);
+        if took * 4 >= round {
+            let scale = round.as_secs_f64() / took.as_secs_f64().max(1e-9);
+            return ((number as f64 * scale) as u64).max(1);
+        }
+        number *= 2;
+    }
+}
+
+/// The value below which the given share lies.
+///
+/// # Panics
+/// Without values.
+pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = ((sorted.len() - 1) as f64 * share).round() as usize;
+    sorted[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let effort = Effort { rounds: 9, round: Duration::from_micros(40), warm: None };
+        // The machine gets slower and slower; one needs three times what the other needs.
+        let (mut slow, mut quick) = (0, 0);
+        let took = |rounds: &mut u64, ns: u64, number: u64| {
+            *rounds += 1;
+            Duration::from_nanos(*rounds * ns * number)
+        };
+        let contest = compete(
+            "a test",
+            "quick",
+            effort,
+            Tail::OfRounds,
+            vec![
+                Contender::new("slow", |number| took(&mut slow, 3000, number)),
+                Contender::new("quick", |number| {
+                    quick += 1;
+                    Duration::from_nanos(quick * 1000 * number)
+                }),
+            ],
+        );
+        let row = &contest.rows[0];
+        assert!((2.0..4.5).contains(&row.ratio), "{row:?}");
+        assert!(row.ratio_low <= row.ratio && row.ratio <= row.ratio_high);
+        assert!((contest.rows[1].ratio - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values = [5.0, 1.0, 4.0, 2.0, 3.0];
+        assert_eq!([0.0, 0.5, 0.99, 1.0].map(|share| percentile(&values, share)), [1.0, 3.0, 5.0, 5.0]);
+    }
+}

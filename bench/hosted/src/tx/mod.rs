@@ -1,0 +1,121 @@
+//! Section `tx`: what a durable transaction costs where flush and fence make durable.
+
+mod ours;
+#[cfg(feature = "peers")]
+mod pmem;
+
+use anyhow::Result;
+
+use crate::Context;
+use crate::backend::{Caches, Memory};
+use crate::measure::{Contender, Tail, compete};
+use crate::report::Contest;
+use ours::Bench;
+
+const OURS: &str = "Twizzler";
+const PEER: &str = "libpmemobj";
+
+/// What a transaction does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operation {
+    Empty,
+    Write8,
+    Ranges8,
+    Write4K,
+    Replace,
+    AllocThenFree,
+    TwoObjects,
+}
+
+/// Each with its name and its target: at most so much of libpmemobj's time (design, section 13).
+const OPERATIONS: [(Operation, &str, Option<f64>); 7] = [
+    (Operation::Empty, "empty", None),
+    (Operation::Write8, "8 bytes", Some(0.5)),
+    (Operation::Ranges8, "8 ranges of 8 bytes, each in a line of its own", Some(0.25)),
+    (Operation::Write4K, "4 KiB", None),
+    (Operation::Replace, "allocate 64 bytes, point to them, free the old ones", Some(0.5)),
+    (Operation::AllocThenFree, "allocate in one transaction, free in the next", Some(0.5)),
+    (Operation::TwoObjects, "8 bytes in each of two objects", None),
+];
+
+pub(crate) const NOTES: [&str; 2] = [
+    "Each transaction is durable when it ends. Memory is ordinary memory that stands for persistent memory: flushes and fences are the processor's own \
+     instructions, the media's latency is missing on both sides. libpmemobj: pools on tmpfs with `PMEM_IS_PMEM_FORCE=1`, `TX_BEGIN`, \
+     `pmemobj_tx_add_range_direct`, `pmemobj_tx_zalloc`, `pmemobj_tx_free`; *atomic* is `pmemobj_zalloc` and `pmemobj_free` without a transaction. It has no transaction \
+     over two pools: *two objects* are two transactions there, which are not atomic together. Times are processor times; p99 includes 0.2 us of the clock.",
+    "*Our work alone* leaves flushes and fences out: nothing of it would be durable. Flushes (lines) and fences are exact, counted in runs that are not timed.",
+];
+
+pub(crate) const NOTES_CACHES: [&str; 1] = [
+    "The write-back instructions are left out on both sides, as on a machine whose caches survive a power cut (`PMEM_NO_FLUSH=1`); fences remain.",
+];
+
+/// Measures.
+pub(crate) fn run(context: &Context, caches: Caches) -> Result<Vec<Contest>> {
+    let mut contests = Vec::new();
+    for (operation, name, goal) in OPERATIONS {
+        contests.push(contest(context, caches, operation, name, goal)?);
+    }
+    Ok(contests)
+}
+
+fn contest(
+    context: &Context,
+    caches: Caches,
+    operation: Operation,
+    name: &str,
+    goal: Option<f64>,
+) -> Result<Contest> {
+    let (backend, ignorant) = (Memory::new(caches), Memory::new(Caches::Ignored));
+    let (bench, alone) = (Bench::new(&backend)?, Bench::new(&ignorant)?);
+    #[cfg(feature = "peers")]
+    let folder = context.memory_folder()?;
+    #[cfg(feature = "peers")]
+    let peer = pmem::Peer::new(folder.path())?;
+    #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
+    let mut contenders = vec![
+        Contender::new(OURS, |number| bench.run(operation, number)).counting(counts(operation, caches)?),
+        Contender::new("Twizzler, our work alone", |number| alone.run(operation, number)),
+    ];
+    #[cfg(feature = "peers")]
+    let reference = {
+        let peer = &peer;
+        for (name, way) in pmem::ways(operation) {
+            contenders.push(Contender::new(name, move |number| peer.run(way, number)));
+        }
+        PEER
+    };
+    #[cfg(not(feature = "peers"))]
+    let reference = OURS;
+    let title = match caches {
+        Caches::Durable => format!("{name}, caches persistent"),
+        _ => name.to_owned(),
+    };
+    let singles = if context.quick { 100 } else { 2000 };
+    let mut contest = compete(title, reference, context.effort(), Tail::OfOperations(singles), contenders);
+    let ratio = contest.row(OURS).map(|row| row.ratio);
+    if let (Some(goal), Some(ratio), true) = (goal, ratio, reference == PEER) {
+        contest.aim("of libpmemobj's time", ratio, goal);
+    }
+    if let Some(&(_, fences)) = contest.rows[0].counts.iter().find(|(name, _)| name == "fences") {
+        let transactions = if operation == Operation::AllocThenFree { 2.0 } else { 1.0 };
+        contest.aim("fences for a transaction", fences / transactions, 2.0);
+    }
+    Ok(contest)
+}
+
+/// Lines flushed and fences of one operation.
+fn counts(operation: Operation, caches: Caches) -> Result<[(String, f64); 2]> {
+    const NUMBER: u64 = 1000;
+    let backend = Memory::counting(caches);
+    let bench = Bench::new(&backend)?;
+    bench.run(operation, NUMBER);
+    let before = backend.counted();
+    bench.run(operation, NUMBER);
+    let after = backend.counted();
+    let of_one = |before: u64, after: u64| (after - before) as f64 / NUMBER as f64;
+    Ok([
+        ("flushed lines".to_owned(), of_one(before.0, after.0)),
+        ("fences".to_owned(), of_one(before.1, after.1)),
+    ])
+}

@@ -1,0 +1,109 @@
+//! The transactions, of the programming model.
+
+use std::time::Duration;
+
+use twizzler_abi::{Error, ObjId};
+use twizzler_object::{Access, InvPtr, Ptr, Reader, Space, Tx, record};
+
+use super::Operation;
+use crate::backend::Memory;
+use crate::clock::Stopwatch;
+
+record! {
+    /// What transactions change.
+    struct Area: "bench.tx-area", 1 {
+        words: [u64; 64],
+        page: [u8; 4096],
+        block: InvPtr<Block>,
+    }
+
+    /// What they allocate.
+    struct Block: "bench.tx-block", 1 { bytes: [u64; 8], }
+}
+
+/// Two objects to work on.
+pub(super) struct Bench<'b> {
+    space: Space<&'b Memory>,
+    ids: [ObjId; 2],
+}
+
+impl<'b> Bench<'b> {
+    pub(super) fn new(backend: &'b Memory) -> Result<Self, Error> {
+        let space = Space::attach(backend)?;
+        let make = || {
+            space.transact(|tx| {
+                let object = tx.create::<Area>()?;
+                Ok::<_, Error>(space.id_of(object.area()))
+            })
+        };
+        let ids = [make()?, make()?];
+        Ok(Self { space, ids })
+    }
+
+    /// Processor time of so many operations.
+    pub(super) fn run(&self, operation: Operation, number: u64) -> Duration {
+        self.try_run(operation, number).expect("memory suffices, and nobody else works on it")
+    }
+
+    fn try_run(&self, operation: Operation, number: u64) -> Result<Duration, Error> {
+        let space = &self.space;
+        let area = space.open::<Area>(self.ids[0], Access::Write)?.base();
+        let other = space.open::<Area>(self.ids[1], Access::Write)?.base();
+        let clock = Stopwatch::start();
+        match operation {
+            Operation::Empty => repeat(space, number, |_, _| Ok(())),
+            Operation::Write8 => repeat(space, number, |tx, i| tx.set(word(area, 0)?, i)),
+            Operation::Ranges8 => {
+                repeat(space, number, |tx, i| (0..8).try_for_each(|n| tx.set(word(area, n * 8)?, i)))
+            }
+            Operation::Write4K => {
+                repeat(space, number, |tx, i| tx.write(area.at(Area::page).span(), 0, &[i as u8; 4096]))
+            }
+            Operation::Replace => repeat(space, number, |tx, _| {
+                free(tx, area)?;
+                allocate(tx, area)
+            }),
+            Operation::AllocThenFree => (0..number).try_for_each(|_| {
+                space.transact(|tx| allocate(tx, area))?;
+                space.transact(|tx| {
+                    free(tx, area)?;
+                    tx.link(area.at(Area::block), None)
+                })
+            }),
+            Operation::TwoObjects => repeat(space, number, |tx, i| {
+                tx.set(word(area, 0)?, i)?;
+                tx.set(word(other, 0)?, i)
+            }),
+        }?;
+        let took = clock.elapsed();
+        space.transact(|tx| {
+            free(tx, area)?;
+            tx.link(area.at(Area::block), None)
+        })?;
+        Ok(took)
+    }
+}
+
+fn repeat<'s, 'b>(
+    space: &'s Space<&'b Memory>,
+    number: u64,
+    mut change: impl FnMut(&mut Tx<'s, &'b Memory>, u64) -> Result<(), Error>,
+) -> Result<(), Error> {
+    (0..number).try_for_each(|i| space.transact(|tx| change(tx, i)))
+}
+
+fn word(area: Ptr<'_, Area>, index: usize) -> Result<Ptr<'_, u64>, Error> {
+    area.at(Area::words).index(index).ok_or(Error::OutOfRange)
+}
+
+fn allocate<'s>(tx: &mut Tx<'s, &Memory>, area: Ptr<'s, Area>) -> Result<(), Error> {
+    let block = tx.alloc::<Block>(area.object())?;
+    tx.link(area.at(Area::block), Some(block))
+}
+
+fn free<'s>(tx: &mut Tx<'s, &Memory>, area: Ptr<'s, Area>) -> Result<(), Error> {
+    match tx.follow(area.at(Area::block))? {
+        Some(block) => tx.free(block),
+        None => Ok(()),
+    }
+}
