@@ -42,8 +42,9 @@ fn expand(input: &DeriveInput, krate: &Path) -> Result<TokenStream> {
                 .word(::core::mem::size_of::<#number>() as u64)
                 #(.text(#texts).word(#name::#variants as #number as u64))*
                 .finish();
-            const VARIANTS: &'static [(&'static str, #number)] =
-                &[#((::core::stringify!(#variants), #name::#variants as #number)),*];
+            const VERSION: u64 = #version;
+            const VARIANTS: &'static [(&'static str, u64)] =
+                &[#((::core::stringify!(#variants), #name::#variants as #number as u64)),*];
 
             fn number(self) -> #number {
                 self as #number

@@ -58,6 +58,7 @@ fn expand(input: &DeriveInput, krate: &Path) -> Result<TokenStream> {
     let layout = layout(krate, name, &parts);
     let fingerprint = fingerprint(&declaration, &input.generics, &parts);
     let type_arguments = type_arguments(krate, &input.generics);
+    let shape = shape(&declaration, &parts);
     let declared = &declaration.name;
     // The check of a generic type waits until its parameters are known: every access asks for it.
     let checked_now = input
@@ -82,6 +83,7 @@ fn expand(input: &DeriveInput, krate: &Path) -> Result<TokenStream> {
             #type_arguments
             #[allow(unused_imports, reason = "one field has no other before it")]
             const LAYOUT: () = { #layout };
+            const SHAPE: #krate::__stored::Shape = #shape;
         }
 
         #checked_now
@@ -235,6 +237,22 @@ fn fingerprint(declaration: &Declaration, generics: &syn::Generics, parts: &[Par
             #arguments
             .finish()
     }
+}
+
+/// What it is made of, for those who read objects without the program.
+fn shape(declaration: &Declaration, parts: &[Part<'_>]) -> TokenStream {
+    let Declaration { version, krate, .. } = declaration;
+    let fields = parts.iter().map(|Part { member, name, ty, question, .. }| {
+        let text = name.to_string();
+        quote! {
+            #krate::__stored::FieldShape {
+                name: #text,
+                offset: ::core::mem::offset_of!(Self, #member) as u64,
+                of: <#ty as #krate::__stored::teach::#question>::TYPE,
+            }
+        }
+    });
+    quote!(#krate::__stored::Shape::Record { version: #version, fields: &[#(#fields),*] })
 }
 
 /// What the names of a generic type's arguments contribute to pointers to it.

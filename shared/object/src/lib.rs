@@ -21,6 +21,7 @@ mod reader;
 mod recover;
 mod space;
 mod tx;
+pub mod types;
 
 pub use backend::Backend;
 pub use error::{OpenError, TypeName};
@@ -38,6 +39,6 @@ pub use tx::Tx;
 /// What the derive macros' code uses.
 #[doc(hidden)]
 pub mod __stored {
-    pub use crate::stored::{Field, Fingerprint, Stored, StoredEnum, teach};
+    pub use crate::stored::{Field, FieldShape, Fingerprint, Shape, Stored, StoredEnum, teach};
     pub use crate::stored::{no_drop_glue, no_gap_at_end_of, no_gap_before};
 }

@@ -16,7 +16,7 @@ use twizzler_abi::address::SLOT_BYTES;
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::pointer::PointerBits;
 
-use crate::stored::{Field, Fingerprint, Stored};
+use crate::stored::{Field, Fingerprint, Shape, Stored, type_of};
 
 /// A pointer that lies in an object: 64 bits, a FOT index and an offset. Null is 0.
 ///
@@ -38,6 +38,7 @@ unsafe impl<T: Stored> Stored for InvPtr<T> {
     const NAME: &'static str = "pointer";
     const FINGERPRINT: u64 = Fingerprint::new("pointer", 1).target::<T>().finish();
     const ARGUMENTS: u64 = Fingerprint::new("arguments", 1).argument::<T>().finish();
+    const SHAPE: Shape = Shape::Pointer(type_of::<T>);
 }
 
 /// A pointer to several values in a row, as it lies in an object. Empty is all zero.
@@ -66,6 +67,7 @@ unsafe impl<T: Stored> Stored for InvSpan<T> {
     const NAME: &'static str = "span";
     const FINGERPRINT: u64 = Fingerprint::new("span", 1).target::<T>().finish();
     const ARGUMENTS: u64 = Fingerprint::new("arguments", 1).argument::<T>().finish();
+    const SHAPE: Shape = Shape::Span(type_of::<T>);
 }
 
 /// What a resolved pointer is made of, to the type checker.

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 
 use twizzler_abi::Error;
 
-use super::{Fingerprint, Stored, Value};
+use super::{Fingerprint, Shape, Stored, Value};
 
 /// An enum without fields, which may lie in an object as a [`Choice`]. Derive it:
 ///
@@ -33,8 +33,10 @@ pub trait StoredEnum: Copy + 'static {
     const NAME: &'static str;
     /// Identifies name, version, and each variant's name and number.
     const FINGERPRINT: u64;
+    /// Declared version.
+    const VERSION: u64;
     /// All variants, by name and number.
-    const VARIANTS: &'static [(&'static str, Self::Number)];
+    const VARIANTS: &'static [(&'static str, u64)];
     /// The number of a variant.
     fn number(self) -> Self::Number;
     /// The variant of a number.
@@ -53,6 +55,7 @@ unsafe impl<E: StoredEnum> Stored for Choice<E> {
     const NAME: &'static str = E::NAME;
     const FINGERPRINT: u64 = Fingerprint::new("choice", 1).word(E::FINGERPRINT).finish();
     const LAYOUT: () = E::Number::LAYOUT;
+    const SHAPE: Shape = Shape::Choice { version: E::VERSION, variants: E::VARIANTS };
 }
 
 impl<E: StoredEnum> Choice<E> {
@@ -129,6 +132,7 @@ pub struct Flag(u8);
 unsafe impl Stored for Flag {
     const NAME: &'static str = "flag";
     const FINGERPRINT: u64 = Fingerprint::new("flag", 1).finish();
+    const SHAPE: Shape = Shape::Flag;
 }
 
 impl Flag {

@@ -12,6 +12,7 @@ mod fingerprint;
 mod layout;
 #[macro_use]
 mod record;
+mod shape;
 pub mod teach;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use choice::{Choice, Damaged, Flag, StoredEnum};
 pub use field::Field;
 pub use fingerprint::Fingerprint;
 pub use layout::{no_drop_glue, no_gap_at_end_of, no_gap_before};
+pub use shape::{FieldShape, Plain, Shape, TypeInfo, TypeOf, type_of};
 
 /// A type that may lie in an object. Derive it:
 ///
@@ -78,6 +80,8 @@ pub unsafe trait Stored: Sized + 'static {
     const ARGUMENTS: u64 = 0;
     /// Fails to evaluate, and so to compile, for a type with padding or drop glue. Whoever sees a value as bytes evaluates it.
     const LAYOUT: () = ();
+    /// What it is made of, for those who read objects without the program.
+    const SHAPE: Shape = Shape::Opaque;
 }
 
 /// A stored type that may be read and written by value.
@@ -93,17 +97,33 @@ pub trait Value: Stored + Copy {}
 impl<T: Stored + Copy> Value for T {}
 
 macro_rules! plain {
-    ($($type:ty),+) => { $(
+    ($($type:ty: $shape:expr),+ $(,)?) => { $(
         // SAFETY: a primitive integer or float, or an array-like struct of them without padding: every bit
         // pattern is a value and it means the same everywhere.
         unsafe impl Stored for $type {
             const NAME: &'static str = stringify!($type);
             const FINGERPRINT: u64 = Fingerprint::new(Self::NAME, size_of::<$type>() as u64).finish();
+            const SHAPE: Shape = $shape;
         }
     )+ };
 }
 
-plain!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64, ObjId, twizzler_abi::pointer::FotEntry);
+plain! {
+    u8: Shape::Plain(Plain::U8),
+    u16: Shape::Plain(Plain::U16),
+    u32: Shape::Plain(Plain::U32),
+    u64: Shape::Plain(Plain::U64),
+    u128: Shape::Plain(Plain::U128),
+    i8: Shape::Plain(Plain::I8),
+    i16: Shape::Plain(Plain::I16),
+    i32: Shape::Plain(Plain::I32),
+    i64: Shape::Plain(Plain::I64),
+    i128: Shape::Plain(Plain::I128),
+    f32: Shape::Plain(Plain::F32),
+    f64: Shape::Plain(Plain::F64),
+    ObjId: Shape::Plain(Plain::ObjId),
+    twizzler_abi::pointer::FotEntry: Shape::Opaque,
+}
 
 // SAFETY: an array has its elements' properties, and no padding between them.
 unsafe impl<T: Stored, const N: usize> Stored for [T; N] {
@@ -111,4 +131,5 @@ unsafe impl<T: Stored, const N: usize> Stored for [T; N] {
     const FINGERPRINT: u64 = Fingerprint::new("array", N as u64).word(T::FINGERPRINT).finish();
     const ARGUMENTS: u64 = Fingerprint::new("arguments", N as u64).argument::<T>().finish();
     const LAYOUT: () = T::LAYOUT;
+    const SHAPE: Shape = Shape::Array { len: N as u64, element: type_of::<T> };
 }

@@ -3,7 +3,7 @@
 //! `#[derive(Stored)]` sees names, and a name proves nothing: `Box` may be anybody's type. So the name chooses a trait of this module, all of
 //! which hold for exactly the stored types, and each of which explains in its own words why a type is none.
 
-use super::Stored;
+use super::{Stored, TypeOf, type_of};
 
 macro_rules! questions {
     ($($(#[$meta:meta])+ $name:ident)+) => { $(
@@ -11,6 +11,8 @@ macro_rules! questions {
         pub trait $name {
             /// The stored type's.
             const FINGERPRINT: u64;
+            /// Tells of it.
+            const TYPE: TypeOf;
         }
 
         #[diagnostic::do_not_recommend]
@@ -19,6 +21,7 @@ macro_rules! questions {
                 let () = T::LAYOUT;
                 T::FINGERPRINT
             };
+            const TYPE: TypeOf = type_of::<T>;
         }
     )+ };
 }

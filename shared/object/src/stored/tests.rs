@@ -135,7 +135,7 @@ fn a_choice_reads_as_its_variant_or_damaged() {
     for colour in [Colour::None, Colour::Red, Colour::Green] {
         assert_eq!(Choice::new(colour).get(), Ok(colour));
     }
-    let numbers: Vec<u16> = Colour::VARIANTS.iter().map(|&(_, number)| number).collect();
+    let numbers: Vec<u64> = Colour::VARIANTS.iter().map(|&(_, number)| number).collect();
     assert_eq!(numbers, [0, 700, 701]);
     let mut choice = Choice::new(Colour::Red);
     crate::memory::bytes_of_mut(&mut choice).copy_from_slice(&9u16.to_ne_bytes());

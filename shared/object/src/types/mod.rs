@@ -1,0 +1,21 @@
+//! Descriptions of types, which lie in the store beside the objects: who has an object can show what is in it, without the
+//! program that made it.
+//!
+//! A [`TypeTable`] describes a type and all that it leads to. It proves itself: each description gives the fingerprint by
+//! which it is known. It lies in a *type object*, whose ID follows from the fingerprint ([`type_object`]); whoever first makes an object of
+//! a type makes that too. [`dump`] reads an object by its table. Everything here takes whatever bytes it is given:
+//! wrong ones are an error, or show as what they are.
+
+mod codec;
+mod dump;
+mod object;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use dump::{Dump, Place, Shown, Source, Target, dump};
+pub use object::{TYPE_OBJECT_FINGERPRINT, type_object, type_object_spec};
+pub use table::{FieldDescription, Form, Kind, TypeDescription, TypeTable};
+
+pub use crate::stored::{FieldShape, Plain, Shape, TypeInfo, TypeOf, type_of};
