@@ -194,7 +194,7 @@ fn keys_in_order_fill_their_nodes() {
         .map_err(|e: Error| e)
         .expect("inserted");
     // 14 bytes for each entry; what the heap adds, and the levels above, is little.
-    let used = space.len_bytes(space.open_any(id, Access::Read).expect("there"));
+    let used = space.heap_usage(space.open_any(id, Access::Read).expect("there")).expect("whole").used_bytes;
     assert!(used < 20_000 * 20, "{used}");
     assert_eq!(map.levels(&&space), Ok(2));
 }

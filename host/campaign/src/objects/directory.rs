@@ -8,7 +8,7 @@ use twizzler_crashsim::SimMemory;
 use twizzler_pmem::Persist;
 
 /// Bytes that an object may reach.
-pub const AREA_BYTES: u64 = 1 << 18;
+pub const AREA_BYTES: u64 = 1 << 20;
 
 const ENTRY_BYTES: u64 = 32;
 const BOOTS: u64 = 0;

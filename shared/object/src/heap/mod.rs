@@ -2,12 +2,19 @@
 //!
 //! All that the allocator knows lies in the object and is changed by staged writes alone, so it commits or vanishes with the
 //! transaction: nothing leaks, and nothing is scanned at open. Free blocks hold no links, because a transaction writes into what
-//! it allocates before it commits.
+//! it allocates before it commits. Taking or giving back a block stages one word, unless a slab becomes full or empty.
 //!
-//! - [`Heap`], the root, behind the typed root: heads of the slab lists, and where the page map is.
-//! - The *page map*: a bit for each page of the object.
+//! - [`Heap`], the root: heads of the slab lists, and where the page map is.
+//! - The *page map* ([`runs`]): two bits for each page of the object.
 //! - *Slabs* ([`slabs`]): up to 64 KiB of equal blocks, with a map of those in use; for up to 8 KiB.
 //! - *Runs* ([`runs`]) of pages, for what is larger, found first-fit.
+//!
+//! The root lies behind the typed root, at a distance that is the object's *colour*: 1 of 128 pages and 1 of 64 lines, from the object's
+//! ID. Objects begin at multiples of a gigabyte; at equal distances their first allocations would share one set of the TLB and of
+//! the caches. The pages left out are never touched and cost no memory.
+//!
+//! Transactions that allocate in one object exclude each other by its lock anyway, so threads have no leases of their own on parts
+//! of a heap: who wants to write in parallel writes to several objects.
 //!
 //! What lies there is untrusted: any byte may be wrong, and the answer is [`Error::Damaged`], or memory given out that is in use
 //! already, but never an access outside the object.
@@ -15,6 +22,7 @@
 mod classes;
 mod runs;
 mod slabs;
+mod usage;
 
 use core::mem::offset_of;
 
@@ -23,71 +31,45 @@ use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
 use twizzler_abi::object::{BASE_OFFSET, Header};
 
 use crate::backend::Backend;
-use crate::memory;
 use crate::pointer::{Area, Bytes, Ptr, Span};
 use crate::reader::Reader;
-use crate::space::{Space, header_place};
+use crate::space::header_place;
 use crate::stored::Stored;
 use crate::tx::Tx;
 use classes::{CLASSES, Class};
+pub use usage::HeapUsage;
 
 /// Pages of an object.
 const PAGES: u64 = SLOT_BYTES / PAGE_BYTES;
-/// Bytes of the page map.
-const MAP_BYTES: u64 = PAGES / 8;
-/// Marks a heap: "TWZHEAP" and the version, 1.
-const MAGIC: u64 = u64::from_le_bytes(*b"TWZHEAP\x01");
+/// Marks a heap: "TWZHEAP" and the version, 2.
+const MAGIC: u64 = u64::from_le_bytes(*b"TWZHEAP\x02");
+/// Colours: so many pages, and so many lines of the first page.
+const PAGE_COLOURS: u64 = 128;
+const LINE_COLOURS: u64 = 60;
 
 record! {
-    /// The allocator's root.
-    struct Heap: "twizzler.heap", 1 {
+    /// The allocator's root. The page map follows it.
+    struct Heap: "twizzler.heap", 2 {
         /// [`MAGIC`].
         magic: u64,
-        /// Offset of the page map; a multiple of a page.
-        map: u64,
-        /// Pages of the map that are known to exist.
-        map_pages: u64,
+        /// Bytes of the page map that are known to exist; the map ends with a page.
+        map_bytes: u64,
         /// No page before this one is free: low pages are used first, so that an object keeps small.
         hint: u64,
-        /// Bytes in blocks and runs that are in use.
-        used_bytes: u64,
+        /// The first page that can be given out; slabs are aligned from here.
+        origin: u64,
+        /// Colours the heads of slabs.
+        colour: u64,
         reserved: [u64; 3],
         /// For each class, the page of the first slab with a free block; 0: none.
         heads: [u32; CLASSES],
-        reserved2: u32,
+        reserved2: [u32; 15],
     }
 }
 
-/// How much of an object's heap is in use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct HeapUsage {
-    /// Bytes in blocks and runs, rounded up as they are given out.
-    pub used_bytes: u64,
-    /// Pages in slabs and runs, and those before the heap.
-    pub used_pages: u64,
-}
-
-impl<B: Backend> Space<B> {
-    /// How much of an object's heap is in use; nothing, where it has none.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`].
-    pub fn heap_usage(&self, area: Area<'_>) -> Result<HeapUsage, Error> {
-        let offset: u64 = memory::load(header_place(area, offset_of!(Header, allocator)));
-        if offset == 0 {
-            return Ok(HeapUsage::default());
-        }
-        let heap: Ptr<'_, Heap> = area.place(offset).ok_or(Error::Damaged)?;
-        let map = memory::load(heap.at(Heap::map));
-        let map_bytes = memory::load(heap.at(Heap::map_pages)).saturating_mul(PAGE_BYTES).min(MAP_BYTES);
-        let words = area.span::<u64>(map, map_bytes / 8).ok_or(Error::Damaged)?;
-        let count = |index| words.index(index).map_or(0, |word| u64::from(memory::load(word).count_ones()));
-        Ok(HeapUsage {
-            used_bytes: memory::load(heap.at(Heap::used_bytes)),
-            used_pages: (0..words.len()).map(count).sum(),
-        })
-    }
-}
+/// Bytes of the root: whole lines, so that the map begins a line.
+const HEAP_BYTES: u64 = size_of::<Heap>() as u64;
+const _: () = assert!(HEAP_BYTES == 192 && LINE_COLOURS * 64 + HEAP_BYTES < PAGE_BYTES + 64);
 
 /// What a transaction has freed; performed at commit.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +77,7 @@ pub(crate) struct Freed<'s> {
     area: Area<'s>,
     offset: u64,
     len_bytes: u64,
+    align: u64,
 }
 
 impl<'s, B: Backend> Tx<'s, B> {
@@ -107,17 +90,18 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.alloc_span(area, 1)?.index(0).ok_or(Error::InvalidArgument)
     }
 
-    /// Allocates `len` values of zeros, one after the other. None at all need no memory.
+    /// Allocates `len` values of zeros, one after the other, aligned as `T` asks for. None at all need no memory.
     ///
     /// # Errors
     /// As [`Tx::alloc`].
     pub fn alloc_span<T: Stored>(&mut self, area: Area<'s>, len: u64) -> Result<Span<'s, T>, Error> {
-        const { assert!(align_of::<T>() <= 16, "blocks are aligned to 16 bytes") };
+        const { assert!(align_of::<T>() as u64 <= PAGE_BYTES, "nothing is aligned to more than a page") };
         let len_bytes = len.checked_mul(size_of::<T>() as u64).ok_or(Error::OutOfRange)?;
         if len_bytes == 0 {
             return Ok(Span::EMPTY);
         }
-        let bytes = self.alloc_raw(area, len_bytes)?;
+        let bytes = self.alloc_raw(area, len_bytes, align_of::<T>() as u64)?;
+        self.allocated(bytes);
         self.zero(bytes)?;
         area.span(bytes.address() - area.start(), len).ok_or(Error::Damaged)
     }
@@ -130,7 +114,8 @@ impl<'s, B: Backend> Tx<'s, B> {
         if content.is_empty() {
             return Ok(Span::EMPTY);
         }
-        let bytes = self.alloc_raw(area, content.len() as u64)?;
+        let bytes = self.alloc_raw(area, content.len() as u64, 1)?;
+        self.allocated(bytes);
         self.write(bytes, 0, content)?;
         Ok(bytes)
     }
@@ -143,7 +128,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.free_span(at.as_span())
     }
 
-    /// Frees what [`Tx::alloc_span`] or [`Tx::alloc_bytes`] gave: all of it.
+    /// Frees what [`Tx::alloc_span`] or [`Tx::alloc_bytes`] gave: all of it, as the type that it was allocated as.
     ///
     /// # Errors
     /// As [`Tx::free`]. What is only found to be wrong at commit makes that fail.
@@ -151,28 +136,34 @@ impl<'s, B: Backend> Tx<'s, B> {
         let Some(first) = span.index(0) else { return Ok(()) };
         let area = first.object();
         self.lock(area)?;
-        self.push_free(Freed { area, offset: first.offset(), len_bytes: span.len_bytes() });
+        let align = align_of::<T>() as u64;
+        self.push_free(Freed { area, offset: first.offset(), len_bytes: span.len_bytes(), align });
         Ok(())
     }
 
     /// Performs what was freed.
     pub(crate) fn free_now(&mut self) -> Result<(), Error> {
-        for Freed { area, offset, len_bytes } in self.take_frees() {
+        for Freed { area, offset, len_bytes, align } in self.take_frees() {
             let heap = self.heap(area)?;
-            match Class::of(len_bytes) {
+            match Class::of(len_bytes, align) {
                 Some(class) => self.free_block(area, heap, class, offset)?,
                 None => self.free_run(area, heap, offset, len_bytes.div_ceil(PAGE_BYTES))?,
             }
-            let used = self.get(heap.at(Heap::used_bytes));
-            self.set(heap.at(Heap::used_bytes), used.saturating_sub(occupied(len_bytes)))?;
         }
         Ok(())
     }
 
-    fn alloc_raw(&mut self, area: Area<'s>, len_bytes: u64) -> Result<Bytes<'s>, Error> {
+    /// Allocates memory of whatever content. What is written there is staged like all other changes, unless the transaction is told
+    /// that it has [`Tx::allocated`] it.
+    pub(crate) fn alloc_raw(
+        &mut self,
+        area: Area<'s>,
+        len_bytes: u64,
+        align: u64,
+    ) -> Result<Bytes<'s>, Error> {
         self.lock(area)?;
         let heap = self.heap(area)?;
-        let offset = match Class::of(len_bytes) {
+        let offset = match Class::of(len_bytes, align) {
             Some(class) => self.alloc_block(area, heap, class)?,
             None => {
                 let pages = len_bytes.div_ceil(PAGE_BYTES);
@@ -181,11 +172,7 @@ impl<'s, B: Backend> Tx<'s, B> {
                 offset
             }
         };
-        let used = self.get(heap.at(Heap::used_bytes));
-        self.set(heap.at(Heap::used_bytes), used.saturating_add(occupied(len_bytes)))?;
-        let bytes: Bytes<'s> = area.span(offset, len_bytes).ok_or(Error::Damaged)?;
-        self.allocated(bytes);
-        Ok(bytes)
+        area.span(offset, len_bytes).ok_or(Error::Damaged)
     }
 
     /// The heap's root; made on first use, behind the bytes in use.
@@ -204,25 +191,26 @@ impl<'s, B: Backend> Tx<'s, B> {
 
     fn make_heap(&mut self, area: Area<'s>, allocator: Ptr<'s, u64>) -> Result<Ptr<'s, Heap>, Error> {
         let len: u64 = self.get(header_place(area, offset_of!(Header, len_bytes)));
-        let offset = len.min(SLOT_BYTES).next_multiple_of(64) + BASE_OFFSET;
-        let map = (offset + size_of::<Heap>() as u64).next_multiple_of(PAGE_BYTES);
+        let id = self.space().id_of(area);
+        let colour = crate::journal::checksum(0, [id.hi, id.lo].into_iter());
+        let page = (len.min(SLOT_BYTES) + BASE_OFFSET).div_ceil(PAGE_BYTES) + colour % PAGE_COLOURS;
+        let offset = page * PAGE_BYTES + (colour / PAGE_COLOURS % LINE_COLOURS) * 64;
         let heap: Ptr<'s, Heap> = area.place(offset).ok_or(Error::OutOfRange)?;
-        let end = map + MAP_BYTES;
-        if end >= SLOT_BYTES {
+        let origin = (offset + HEAP_BYTES + runs::MAP_BYTES).div_ceil(PAGE_BYTES);
+        if origin >= PAGES {
             return Err(Error::OutOfRange);
         }
-        self.ensure(area, offset, size_of::<Heap>() as u64)?;
+        self.ensure(area, offset, HEAP_BYTES)?;
         for class in 0..CLASSES {
             self.set(heap.at(Heap::heads).index(class).ok_or(Error::Damaged)?, 0)?;
         }
         self.set(heap.at(Heap::magic), MAGIC)?;
-        self.set(heap.at(Heap::map), map)?;
-        self.set(heap.at(Heap::map_pages), 0)?;
-        self.set(heap.at(Heap::hint), end / PAGE_BYTES)?;
-        self.set(heap.at(Heap::used_bytes), 0)?;
+        self.set(heap.at(Heap::map_bytes), 0)?;
+        self.set(heap.at(Heap::hint), origin)?;
+        self.set(heap.at(Heap::origin), origin)?;
+        self.set(heap.at(Heap::colour), colour / PAGE_COLOURS)?;
         self.set(allocator, offset)?;
-        self.begin_map(area, heap, end / PAGE_BYTES)?;
-        self.used_up_to(area, end)?;
+        self.used_up_to(area, origin * PAGE_BYTES)?;
         Ok(heap)
     }
 
@@ -235,10 +223,4 @@ impl<'s, B: Backend> Tx<'s, B> {
         }
         Ok(())
     }
-}
-
-/// What an allocation of that length takes.
-fn occupied(len_bytes: u64) -> u64 {
-    Class::of(len_bytes)
-        .map_or(len_bytes.next_multiple_of(PAGE_BYTES), |class| u64::from(class.block_bytes()))
 }

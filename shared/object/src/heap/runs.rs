@@ -1,42 +1,53 @@
 //! Runs of pages, and the page map.
+//!
+//! The map has two words for each 64 pages: which are in use, and which of those begin a slab. It grows with the object.
 
 use twizzler_abi::Error;
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
 
-use super::{Heap, PAGES};
+use super::{HEAP_BYTES, Heap, PAGES};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
 use crate::tx::Tx;
 
-/// Pages that one page of the map stands for.
-const PAGES_PER_MAP_PAGE: u64 = PAGE_BYTES * 8;
-const MAP_PAGES: u64 = PAGES / PAGES_PER_MAP_PAGE;
+/// Bytes of the page map of a full object.
+pub(super) const MAP_BYTES: u64 = PAGES / 64 * size_of::<Pages>() as u64;
+
+record! {
+    /// 64 pages.
+    #[derive(Clone, Copy)]
+    pub(super) struct Pages: "twizzler.heap-pages", 1 {
+        /// Bit set: the page is in use.
+        pub(super) used: u64,
+        /// Bit set: a slab begins there.
+        pub(super) slabs: u64,
+    }
+}
 
 impl<'s, B: Backend> Tx<'s, B> {
-    /// Makes the map, in which the first `used` pages are in use.
-    pub(super) fn begin_map(&mut self, area: Area<'s>, heap: Ptr<'s, Heap>, used: u64) -> Result<(), Error> {
-        while self.get(heap.at(Heap::map_pages)) * PAGES_PER_MAP_PAGE < used {
-            self.extend_map(area, heap)?;
-        }
-        self.mark(area, heap, 0, used, true)
-    }
-
-    /// Makes one more page of the map exist, all free.
+    /// Makes more of the map exist, up to the end of a page. The new part is all free, but for what lies before the origin.
     fn extend_map(&mut self, area: Area<'s>, heap: Ptr<'s, Heap>) -> Result<(), Error> {
-        let have = self.get(heap.at(Heap::map_pages));
-        if have >= MAP_PAGES {
+        let have = self.get(heap.at(Heap::map_bytes));
+        if have >= MAP_BYTES {
             return Err(Error::OutOfRange);
         }
-        let offset = self.get(heap.at(Heap::map)) + have * PAGE_BYTES;
-        if offset >= SLOT_BYTES {
+        let at = heap.offset() + HEAP_BYTES + have;
+        if at >= SLOT_BYTES || !have.is_multiple_of(size_of::<Pages>() as u64) {
             return Err(Error::Damaged);
         }
-        self.ensure(area, offset, PAGE_BYTES)?;
-        self.set(heap.at(Heap::map_pages), have + 1)
+        let more = (PAGE_BYTES - at % PAGE_BYTES).min(MAP_BYTES - have);
+        self.ensure(area, at, more)?;
+        self.set(heap.at(Heap::map_bytes), have + more)?;
+        let (first, end) = (have * 4, (have + more) * 4);
+        let origin = self.get(heap.at(Heap::origin)).min(PAGES);
+        if first < origin {
+            self.mark(area, heap, first, origin.min(end) - first, true)?;
+        }
+        Ok(())
     }
 
-    /// Finds `pages` free pages in a row, the first a multiple of `align`, and marks them. Gives their offset.
+    /// Finds `pages` free pages in a row, at a multiple of `align` from the origin, and marks them. Gives their offset.
     pub(super) fn alloc_run(
         &mut self,
         area: Area<'s>,
@@ -46,7 +57,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     ) -> Result<u64, Error> {
         let hint = self.get(heap.at(Heap::hint)).min(PAGES);
         let first = loop {
-            let limit = self.get(heap.at(Heap::map_pages)).min(MAP_PAGES) * PAGES_PER_MAP_PAGE;
+            let limit = self.get(heap.at(Heap::map_bytes)).min(MAP_BYTES) * 4;
             if let Some(first) = self.find(area, heap, (hint, limit), pages, align)? {
                 break first;
             }
@@ -69,7 +80,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         pages: u64,
     ) -> Result<(), Error> {
         let first = offset / PAGE_BYTES;
-        if !offset.is_multiple_of(PAGE_BYTES) {
+        if !offset.is_multiple_of(PAGE_BYTES) || first < self.get(heap.at(Heap::origin)) {
             return Err(Error::Damaged);
         }
         self.mark(area, heap, first, pages, false)?;
@@ -77,6 +88,12 @@ impl<'s, B: Backend> Tx<'s, B> {
             self.set(heap.at(Heap::hint), first)?;
         }
         Ok(())
+    }
+
+    /// Notes that a slab begins at a page, or no longer does.
+    pub(super) fn mark_slab(&mut self, heap: Ptr<'s, Heap>, page: u64) -> Result<(), Error> {
+        let place = self.map_word(heap.object(), heap, page / 64)?.at(Pages::slabs);
+        self.set(place, self.get(place) ^ 1 << (page % 64))
     }
 
     /// The first of `pages` free pages within `range`.
@@ -89,11 +106,13 @@ impl<'s, B: Backend> Tx<'s, B> {
         align: u64,
     ) -> Result<Option<u64>, Error> {
         let (from, limit) = range;
-        let mut first = from.next_multiple_of(align);
+        let origin = self.get(heap.at(Heap::origin)).min(PAGES);
+        let aligned = |page: u64| origin + page.saturating_sub(origin).next_multiple_of(align);
+        let mut first = aligned(from);
         'next: while first.checked_add(pages).is_some_and(|end| end <= limit) {
             let mut page = first;
             while page < first + pages {
-                let word = self.get(self.map_word(area, heap, page / 64)?);
+                let word = self.get(self.map_word(area, heap, page / 64)?.at(Pages::used));
                 let rest = word >> (page % 64);
                 if rest == 0 {
                     page = (page / 64 + 1) * 64;
@@ -103,7 +122,7 @@ impl<'s, B: Backend> Tx<'s, B> {
                 if page < first + pages {
                     // In use: go on behind the pages that follow it in use.
                     let taken = (!(word >> (page % 64))).trailing_zeros();
-                    first = (page + u64::from(taken).min(64 - page % 64)).next_multiple_of(align);
+                    first = aligned(page + u64::from(taken).min(64 - page % 64));
                     continue 'next;
                 }
             }
@@ -126,7 +145,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         while page < end {
             let len = (64 - page % 64).min(end - page);
             let bits = if len == 64 { u64::MAX } else { ((1 << len) - 1) << (page % 64) };
-            let place = self.map_word(area, heap, page / 64)?;
+            let place = self.map_word(area, heap, page / 64)?.at(Pages::used);
             let word = self.get(place);
             if word & bits != if used { 0 } else { bits } {
                 return Err(Error::Damaged);
@@ -137,12 +156,12 @@ impl<'s, B: Backend> Tx<'s, B> {
         Ok(())
     }
 
-    /// The place of a word of the map, if that part of the map exists.
-    fn map_word(&self, area: Area<'s>, heap: Ptr<'s, Heap>, word: u64) -> Result<Ptr<'s, u64>, Error> {
-        if word * 8 >= self.get(heap.at(Heap::map_pages)).min(MAP_PAGES) * PAGE_BYTES {
+    /// The place of 64 pages' bits, if that part of the map exists.
+    fn map_word(&self, area: Area<'s>, heap: Ptr<'s, Heap>, index: u64) -> Result<Ptr<'s, Pages>, Error> {
+        let at = index * size_of::<Pages>() as u64;
+        if at >= self.get(heap.at(Heap::map_bytes)).min(MAP_BYTES) {
             return Err(Error::Damaged);
         }
-        let map = self.get(heap.at(Heap::map));
-        map.checked_add(word * 8).and_then(|offset| area.place(offset)).ok_or(Error::Damaged)
+        area.place(heap.offset() + HEAP_BYTES + at).ok_or(Error::Damaged)
     }
 }

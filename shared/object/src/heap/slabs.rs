@@ -1,29 +1,31 @@
 //! Slabs: runs of pages cut into equal blocks.
 //!
-//! A slab begins at a multiple of its size, with a head of one cache line that holds the map of its blocks. Slabs with a free
-//! block are on their class's list. A slab's pages are made to exist as blocks reach them.
+//! A slab begins at a multiple of its size from the heap's origin, with a head of one cache line, somewhere in its first page, that holds
+//! the map of its blocks. Slabs with a free block are on their class's list. A slab's pages are made to exist as blocks reach them.
 
 use twizzler_abi::Error;
 use twizzler_abi::address::PAGE_BYTES;
 
 use super::Heap;
-use super::classes::{Class, HEAD_BYTES};
+use super::classes::{Class, HEAD_BYTES, MAP_WORDS};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
 use crate::tx::Tx;
 
 /// Upper three bytes of a slab's mark; the lowest is its class.
-const MARK: u32 = u32::from_le_bytes(*b"\0SLB");
+pub(super) const MARK: u32 = u32::from_le_bytes(*b"\0SLB");
+/// Pages that are made to exist at a time.
+const GROW_PAGES: u32 = 4;
 
 record! {
     /// A slab's head.
     #[derive(Clone, Copy)]
-    struct Slab: "twizzler.slab", 1 {
+    pub(super) struct Slab: "twizzler.slab", 2 {
         /// [`MARK`] and the class.
-        mark: u32,
-        /// Blocks in use.
-        used: u32,
+        pub(super) mark: u32,
+        /// The slab's own page.
+        pub(super) page: u32,
         /// Page of the next slab with a free block; 0: none.
         next: u32,
         /// Page of the one before.
@@ -31,12 +33,21 @@ record! {
         /// Bytes from the start that are known to exist.
         exist_bytes: u32,
         reserved: [u32; 3],
-        /// Bit set: the block is in use, or under the head.
-        map: [u64; 4],
+        /// Bit set: the block is in use, or under the head, or there is no such block.
+        pub(super) map: [u64; MAP_WORDS],
     }
 }
 
 const _: () = assert!(size_of::<Slab>() == HEAD_BYTES as usize);
+
+/// A slab that was found to be one.
+#[derive(Clone, Copy)]
+struct Found<'s> {
+    place: Ptr<'s, Slab>,
+    page: u32,
+    /// The first block under its head.
+    head: u32,
+}
 
 impl<'s, B: Backend> Tx<'s, B> {
     /// Takes a block. Gives its offset.
@@ -46,33 +57,28 @@ impl<'s, B: Backend> Tx<'s, B> {
         heap: Ptr<'s, Heap>,
         class: Class,
     ) -> Result<u64, Error> {
-        let head = heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?;
-        let place = match self.get(head) {
+        let first = heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?;
+        let (found, mut slab) = match self.get(first) {
             0 => self.make_slab(area, heap, class)?,
-            page => self.slab(area, class, page)?,
+            page => self.slab(heap, class, page)?,
         };
-        let mut slab = self.get(place);
-        let word = slab.map.iter().position(|&word| word != u64::MAX).ok_or(Error::Damaged)?;
-        let bit = slab.map[word].trailing_ones();
-        let block = word as u32 * 64 + bit;
-        if block >= class.blocks() {
-            return Err(Error::Damaged);
-        }
+        let block = free_block(&slab.map, found.head).filter(|&block| block < class.blocks());
+        let block = block.ok_or(Error::Damaged)?;
+        let start = u64::from(found.page) * PAGE_BYTES;
         let end = (block + 1) * class.block_bytes();
         if slab.exist_bytes < end {
-            slab.exist_bytes =
-                (end + 3 * PAGE_BYTES as u32).next_multiple_of(PAGE_BYTES as u32).min(class.slab_bytes());
-            self.ensure(area, place.offset(), u64::from(slab.exist_bytes))?;
-            self.set(place.at(Slab::exist_bytes), slab.exist_bytes)?;
+            let grown = (end + (GROW_PAGES - 1) * PAGE_BYTES as u32).next_multiple_of(PAGE_BYTES as u32);
+            slab.exist_bytes = grown.min(class.slab_bytes());
+            self.ensure(area, start, slab.exist_bytes.into())?;
+            self.set(found.place.at(Slab::exist_bytes), slab.exist_bytes)?;
         }
-        slab.map[word] |= 1 << bit;
-        slab.used = slab.used.wrapping_add(1);
-        self.set(place.at(Slab::map).index(word).ok_or(Error::Damaged)?, slab.map[word])?;
-        self.set(place.at(Slab::used), slab.used)?;
-        if slab.used == class.blocks() - class.first_block() {
-            self.unlist(area, heap, class, place)?;
+        let word = block as usize / 64;
+        slab.map[word] |= 1 << (block % 64);
+        self.set(found.place.at(Slab::map).index(word).ok_or(Error::Damaged)?, slab.map[word])?;
+        if slab.map == [u64::MAX; MAP_WORDS] {
+            self.unlist(heap, class, &slab)?;
         }
-        Ok(place.offset() + u64::from(block * class.block_bytes()))
+        Ok(start + u64::from(block * class.block_bytes()))
     }
 
     /// Gives a block back.
@@ -83,43 +89,52 @@ impl<'s, B: Backend> Tx<'s, B> {
         class: Class,
         offset: u64,
     ) -> Result<(), Error> {
-        let slab_bytes = u64::from(class.slab_bytes());
-        let within = (offset % slab_bytes) as u32;
-        let place = self.slab(area, class, ((offset - offset % slab_bytes) / PAGE_BYTES) as u32)?;
-        let slab = self.get(place);
+        let origin = self.get(heap.at(Heap::origin)).checked_mul(PAGE_BYTES).ok_or(Error::Damaged)?;
+        let beyond = offset.checked_sub(origin).ok_or(Error::Damaged)?;
+        let within = (beyond % u64::from(class.slab_bytes())) as u32;
+        let page = (offset - u64::from(within)) / PAGE_BYTES;
+        let (found, slab) = self.slab(heap, class, page as u32)?;
         let block = within / class.block_bytes();
-        let (word, bit) = ((block / 64) as usize, block % 64);
-        let is_block = within.is_multiple_of(class.block_bytes())
-            && block >= class.first_block()
-            && block < class.blocks();
-        if !is_block || slab.map[word] >> bit & 1 == 0 || slab.used == 0 {
+        let (word, bit) = (block as usize / 64, 1 << (block % 64));
+        let empty = class.empty_map(found.head);
+        let is_block = within.is_multiple_of(class.block_bytes()) && empty[word] & bit == 0;
+        if !is_block || slab.map[word] & bit == 0 {
             return Err(Error::Damaged);
         }
-        self.set(place.at(Slab::map).index(word).ok_or(Error::Damaged)?, slab.map[word] & !(1 << bit))?;
-        self.set(place.at(Slab::used), slab.used - 1)?;
-        if slab.used == class.blocks() - class.first_block() {
-            self.list(area, heap, class, place)?;
-        }
-        if slab.used == 1 {
-            self.unlist(area, heap, class, place)?;
+        let mut map = slab.map;
+        map[word] &= !bit;
+        let alone = slab.next == 0 && slab.previous == 0;
+        if map == empty && slab.map != [u64::MAX; MAP_WORDS] && !alone {
+            // The only slab with free blocks stays: often, the next block is wanted soon.
+            self.unlist(heap, class, &slab)?;
             // So that nobody takes what is left of it for a slab.
-            self.set(place.at(Slab::mark), 0)?;
-            self.free_run(area, heap, place.offset(), class.slab_pages())?;
+            self.set(found.place.at(Slab::mark), 0)?;
+            self.mark_slab(heap, page)?;
+            return self.free_run(area, heap, page * PAGE_BYTES, class.slab_pages());
+        }
+        self.set(found.place.at(Slab::map).index(word).ok_or(Error::Damaged)?, map[word])?;
+        if slab.map == [u64::MAX; MAP_WORDS] {
+            self.list(heap, class, found)?;
         }
         Ok(())
     }
 
     /// The slab at a page, checked to be one of that class.
-    fn slab(&self, area: Area<'s>, class: Class, page: u32) -> Result<Ptr<'s, Slab>, Error> {
-        let offset = u64::from(page) * PAGE_BYTES;
-        if !offset.is_multiple_of(u64::from(class.slab_bytes())) {
+    fn slab(&self, heap: Ptr<'s, Heap>, class: Class, page: u32) -> Result<(Found<'s>, Slab), Error> {
+        let found = self.place(heap, class, page)?;
+        let slab = self.get(found.place);
+        if slab.mark != MARK | class.index() as u32 || slab.page != page {
             return Err(Error::Damaged);
         }
-        let place: Ptr<'s, Slab> = area.place(offset).ok_or(Error::Damaged)?;
-        if self.get(place.at(Slab::mark)) != MARK | class.index() as u32 {
-            return Err(Error::Damaged);
-        }
-        Ok(place)
+        Ok((found, slab))
+    }
+
+    /// Where the head of a slab at that page is.
+    fn place(&self, heap: Ptr<'s, Heap>, class: Class, page: u32) -> Result<Found<'s>, Error> {
+        let colour = self.get(heap.at(Heap::colour)).wrapping_add(u64::from(page) / class.slab_pages());
+        let head = class.head_block(colour);
+        let at = u64::from(page) * PAGE_BYTES + u64::from(head * class.block_bytes());
+        Ok(Found { place: heap.object().place(at).ok_or(Error::Damaged)?, page, head })
     }
 
     fn make_slab(
@@ -127,61 +142,59 @@ impl<'s, B: Backend> Tx<'s, B> {
         area: Area<'s>,
         heap: Ptr<'s, Heap>,
         class: Class,
-    ) -> Result<Ptr<'s, Slab>, Error> {
+    ) -> Result<(Found<'s>, Slab), Error> {
         let offset = self.alloc_run(area, heap, class.slab_pages(), class.slab_pages())?;
         self.ensure(area, offset, PAGE_BYTES)?;
-        let place: Ptr<'s, Slab> = area.place(offset).ok_or(Error::Damaged)?;
+        let found = self.place(heap, class, (offset / PAGE_BYTES) as u32)?;
         let slab = Slab {
             mark: MARK | class.index() as u32,
-            used: 0,
+            page: found.page,
             next: 0,
             previous: 0,
             exist_bytes: PAGE_BYTES as u32,
             reserved: [0; 3],
-            map: [(1 << class.first_block()) - 1, 0, 0, 0],
+            map: class.empty_map(found.head),
         };
-        self.set(place, slab)?;
-        self.list(area, heap, class, place)?;
-        Ok(place)
+        self.set(found.place, slab)?;
+        self.mark_slab(heap, found.page.into())?;
+        self.list(heap, class, found)?;
+        Ok((found, self.get(found.place)))
     }
 
     /// Puts a slab at the head of its class's list.
-    fn list(
-        &mut self,
-        area: Area<'s>,
-        heap: Ptr<'s, Heap>,
-        class: Class,
-        place: Ptr<'s, Slab>,
-    ) -> Result<(), Error> {
-        let head = heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?;
-        let page = (place.offset() / PAGE_BYTES) as u32;
-        let next = self.get(head);
+    fn list(&mut self, heap: Ptr<'s, Heap>, class: Class, found: Found<'s>) -> Result<(), Error> {
+        let first = heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?;
+        let next = self.get(first);
         if next != 0 {
-            let next = self.slab(area, class, next)?;
-            self.set(next.at(Slab::previous), page)?;
+            let (next, _) = self.slab(heap, class, next)?;
+            self.set(next.place.at(Slab::previous), found.page)?;
         }
-        self.set(place.at(Slab::next), next)?;
-        self.set(place.at(Slab::previous), 0)?;
-        self.set(head, page)
+        self.set(found.place.at(Slab::next), next)?;
+        self.set(found.place.at(Slab::previous), 0)?;
+        self.set(first, found.page)
     }
 
     /// Takes a slab off its class's list.
-    fn unlist(
-        &mut self,
-        area: Area<'s>,
-        heap: Ptr<'s, Heap>,
-        class: Class,
-        place: Ptr<'s, Slab>,
-    ) -> Result<(), Error> {
-        let (next, previous) = (self.get(place.at(Slab::next)), self.get(place.at(Slab::previous)));
-        if next != 0 {
-            let next = self.slab(area, class, next)?;
-            self.set(next.at(Slab::previous), previous)?;
+    fn unlist(&mut self, heap: Ptr<'s, Heap>, class: Class, slab: &Slab) -> Result<(), Error> {
+        if slab.next != 0 {
+            let (next, _) = self.slab(heap, class, slab.next)?;
+            self.set(next.place.at(Slab::previous), slab.previous)?;
         }
-        let link = match previous {
+        let link = match slab.previous {
             0 => heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?,
-            previous => self.slab(area, class, previous)?.at(Slab::next),
+            previous => self.slab(heap, class, previous)?.0.place.at(Slab::next),
         };
-        self.set(link, next)
+        self.set(link, slab.next)
     }
+}
+
+/// A free block: the first behind the head, or else the first.
+fn free_block(map: &[u64; MAP_WORDS], head: u32) -> Option<u32> {
+    let start = head as usize / 64;
+    let behind = !map[start] & u64::MAX << (head % 64);
+    if behind != 0 {
+        return Some(start as u32 * 64 + behind.trailing_zeros());
+    }
+    let order = (start + 1..MAP_WORDS).chain(0..=start);
+    order.into_iter().find(|&word| map[word] != u64::MAX).map(|word| word as u32 * 64 + map[word].trailing_ones())
 }
