@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use twizzler_abi::Error;
-use twizzler_object::collections::{BytesMap, KEY_BYTES_MAX, MapRoot, Range, VALUE_BYTES_MAX};
+use twizzler_object::collections::{BytesMap, KEY_BYTES_MAX, MapRoot, VALUE_BYTES_MAX};
 use twizzler_object::{Backend, Object, Space, Tx, record};
 
 use crate::lines::{BadLine, Lines};
@@ -115,8 +115,7 @@ impl<'s, B: Backend> Store<'s, B> {
         use core::ops::Bound::{Excluded, Included, Unbounded};
         let _locked = self.space.lock(self.root.area())?;
         let bounds = (from.map_or(Unbounded, Included), to.map_or(Unbounded, Excluded));
-        let entries: Range<'_, 's, _> = self.map().range(&self.space, bounds);
-        for entry in entries {
+        for entry in self.map().range(&self.space, bounds) {
             let (key, value) = entry?;
             each(&key, &value);
         }
@@ -145,7 +144,7 @@ impl<'s, B: Backend> Store<'s, B> {
         entries.reverse();
         tx.lock(self.root.area())?;
         let map = self.map();
-        if map.len(tx) / REWRITE_FACTOR <= entries.len() as u64 {
+        if map.len(tx)? / REWRITE_FACTOR <= entries.len() as u64 {
             map.merge_sorted(tx, &entries)?;
         } else {
             entries.iter().try_for_each(|(key, value)| map.insert(tx, key, value).map(drop))?;
@@ -162,8 +161,8 @@ impl<'s, B: Backend> Store<'s, B> {
         let (map, space) = (self.map(), &self.space);
         let object_bytes = space.len_bytes(self.root.area());
         Ok(Stat {
-            entries: map.len(space),
-            bytes: map.len_bytes(space),
+            entries: map.len(space)?,
+            bytes: map.len_bytes(space)?,
             levels: map.levels(space)?,
             object_bytes,
         })

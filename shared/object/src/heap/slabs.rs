@@ -196,5 +196,8 @@ fn free_block(map: &[u64; MAP_WORDS], head: u32) -> Option<u32> {
         return Some(start as u32 * 64 + behind.trailing_zeros());
     }
     let order = (start + 1..MAP_WORDS).chain(0..=start);
-    order.into_iter().find(|&word| map[word] != u64::MAX).map(|word| word as u32 * 64 + map[word].trailing_ones())
+    order
+        .into_iter()
+        .find(|&word| map[word] != u64::MAX)
+        .map(|word| word as u32 * 64 + map[word].trailing_ones())
 }

@@ -59,8 +59,7 @@ impl<B: Backend> Space<B> {
         }
         // Those before the origin are marked as in use, so that nobody takes them.
         usage.used_pages = usage.used_pages.checked_sub(origin.min(map.len() * 64)).ok_or(Error::Damaged)?;
-        usage.used_bytes +=
-            usage.used_pages.checked_sub(slab_pages).ok_or(Error::Damaged)? * PAGE_BYTES;
+        usage.used_bytes += usage.used_pages.checked_sub(slab_pages).ok_or(Error::Damaged)? * PAGE_BYTES;
         Ok(usage)
     }
 }

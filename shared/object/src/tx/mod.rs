@@ -187,6 +187,11 @@ impl<'s, B: Backend> Tx<'s, B> {
         }
     }
 
+    /// True for memory that the transaction has made itself and writes in place.
+    pub(crate) fn is_fresh(&self, bytes: Bytes<'s>) -> bool {
+        self.fresh.contains(bytes.address(), bytes.len())
+    }
+
     /// Sets bytes to zero.
     pub(crate) fn zero(&mut self, bytes: Bytes<'s>) -> Result<(), Error> {
         if self.fresh.contains(bytes.address(), bytes.len()) {

@@ -1,0 +1,103 @@
+//! Cursors.
+
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+
+use twizzler_abi::Error;
+
+use super::Entries;
+use super::page::{At, Page};
+use super::snapshot::place_of;
+use super::walk::Walk;
+use crate::pointer::{Bytes, Ptr};
+use crate::reader::Reader;
+use crate::stored::{Stored, Value};
+
+/// A place in a map: at an entry, or at none, which is before the first and behind the last.
+///
+/// It shows the map as it was when the cursor was made.
+pub struct Cursor<'r, 's, R, K: Entries<V> + ?Sized, V: ?Sized> {
+    reader: &'r R,
+    walk: Walk<'s, K::Page>,
+}
+
+impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R, K, V> {
+    pub(super) const fn new(top: Option<At<'s>>, reader: &'r R) -> Self {
+        Self { reader, walk: Walk::new(top) }
+    }
+
+    /// Goes to the first entry whose key is not below `key`. True if it is equal.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn seek(&mut self, key: &K) -> Result<bool, Error> {
+        self.walk.seek(self.reader, key)
+    }
+
+    /// Goes to the next entry: from none, to the first. False: there is no next one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn move_next(&mut self) -> Result<bool, Error> {
+        match self.walk.here() {
+            Some(_) => self.walk.next(self.reader)?,
+            None => self.walk.first(self.reader)?,
+        }
+        Ok(self.walk.here().is_some())
+    }
+
+    /// Goes to the entry before: from none, to the last. False: there is none before.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn move_previous(&mut self) -> Result<bool, Error> {
+        self.walk.previous(self.reader)?;
+        Ok(self.walk.here().is_some())
+    }
+
+    /// The key here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn key(&self) -> Result<Option<<K as ToOwned>::Owned>, Error> {
+        self.walk.here().map(|(at, i)| K::Page::read_key(self.reader, &at, i)).transpose()
+    }
+
+    /// The bytes of the value here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn value_bytes(&self) -> Result<Option<Bytes<'s>>, Error> {
+        self.walk.here().map(|(at, i)| K::Page::read_value(self.reader, &at, i)).transpose()
+    }
+}
+
+impl<'s, R: Reader<'s>, K: Value + Ord, V: Stored> Cursor<'_, 's, R, K, V> {
+    /// The place of the value here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn place(&self) -> Result<Option<Ptr<'s, V>>, Error> {
+        self.value_bytes()?.map(place_of).transpose()
+    }
+}
+
+impl<'s, R: Reader<'s>, K: Value + Ord, V: Value> Cursor<'_, 's, R, K, V> {
+    /// The value here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn value(&self) -> Result<Option<V>, Error> {
+        Ok(self.place()?.map(|place| self.reader.get(place)))
+    }
+}
+
+impl<'s, R: Reader<'s>> Cursor<'_, 's, R, [u8], [u8]> {
+    /// The value here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn value(&self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.value_bytes()?.map(|bytes| self.reader.to_vec(bytes)))
+    }
+}

@@ -1,0 +1,118 @@
+//! Entries of a map within a transaction, as in `std`.
+
+use twizzler_abi::Error;
+
+use super::OrderedMap;
+use crate::backend::Backend;
+use crate::stored::Value;
+use crate::tx::Tx;
+
+/// A key's entry: there, or not.
+pub enum Entry<'t, 's, B: Backend, K, V> {
+    /// The key has a value.
+    Occupied(OccupiedEntry<'t, 's, B, K, V>),
+    /// It has none.
+    Vacant(VacantEntry<'t, 's, B, K, V>),
+}
+
+/// An entry that is there.
+pub struct OccupiedEntry<'t, 's, B: Backend, K, V> {
+    entry: VacantEntry<'t, 's, B, K, V>,
+    value: V,
+}
+
+/// A key without a value.
+pub struct VacantEntry<'t, 's, B: Backend, K, V> {
+    map: OrderedMap<'s, K, V>,
+    tx: &'t mut Tx<'s, B>,
+    key: K,
+}
+
+impl<'t, 's, B: Backend, K: Value + Ord, V: Value> Entry<'t, 's, B, K, V> {
+    pub(super) fn new(map: OrderedMap<'s, K, V>, tx: &'t mut Tx<'s, B>, key: K) -> Result<Self, Error> {
+        let value = map.get(tx, &key)?;
+        let entry = VacantEntry { map, tx, key };
+        Ok(match value {
+            Some(value) => Self::Occupied(OccupiedEntry { entry, value }),
+            None => Self::Vacant(entry),
+        })
+    }
+
+    /// The key.
+    pub const fn key(&self) -> &K {
+        match self {
+            Self::Occupied(entry) => &entry.entry.key,
+            Self::Vacant(entry) => &entry.key,
+        }
+    }
+
+    /// The value; gives the key this one if it has none.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`].
+    pub fn or_insert(self, value: V) -> Result<V, Error> {
+        self.or_insert_with(|| value)
+    }
+
+    /// The value; gives the key the one that `make` makes if it has none.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`].
+    pub fn or_insert_with(self, make: impl FnOnce() -> V) -> Result<V, Error> {
+        match self {
+            Self::Occupied(entry) => Ok(entry.value),
+            Self::Vacant(entry) => entry.insert(make()),
+        }
+    }
+
+    /// Changes the value, if there is one.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`].
+    pub fn and_modify(mut self, change: impl FnOnce(&mut V)) -> Result<Self, Error> {
+        if let Self::Occupied(entry) = &mut self {
+            let mut value = entry.value;
+            change(&mut value);
+            entry.insert(value)?;
+        }
+        Ok(self)
+    }
+}
+
+impl<B: Backend, K: Value + Ord, V: Value> OccupiedEntry<'_, '_, B, K, V> {
+    /// The value.
+    pub const fn get(&self) -> &V {
+        &self.value
+    }
+
+    /// Replaces the value; gives the old one.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`].
+    pub fn insert(&mut self, value: V) -> Result<V, Error> {
+        let VacantEntry { map, tx, key } = &mut self.entry;
+        map.insert(tx, *key, value)?;
+        Ok(core::mem::replace(&mut self.value, value))
+    }
+
+    /// Takes the entry out; gives its value.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::remove`].
+    pub fn remove(self) -> Result<V, Error> {
+        let VacantEntry { map, tx, key } = self.entry;
+        map.delete(tx, &key)?;
+        Ok(self.value)
+    }
+}
+
+impl<B: Backend, K: Value + Ord, V: Value> VacantEntry<'_, '_, B, K, V> {
+    /// Gives the key a value.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`].
+    pub fn insert(self, value: V) -> Result<V, Error> {
+        self.map.insert(self.tx, self.key, value)?;
+        Ok(value)
+    }
+}

@@ -1,0 +1,402 @@
+//! The ordered map: a B+ tree, copy on write, in one object.
+//!
+//! All nodes and long values are allocations of the object that the root lies in. Every change is part of the caller's
+//! transaction, so it happens wholly or not at all with whatever else is in it. A [`Snapshot`] is a version of the map that
+//! stays as it is while others go on changing the map; each read and each iteration has one.
+//!
+//! [`tree`] knows how a tree changes, [`page`] what it asks of a node, [`arrays`] and [`slots`] what nodes look like, [`walk`] how to go
+//! through one.
+
+mod arrays;
+mod bulk;
+mod cursor;
+mod entry;
+mod page;
+mod range;
+mod slots;
+mod snapshot;
+mod tree;
+mod walk;
+
+use core::marker::PhantomData;
+use core::ops::RangeBounds;
+
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+use twizzler_abi::Error;
+
+use super::raw::{bytes_of, value_at};
+use crate::backend::Backend;
+use crate::pointer::Ptr;
+use crate::reader::Reader;
+use crate::stored::{Field, Fingerprint, Stored, Value};
+use crate::tx::Tx;
+use arrays::Arrays;
+pub use cursor::Cursor;
+pub use entry::{Entry, OccupiedEntry, VacantEntry};
+use page::Page;
+pub use range::Range;
+pub use slots::KEY_BYTES_MAX;
+use slots::Slots;
+pub use snapshot::Snapshot;
+use tree::{Tree, TreeRoot};
+
+/// Longest value of a map of bytes.
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
+
+/// Keys of an ordered map with values of type `V`: any [`Value`] that has an order, with any [`Stored`] value; or `[u8]` with `[u8]`.
+pub trait Entries<V: ?Sized>: Ord + ToOwned<Owned: Clone> {
+    /// How nodes are laid out.
+    #[doc(hidden)]
+    type Page: Page<Key = Self>;
+    /// Identifies the types of key and value.
+    #[doc(hidden)]
+    const FINGERPRINT: u64;
+}
+
+impl<K: Value + Ord, V: Stored> Entries<V> for K {
+    type Page = Arrays<K, V>;
+    const FINGERPRINT: u64 =
+        Fingerprint::new("ordered-map", 1).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
+}
+
+impl Entries<[u8]> for [u8] {
+    type Page = Slots;
+    const FINGERPRINT: u64 = Fingerprint::new("ordered-map-of-bytes", 1).finish();
+}
+
+/// What a map is in an object: put one into a record of your own. All zero is an empty map.
+#[repr(transparent)]
+pub struct OrderedMapRoot<K: ?Sized, V: ?Sized> {
+    tree: TreeRoot,
+    types: PhantomData<(fn() -> *const K, fn() -> *const V)>,
+}
+
+// SAFETY: transparent over a stored record.
+unsafe impl<K: Entries<V> + ?Sized + 'static, V: ?Sized + 'static> Stored for OrderedMapRoot<K, V> {
+    const NAME: &'static str = "twizzler.map";
+    const FINGERPRINT: u64 = K::FINGERPRINT;
+}
+
+impl<K: ?Sized, V: ?Sized> OrderedMapRoot<K, V> {
+    const TREE: Field<Self, TreeRoot> = {
+        // SAFETY: transparent: the tree is at 0.
+        unsafe { Field::new(0) }
+    };
+}
+
+/// The root of a map of bytes.
+pub type MapRoot = OrderedMapRoot<[u8], [u8]>;
+/// An ordered map from bytes to bytes.
+pub type BytesMap<'s> = OrderedMap<'s, [u8], [u8]>;
+
+/// A map whose root lies somewhere in an object. After an error of a change, give the transaction up.
+pub struct OrderedMap<'s, K: ?Sized, V: ?Sized> {
+    root: Ptr<'s, OrderedMapRoot<K, V>>,
+}
+
+impl<K: ?Sized, V: ?Sized> Clone for OrderedMap<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<K: ?Sized, V: ?Sized> Copy for OrderedMap<'_, K, V> {}
+impl<K: ?Sized, V: ?Sized> core::fmt::Debug for OrderedMap<'_, K, V> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ordered map at {:?}", self.root)
+    }
+}
+
+impl<'s, K: ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
+    /// The map of that root.
+    #[must_use]
+    pub const fn new(root: Ptr<'s, OrderedMapRoot<K, V>>) -> Self {
+        Self { root }
+    }
+}
+
+impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
+    #[inline]
+    fn tree(&self) -> Tree<'s, K::Page> {
+        Tree::new(self.root.at(OrderedMapRoot::TREE))
+    }
+
+    /// The map as it is now. For a reader outside transactions it stays so, whatever is committed meanwhile, and nobody waits for anybody.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    pub fn snapshot(&self, reader: &impl Reader<'s>) -> Result<Snapshot<'s, K, V>, Error> {
+        self.tree().top(reader).map(Snapshot::new)
+    }
+
+    /// Number of entries.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn len(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
+        self.snapshot(reader)?.len(reader)
+    }
+
+    /// True without entries.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn is_empty(&self, reader: &impl Reader<'s>) -> Result<bool, Error> {
+        Ok(self.tree().top(reader)?.is_none())
+    }
+
+    /// Bytes of all keys and values.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn len_bytes(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
+        self.snapshot(reader)?.len_bytes(reader)
+    }
+
+    /// Levels of nodes; 0 for an empty map.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn levels(&self, reader: &impl Reader<'s>) -> Result<u16, Error> {
+        Ok(self.tree().top(reader)?.map_or(0, |top| top.level + 1))
+    }
+
+    /// True if the key has a value.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn contains_key(&self, reader: &impl Reader<'s>, key: &K) -> Result<bool, Error> {
+        self.snapshot(reader)?.contains_key(reader, key)
+    }
+
+    /// The entries whose keys are in the range, in order, from both ends. An error ends them.
+    pub fn range<'r, R: Reader<'s>>(
+        &self,
+        reader: &'r R,
+        range: impl RangeBounds<K>,
+    ) -> Range<'r, 's, R, K, V> {
+        Range::new(
+            self.tree().top(reader),
+            reader,
+            range.start_bound().map(ToOwned::to_owned),
+            range.end_bound().map(ToOwned::to_owned),
+        )
+    }
+
+    /// All entries, in order, from both ends.
+    pub fn iter<'r, R: Reader<'s>>(&self, reader: &'r R) -> Range<'r, 's, R, K, V> {
+        use core::ops::Bound::Unbounded;
+        Range::new(self.tree().top(reader), reader, Unbounded, Unbounded)
+    }
+
+    /// A place in the map that can be moved, before the first entry.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn cursor<'r, R: Reader<'s>>(&self, reader: &'r R) -> Result<Cursor<'r, 's, R, K, V>, Error> {
+        Ok(Cursor::new(self.tree().top(reader)?, reader))
+    }
+
+    /// Takes all entries out.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    pub fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
+        self.tree().clear(tx)
+    }
+}
+
+impl<'s, K: Value + Ord, V: Stored> OrderedMap<'s, K, V> {
+    /// Where the value of a key lies. It may be written only if [`OrderedMap::place_mut`] gave it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    pub fn place(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<Ptr<'s, V>>, Error> {
+        self.snapshot(reader)?.place(reader, key)
+    }
+
+    /// The place of a key's value, to be written in this transaction until it changes the map otherwise; for a key without a value,
+    /// one of zeros is put in.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`].
+    pub fn place_mut<B: Backend>(&self, tx: &mut Tx<'s, B>, key: K) -> Result<Ptr<'s, V>, Error> {
+        let mut value = alloc::vec![0; size_of::<V>()];
+        if let Some(place) = self.place(tx, &key)? {
+            tx.read(place.as_span().as_bytes(), 0, &mut value)?;
+        }
+        self.tree().insert(tx, &key, &value, &mut |_| ())?;
+        self.place(tx, &key)?.ok_or(Error::Damaged)
+    }
+
+    /// Takes a key out. False if it wasn't there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    pub fn delete<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &K) -> Result<bool, Error> {
+        self.tree().remove(tx, key, &mut |_| ())
+    }
+}
+
+impl<'s, K: Value + Ord, V: Value> OrderedMap<'s, K, V> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    pub fn get(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<V>, Error> {
+        Ok(self.place(reader, key)?.map(|place| reader.get(place)))
+    }
+
+    /// Gives a key a value; gives back the one that it had.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] where the object is full; [`Error::Damaged`]; what the transaction says.
+    pub fn insert<B: Backend>(&self, tx: &mut Tx<'s, B>, key: K, value: V) -> Result<Option<V>, Error> {
+        let mut old = None;
+        self.tree().insert(tx, &key, bytes_of(&value), &mut |content| old = taken(content))?;
+        Ok(old)
+    }
+
+    /// Takes a key out; gives back the value that it had.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    pub fn remove<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &K) -> Result<Option<V>, Error> {
+        let mut old = None;
+        self.tree().remove(tx, key, &mut |content| old = taken(content))?;
+        Ok(old)
+    }
+
+    /// The entry with the least key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn first_key_value(&self, reader: &impl Reader<'s>) -> Result<Option<(K, V)>, Error> {
+        self.iter(reader).next().transpose()
+    }
+
+    /// The entry with the greatest key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn last_key_value(&self, reader: &impl Reader<'s>) -> Result<Option<(K, V)>, Error> {
+        self.iter(reader).next_back().transpose()
+    }
+
+    /// Takes the entry with the least key out.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::remove`].
+    pub fn pop_first<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<Option<(K, V)>, Error> {
+        let first = self.first_key_value(tx)?;
+        first.map(|(key, value)| self.delete(tx, &key).map(|_| (key, value))).transpose()
+    }
+
+    /// Takes the entry with the greatest key out.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::remove`].
+    pub fn pop_last<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<Option<(K, V)>, Error> {
+        let last = self.last_key_value(tx)?;
+        last.map(|(key, value)| self.delete(tx, &key).map(|_| (key, value))).transpose()
+    }
+
+    /// Keeps the entries for which `keep` says so.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::remove`].
+    pub fn retain<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        mut keep: impl FnMut(&K, &V) -> bool,
+    ) -> Result<(), Error> {
+        let mut gone = Vec::new();
+        for entry in self.iter(tx) {
+            let (key, value) = entry?;
+            if !keep(&key, &value) {
+                gone.push(key);
+            }
+        }
+        gone.iter().try_for_each(|key| self.delete(tx, key).map(drop))
+    }
+
+    /// A key's entry, to be looked at and changed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn entry<'t, B: Backend>(
+        &self,
+        tx: &'t mut Tx<'s, B>,
+        key: K,
+    ) -> Result<Entry<'t, 's, B, K, V>, Error> {
+        Entry::new(*self, tx, key)
+    }
+
+    /// Gives many keys their values: `entries` in ascending order of keys, none twice. Does the same as [`OrderedMap::insert`] for
+    /// each, but writes the whole map anew, each node once; that is faster when the map is not much larger than what is added.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`]; [`Error::InvalidArgument`] where the keys don't ascend.
+    pub fn merge_sorted<B: Backend>(&self, tx: &mut Tx<'s, B>, entries: &[(K, V)]) -> Result<(), Error> {
+        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(Error::InvalidArgument);
+        }
+        self.tree().merge(tx, entries.iter().map(|(key, value)| (key, bytes_of(value))))
+    }
+}
+
+impl<'s> OrderedMap<'s, [u8], [u8]> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn get(&self, reader: &impl Reader<'s>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.snapshot(reader)?.find(reader, key)?.map(|value| reader.to_vec(value)))
+    }
+
+    /// Gives a key a value. True if it had one before.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] for keys above [`KEY_BYTES_MAX`] or values above [`VALUE_BYTES_MAX`]; [`Error::OutOfRange`] where the
+    /// object is full; [`Error::Damaged`]; what the transaction says.
+    pub fn insert<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &[u8], value: &[u8]) -> Result<bool, Error> {
+        let mut replaced = false;
+        self.tree().insert(tx, key, value, &mut |_| replaced = true)?;
+        Ok(replaced)
+    }
+
+    /// Takes a key out. False if it wasn't there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    pub fn remove<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &[u8]) -> Result<bool, Error> {
+        self.tree().remove(tx, key, &mut |_| ())
+    }
+
+    /// Gives many keys their values: `entries` in ascending order of keys, none twice. Does the same as [`BytesMap::insert`] for each,
+    /// but writes the whole map anew, each node once; that is faster when the map is not much larger than what is added.
+    ///
+    /// # Errors
+    /// As [`BytesMap::insert`]; [`Error::InvalidArgument`] where the keys don't ascend.
+    pub fn merge_sorted<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        entries: &[(&[u8], &[u8])],
+    ) -> Result<(), Error> {
+        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(Error::InvalidArgument);
+        }
+        self.tree().merge(tx, entries.iter().copied())
+    }
+}
+
+/// The value that a typed map's entry had.
+fn taken<V: Value>(content: page::Content<'_>) -> Option<V> {
+    match content {
+        page::Content::Here(bytes) => Some(value_at(bytes, 0)),
+        _ => None,
+    }
+}

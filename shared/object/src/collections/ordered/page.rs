@@ -1,0 +1,208 @@
+//! What the tree asks of a node's layout.
+//!
+//! All nodes begin with a head of 32 bytes: level (2; 0 for leaves), entries or children (2), two words of the layout's own (2 each),
+//! the version of the map that made the node (8), and, of a map's root node alone, entries (8) and bytes (8) in all of the map.
+
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+
+use twizzler_abi::Error;
+
+use super::super::raw::value_at;
+use crate::pointer::{Area, Bytes, Ptr};
+use crate::reader::Reader;
+use crate::stored::Stored;
+
+/// Bytes of a node's head.
+pub(super) const HEAD_BYTES: usize = 32;
+/// Where in the head the version is.
+pub(super) const BIRTH: usize = 8;
+/// Where the number of all entries is.
+pub(super) const ENTRIES: usize = 16;
+/// Where the number of all bytes is.
+pub(super) const BYTES: usize = 24;
+
+record! {
+    /// A node's head; the rest of the node depends on the types of keys and values.
+    pub(super) struct Node: "twizzler.map-node", 2 {
+        bytes: [u64; HEAD_BYTES / 8],
+    }
+}
+
+/// What a cell holds beside its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content<'a> {
+    /// The value.
+    Here(&'a [u8]),
+    /// Offset and length of the value.
+    Elsewhere(u64, u64),
+    /// A child's offset.
+    Child(u64),
+}
+
+impl Content<'_> {
+    /// Bytes of the value.
+    pub(super) fn value_bytes(&self) -> usize {
+        match *self {
+            Self::Here(value) => value.len(),
+            Self::Elsewhere(_, len) => len as usize,
+            Self::Child(_) => 0,
+        }
+    }
+}
+
+/// A node where it lies, its head checked.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'s> {
+    pub(super) area: Area<'s>,
+    pub(super) offset: u64,
+    pub(super) level: u16,
+    /// Entries or children.
+    pub(super) len: usize,
+}
+
+impl<'s> At<'s> {
+    /// The node at an offset; of that level, if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    pub(super) fn open<P: Page>(
+        reader: &impl Reader<'s>,
+        area: Area<'s>,
+        offset: u64,
+        level: Option<u16>,
+    ) -> Result<Self, Error> {
+        let head: u64 = reader.get(area.place(offset).ok_or(Error::Damaged)?);
+        let at = Self { area, offset, level: head as u16, len: usize::from((head >> 16) as u16) };
+        if level.is_some_and(|level| level != at.level) || at.len > P::len_max(at.level) {
+            return Err(Error::Damaged);
+        }
+        Ok(at)
+    }
+
+    /// A part of the node.
+    #[inline]
+    pub(super) fn place<T: Stored>(&self, at: usize) -> Result<Ptr<'s, T>, Error> {
+        self.area.place(self.offset + at as u64).ok_or(Error::Damaged)
+    }
+
+    /// All of the node.
+    pub(super) fn bytes<P: Page>(&self) -> Result<Bytes<'s>, Error> {
+        self.area.span(self.offset, P::node_bytes(self.level) as u64).ok_or(Error::Damaged)
+    }
+}
+
+/// A node's layout: a private copy that can be changed, and how to look into a node where it lies.
+pub trait Page: Sized {
+    /// What entries are ordered by.
+    type Key: ?Sized + Ord + ToOwned<Owned: Clone>;
+
+    /// Bytes of a node of that level.
+    fn node_bytes(level: u16) -> usize;
+    /// Most entries of a node.
+    fn len_max(level: u16) -> usize;
+    /// An empty node.
+    fn new(level: u16) -> Self;
+    /// What was read of a node.
+    fn of(bytes: Vec<u8>) -> Self;
+    /// All bytes.
+    fn bytes(&self) -> &[u8];
+    /// All bytes, to be changed.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Checks what was read.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where it is no node of that level.
+    fn check(&self, level: u16) -> Result<(), Error>;
+    /// A key.
+    fn key(&self, i: usize) -> <Self::Key as ToOwned>::Owned;
+    /// What belongs to a key.
+    fn content(&self, i: usize) -> Content<'_>;
+    /// Puts an entry at a place. False: there is no room, and nothing has changed.
+    #[must_use]
+    fn insert(&mut self, i: usize, key: &Self::Key, content: Content<'_>) -> bool;
+    /// Removes an entry.
+    fn remove(&mut self, i: usize);
+    /// Replaces a child.
+    fn set_child(&mut self, i: usize, child: u64);
+    /// Cuts the node in two so that an entry can be put at place `i`, and puts it there. Gives the right part. Where the entry is the
+    /// last of all, it goes to the right alone: keys that come in order fill their nodes.
+    fn split(&mut self, i: usize, key: &Self::Key, content: Content<'_>) -> Self;
+    /// True where the node should be joined with a neighbour.
+    fn is_sparse(&self) -> bool;
+    /// True where the other's entries fit as well, with room for some changes.
+    fn takes(&self, other: &Self) -> bool;
+    /// True where a builder should begin the next node.
+    fn is_full(&self) -> bool;
+
+    /// Entries or children.
+    fn len(&self) -> usize {
+        value_at::<u16>(self.bytes(), 2).into()
+    }
+    /// Level in the tree.
+    fn level(&self) -> u16 {
+        value_at(self.bytes(), 0)
+    }
+    /// The version that made the node.
+    fn birth(&self) -> u64 {
+        value_at(self.bytes(), BIRTH)
+    }
+    /// Sets a word of the head.
+    fn set_head(&mut self, at: usize, word: u64) {
+        self.bytes_mut()[at..at + 8].copy_from_slice(&word.to_le_bytes());
+    }
+    /// The child at a place; nodes above the leaves.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn child(&self, i: usize) -> Result<u64, Error> {
+        match self.content(i) {
+            Content::Child(offset) => Ok(offset),
+            _ => Err(Error::Damaged),
+        }
+    }
+
+    /// Bytes of a key.
+    fn key_bytes(key: &Self::Key) -> usize {
+        size_of_val(key)
+    }
+    /// True for a key that no node takes.
+    fn too_long(_: &Self::Key) -> bool {
+        false
+    }
+    /// True where the value is short enough to lie in a node.
+    fn fits(_: &Self::Key, _: &[u8]) -> bool {
+        true
+    }
+
+    /// The first entry of a leaf whose key is not below `key`, and whether it is equal.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn seek<'s>(reader: &impl Reader<'s>, at: &At<'s>, key: &Self::Key) -> Result<(usize, bool), Error>;
+    /// The child that may have the key: the last whose key is not above it. The first child's own key does not count.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn seek_child<'s>(reader: &impl Reader<'s>, at: &At<'s>, key: &Self::Key) -> Result<usize, Error>;
+    /// The offset of a child.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn read_child<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<u64, Error>;
+    /// A key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn read_key<'s>(
+        reader: &impl Reader<'s>,
+        at: &At<'s>,
+        i: usize,
+    ) -> Result<<Self::Key as ToOwned>::Owned, Error>;
+    /// Where the value of a leaf's entry lies.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn read_value<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<Bytes<'s>, Error>;
+}

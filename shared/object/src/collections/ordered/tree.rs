@@ -1,0 +1,453 @@
+//! Changing a tree, copy on write.
+//!
+//! A node that a committed version of the map reaches never changes: a transaction makes a copy of each node from the changed leaf up to
+//! the root, once, and frees the old ones at its commit. The one store that makes all of it visible is that of the root pointer. So who
+//! has read the root pointer can go on reading that version for as long as its memory is not given out again.
+//!
+//! A node knows the version that made it: one of the transaction's own version is changed where it lies.
+
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+use core::borrow::Borrow;
+use core::marker::PhantomData;
+
+use twizzler_abi::Error;
+
+use super::VALUE_BYTES_MAX;
+use super::page::{At, BIRTH, BYTES, Content, ENTRIES, Node, Page};
+use crate::backend::Backend;
+use crate::memory;
+use crate::pointer::{Area, InvPtr, Ptr};
+use crate::reader::Reader;
+use crate::tx::Tx;
+
+/// Levels that a map has at most: far more than fit an object.
+const LEVELS_MAX: u16 = 24;
+
+record! {
+    /// The root of a map, whatever the types. All zero is an empty map.
+    pub(super) struct TreeRoot: "twizzler.map-root", 2 {
+        /// The root node.
+        pub(super) node: InvPtr<Node>,
+        /// How many transactions have changed the map.
+        pub(super) version: u64,
+    }
+}
+
+type Owned<P> = <<P as Page>::Key as ToOwned>::Owned;
+
+/// A map's tree.
+pub(super) struct Tree<'s, P> {
+    root: Ptr<'s, TreeRoot>,
+    page: PhantomData<P>,
+}
+
+impl<P> Clone for Tree<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for Tree<'_, P> {}
+
+/// What a change has made of a child.
+struct Changed<P: Page> {
+    /// Where it is now.
+    offset: u64,
+    /// A node that came into being beside it by a split, and the least key that may be in that.
+    split: Option<(Owned<P>, u64)>,
+}
+
+/// What a removal has made of a child.
+struct Shrunk {
+    offset: u64,
+    len: usize,
+    sparse: bool,
+}
+
+/// Entries and bytes of a whole map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
+}
+
+impl<'s, P: Page> Tree<'s, P> {
+    pub(super) const fn new(root: Ptr<'s, TreeRoot>) -> Self {
+        Self { root, page: PhantomData }
+    }
+
+    pub(super) fn area(&self) -> Area<'s> {
+        self.root.object()
+    }
+
+    /// The root node; None: the map is empty.
+    #[inline]
+    pub(super) fn top(&self, reader: &impl Reader<'s>) -> Result<Option<At<'s>>, Error> {
+        let Some(node) = reader.follow(self.root.at(TreeRoot::node))? else { return Ok(None) };
+        // Pairs with the release that comes before the store of the pointer: the nodes are seen whole.
+        core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+        if node.object() != self.area() {
+            return Err(Error::Damaged);
+        }
+        let top = At::open::<P>(reader, self.area(), node.offset(), None)?;
+        if top.level >= LEVELS_MAX { Err(Error::Damaged) } else { Ok(Some(top)) }
+    }
+
+    /// The version that the transaction makes. A node of that version is its own.
+    pub(super) fn begin<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<u64, Error> {
+        tx.lock(self.area())?;
+        let place = self.root.at(TreeRoot::version);
+        let committed = memory::load(place);
+        let stamp = if tx.is_fresh(place.as_span().as_bytes()) {
+            // The map itself is new, and all nodes are the transaction's own.
+            committed.max(1)
+        } else {
+            committed.wrapping_add(1)
+        };
+        Ok(stamp)
+    }
+
+    /// Notes that the transaction has changed the map.
+    fn stamp<B: Backend>(&self, tx: &mut Tx<'s, B>, stamp: u64) -> Result<(), Error> {
+        let place = self.root.at(TreeRoot::version);
+        if tx.get(place) != stamp { tx.set(place, stamp) } else { Ok(()) }
+    }
+
+    /// A copy of a node. What others have committed is read past what the transaction has staged.
+    fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>) -> Result<P, Error> {
+        let mut bytes = alloc::vec![0; P::node_bytes(at.level)];
+        tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
+        let page = P::of(bytes);
+        page.check(at.level)?;
+        Ok(page)
+    }
+
+    fn child<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
+        let offset = P::read_child(tx, at, i)?;
+        self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)
+    }
+
+    fn open(&self, reader: &impl Reader<'s>, offset: u64, level: u16) -> Result<At<'s>, Error> {
+        At::open::<P>(reader, self.area(), offset, Some(level))
+    }
+
+    /// Writes a new node.
+    pub(super) fn add<B: Backend>(&self, tx: &mut Tx<'s, B>, page: &mut P, stamp: u64) -> Result<u64, Error> {
+        page.set_head(BIRTH, stamp);
+        let node = tx.alloc_bytes(self.area(), page.bytes())?;
+        Ok(node.address() - self.area().start())
+    }
+
+    /// Writes a changed node: where it lies, or else a copy. Gives its place.
+    fn store<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        page: &mut P,
+        stamp: u64,
+    ) -> Result<u64, Error> {
+        if page.birth() == stamp {
+            tx.write(at.bytes::<P>()?, 0, page.bytes())?;
+            return Ok(at.offset);
+        }
+        tx.free_span(at.bytes::<P>()?)?;
+        self.add(tx, page, stamp)
+    }
+
+    /// Entries and bytes, as the root node tells.
+    pub(super) fn totals(reader: &impl Reader<'s>, top: Option<At<'s>>) -> Result<Totals, Error> {
+        let Some(top) = top else { return Ok(Totals::default()) };
+        Ok(Totals { entries: reader.get(top.place(ENTRIES)?), bytes: reader.get(top.place(BYTES)?) })
+    }
+
+    /// Makes a node the root. It is the transaction's own.
+    pub(super) fn set_top<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        offset: u64,
+        totals: Totals,
+        stamp: u64,
+    ) -> Result<(), Error> {
+        self.stamp(tx, stamp)?;
+        let place = |at: usize| self.area().place(offset + at as u64).ok_or(Error::Damaged);
+        tx.set(place(ENTRIES)?, totals.entries)?;
+        tx.set(place(BYTES)?, totals.bytes)?;
+        let root = self.root.at(TreeRoot::node);
+        let node = self.area().place(offset).ok_or(Error::Damaged)?;
+        if tx.follow(root)? != Some(node) {
+            tx.link(root, Some(node))?;
+        }
+        Ok(())
+    }
+
+    /// Where a value is to go: puts it elsewhere if it is long.
+    pub(super) fn new_content<'v, B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        key: &P::Key,
+        value: &'v [u8],
+    ) -> Result<Content<'v>, Error> {
+        if P::too_long(key) || value.len() > VALUE_BYTES_MAX {
+            return Err(Error::TooLong);
+        }
+        if P::fits(key, value) {
+            return Ok(Content::Here(value));
+        }
+        let long = tx.alloc_bytes(self.area(), value)?;
+        Ok(Content::Elsewhere(long.address() - self.area().start(), value.len() as u64))
+    }
+
+    /// Gives a key a value. Tells `old` what it replaces.
+    pub(super) fn insert<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        key: &P::Key,
+        value: &[u8],
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<(), Error> {
+        let stamp = self.begin(tx)?;
+        let content = self.new_content(tx, key, value)?;
+        let top = self.top(tx)?;
+        let mut totals = Self::totals(tx, top)?;
+        totals.entries = totals.entries.wrapping_add(1);
+        totals.bytes = totals.bytes.wrapping_add((P::key_bytes(key) + value.len()) as u64);
+        let Some(top) = top else {
+            let mut page = P::new(0);
+            let fits = page.insert(0, key, content);
+            assert!(fits, "an empty node has room for the longest cell");
+            let offset = self.add(tx, &mut page, stamp)?;
+            return self.set_top(tx, offset, totals, stamp);
+        };
+        let mut replaced = |content: Content<'_>| {
+            totals.entries = totals.entries.wrapping_sub(1);
+            totals.bytes = totals.bytes.wrapping_sub((P::key_bytes(key) + content.value_bytes()) as u64);
+            old(content);
+        };
+        let Changed { mut offset, split } = self.insert_below(tx, top, key, content, stamp, &mut replaced)?;
+        if let Some((separator, right)) = split {
+            let mut page = P::new(top.level + 1);
+            // The first key means nothing.
+            let fits = page.insert(0, separator.borrow(), Content::Child(offset))
+                && page.insert(1, separator.borrow(), Content::Child(right));
+            assert!(fits, "two cells fit a node");
+            offset = self.add(tx, &mut page, stamp)?;
+        }
+        self.set_top(tx, offset, totals, stamp)
+    }
+
+    fn insert_below<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        key: &P::Key,
+        content: Content<'_>,
+        stamp: u64,
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<Changed<P>, Error> {
+        if at.level == 0 {
+            let (i, equal) = P::seek(tx, &at, key)?;
+            let mut page = self.read(tx, at)?;
+            if equal {
+                old(page.content(i));
+                self.free_value(tx, page.content(i))?;
+                page.remove(i);
+            }
+            return self.put(tx, at, page, i, key, content, stamp);
+        }
+        let i = P::seek_child(tx, &at, key)?;
+        let child = self.child(tx, &at, i)?;
+        let changed = self.insert_below(tx, child, key, content, stamp, old)?;
+        if changed.offset == child.offset && changed.split.is_none() {
+            return Ok(Changed { offset: at.offset, split: None });
+        }
+        let mut page = self.read(tx, at)?;
+        page.set_child(i, changed.offset);
+        match changed.split {
+            Some((separator, right)) => {
+                self.put(tx, at, page, i + 1, separator.borrow(), Content::Child(right), stamp)
+            }
+            None => Ok(Changed { offset: self.store(tx, at, &mut page, stamp)?, split: None }),
+        }
+    }
+
+    /// Puts an entry into a node, splitting it if need be.
+    #[allow(clippy::too_many_arguments, reason = "a step of one recursion, not an interface")]
+    fn put<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        mut page: P,
+        i: usize,
+        key: &P::Key,
+        content: Content<'_>,
+        stamp: u64,
+    ) -> Result<Changed<P>, Error> {
+        let mut split = None;
+        if !page.insert(i, key, content) {
+            let mut right = page.split(i, key, content);
+            split = Some((right.key(0), self.add(tx, &mut right, stamp)?));
+        }
+        Ok(Changed { offset: self.store(tx, at, &mut page, stamp)?, split })
+    }
+
+    /// Takes a key out; tells `old` what it had. False if it wasn't there.
+    pub(super) fn remove<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        key: &P::Key,
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<bool, Error> {
+        let stamp = self.begin(tx)?;
+        let Some(top) = self.top(tx)? else { return Ok(false) };
+        let mut totals = Self::totals(tx, Some(top))?;
+        let mut removed = |content: Content<'_>| {
+            totals.entries = totals.entries.wrapping_sub(1);
+            totals.bytes = totals.bytes.wrapping_sub((P::key_bytes(key) + content.value_bytes()) as u64);
+            old(content);
+        };
+        let Some(shrunk) = self.remove_below(tx, top, key, stamp, &mut removed)? else { return Ok(false) };
+        if shrunk.len == 0 {
+            self.stamp(tx, stamp)?;
+            tx.link(self.root.at(TreeRoot::node), None)?;
+            return Ok(true);
+        }
+        // Root nodes that have one child go.
+        let mut top = self.open(tx, shrunk.offset, top.level)?;
+        while top.level > 0 && top.len == 1 {
+            let child = self.child(tx, &top, 0)?;
+            tx.free_span(top.bytes::<P>()?)?;
+            top = child;
+        }
+        let mut page = self.read(tx, top)?;
+        let offset = if page.birth() == stamp { top.offset } else { self.store(tx, top, &mut page, stamp)? };
+        self.set_top(tx, offset, totals, stamp)?;
+        Ok(true)
+    }
+
+    fn remove_below<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        key: &P::Key,
+        stamp: u64,
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<Option<Shrunk>, Error> {
+        let mut page;
+        if at.level == 0 {
+            let (i, equal) = P::seek(tx, &at, key)?;
+            if !equal {
+                return Ok(None);
+            }
+            page = self.read(tx, at)?;
+            old(page.content(i));
+            self.free_value(tx, page.content(i))?;
+            page.remove(i);
+        } else {
+            let i = P::seek_child(tx, &at, key)?;
+            let child = self.child(tx, &at, i)?;
+            let Some(shrunk) = self.remove_below(tx, child, key, stamp, old)? else { return Ok(None) };
+            page = self.read(tx, at)?;
+            if shrunk.len == 0 {
+                page.remove(i);
+            } else {
+                let moved = shrunk.offset != child.offset;
+                if moved {
+                    page.set_child(i, shrunk.offset);
+                }
+                let joined = shrunk.sparse && self.join(tx, &mut page, i, child.level, stamp)?;
+                if !moved && !joined {
+                    return Ok(Some(Shrunk { offset: at.offset, len: page.len(), sparse: false }));
+                }
+            }
+        }
+        if page.len() == 0 {
+            tx.free_span(at.bytes::<P>()?)?;
+            return Ok(Some(Shrunk { offset: 0, len: 0, sparse: true }));
+        }
+        let offset = self.store(tx, at, &mut page, stamp)?;
+        Ok(Some(Shrunk { offset, len: page.len(), sparse: page.is_sparse() }))
+    }
+
+    /// Joins a sparse child with a neighbour, if both fit one node. True if the parent's copy has changed.
+    fn join<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        parent: &mut P,
+        i: usize,
+        level: u16,
+        stamp: u64,
+    ) -> Result<bool, Error> {
+        if parent.len() < 2 {
+            return Ok(false);
+        }
+        let i = if i + 1 < parent.len() { i } else { i - 1 };
+        let left_at = self.open(tx, parent.child(i)?, level)?;
+        let right_at = self.open(tx, parent.child(i + 1)?, level)?;
+        let mut left = self.read(tx, left_at)?;
+        let right = self.read(tx, right_at)?;
+        if !left.takes(&right) {
+            return Ok(false);
+        }
+        for n in 0..right.len() {
+            // The first key of a node above the leaves means nothing; the parent's stands for it.
+            let key = if level > 0 && n == 0 { parent.key(i + 1) } else { right.key(n) };
+            if !left.insert(left.len(), key.borrow(), right.content(n)) {
+                return Ok(false);
+            }
+        }
+        let offset = self.store(tx, left_at, &mut left, stamp)?;
+        tx.free_span(right_at.bytes::<P>()?)?;
+        parent.set_child(i, offset);
+        parent.remove(i + 1);
+        Ok(true)
+    }
+
+    /// Takes all entries out.
+    pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
+        let stamp = self.begin(tx)?;
+        if let Some(top) = self.top(tx)? {
+            self.stamp(tx, stamp)?;
+            self.free_below(tx, top)?;
+            tx.link(self.root.at(TreeRoot::node), None)?;
+        }
+        Ok(())
+    }
+
+    fn free_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>) -> Result<(), Error> {
+        let page = self.read(tx, at)?;
+        for i in 0..page.len() {
+            if at.level == 0 {
+                self.free_value(tx, page.content(i))?;
+            } else {
+                let child = self.open(tx, page.child(i)?, at.level - 1)?;
+                self.free_below(tx, child)?;
+            }
+        }
+        tx.free_span(at.bytes::<P>()?)
+    }
+
+    /// Frees what an entry holds elsewhere.
+    pub(super) fn free_value<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        content: Content<'_>,
+    ) -> Result<(), Error> {
+        let Content::Elsewhere(offset, len) = content else { return Ok(()) };
+        tx.free_span(self.area().span::<u8>(offset, len).ok_or(Error::Damaged)?)
+    }
+
+    /// All of a node's entries or children, and frees the node.
+    pub(super) fn take_node<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>) -> Result<P, Error> {
+        let page = self.read(tx, at)?;
+        tx.free_span(at.bytes::<P>()?)?;
+        Ok(page)
+    }
+
+    /// A child of a node that was read.
+    pub(super) fn open_child<B: Backend>(&self, tx: &Tx<'s, B>, page: &P, i: usize) -> Result<At<'s>, Error> {
+        self.open(tx, page.child(i)?, page.level().checked_sub(1).ok_or(Error::Damaged)?)
+    }
+}
+
+/// Nodes that a builder has not ended yet.
+pub(super) type Levels<P> = Vec<(P, Option<Owned<P>>)>;

@@ -1,0 +1,123 @@
+//! A place in one version of a tree, and steps from there.
+
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+
+use twizzler_abi::Error;
+
+use super::page::{At, Page};
+use crate::reader::Reader;
+
+/// The nodes from the root down to a leaf, each with the place in it. Empty: before the first entry, or behind the last.
+pub(super) struct Walk<'s, P> {
+    top: Option<At<'s>>,
+    path: Vec<(At<'s>, usize)>,
+    page: PhantomData<P>,
+}
+
+/// Which end of a subtree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    First,
+    Last,
+}
+
+impl<'s, P: Page> Walk<'s, P> {
+    pub(super) const fn new(top: Option<At<'s>>) -> Self {
+        Self { top, path: Vec::new(), page: PhantomData }
+    }
+
+    /// The entry here: its leaf, and the place in that.
+    pub(super) fn here(&self) -> Option<(At<'s>, usize)> {
+        self.path.last().copied()
+    }
+
+    pub(super) fn first(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
+        self.path.clear();
+        self.top.map_or(Ok(()), |top| self.descend(reader, top, End::First))
+    }
+
+    pub(super) fn last(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
+        self.path.clear();
+        self.top.map_or(Ok(()), |top| self.descend(reader, top, End::Last))
+    }
+
+    /// Goes to the first entry whose key is not below `key`. True if it is equal.
+    pub(super) fn seek(&mut self, reader: &impl Reader<'s>, key: &P::Key) -> Result<bool, Error> {
+        self.path.clear();
+        let Some(mut at) = self.top else { return Ok(false) };
+        while at.level > 0 {
+            let i = P::seek_child(reader, &at, key)?;
+            self.path.push((at, i));
+            at = child::<P>(reader, &at, i)?;
+        }
+        let (i, equal) = P::seek(reader, &at, key)?;
+        if at.len == 0 {
+            return Err(Error::Damaged);
+        }
+        self.path.push((at, i));
+        if i == at.len {
+            self.path.pop();
+            self.up(reader, End::First)?;
+        }
+        Ok(equal)
+    }
+
+    /// Goes to the next entry.
+    pub(super) fn next(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
+        let Some((leaf, i)) = self.path.last_mut() else { return Ok(()) };
+        *i += 1;
+        if *i < leaf.len {
+            return Ok(());
+        }
+        self.path.pop();
+        self.up(reader, End::First)
+    }
+
+    /// Goes to the entry before; from behind the last one, to the last.
+    pub(super) fn previous(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
+        let Some((_, i)) = self.path.last_mut() else { return self.last(reader) };
+        if *i > 0 {
+            *i -= 1;
+            return Ok(());
+        }
+        self.path.pop();
+        self.up(reader, End::Last)
+    }
+
+    /// Goes up until there is a neighbour, and down to its end.
+    fn up(&mut self, reader: &impl Reader<'s>, end: End) -> Result<(), Error> {
+        while let Some((at, i)) = self.path.last_mut() {
+            let neighbour = match end {
+                End::First => (*i + 1 < at.len).then(|| *i + 1),
+                End::Last => i.checked_sub(1),
+            };
+            if let Some(neighbour) = neighbour {
+                *i = neighbour;
+                let below = child::<P>(reader, at, neighbour)?;
+                return self.descend(reader, below, end);
+            }
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn descend(&mut self, reader: &impl Reader<'s>, mut at: At<'s>, end: End) -> Result<(), Error> {
+        loop {
+            let last = at.len.checked_sub(1).ok_or(Error::Damaged)?;
+            let i = if end == End::First { 0 } else { last };
+            self.path.push((at, i));
+            if at.level == 0 {
+                return Ok(());
+            }
+            at = child::<P>(reader, &at, i)?;
+        }
+    }
+}
+
+/// A child, one level below.
+#[inline]
+pub(super) fn child<'s, P: Page>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
+    let offset = P::read_child(reader, at, i)?;
+    At::open::<P>(reader, at.area, offset, Some(at.level.checked_sub(1).ok_or(Error::Damaged)?))
+}

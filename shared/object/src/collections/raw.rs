@@ -1,0 +1,24 @@
+//! Values in private copies of object memory.
+
+use crate::memory;
+use crate::stored::{Stored, Value};
+
+/// The value whose bytes are at `at`.
+///
+/// # Panics
+/// Beyond the end.
+pub(super) fn value_at<T: Value>(bytes: &[u8], at: usize) -> T {
+    let part = &bytes[at..at + size_of::<T>()];
+    // SAFETY: the slice has as many bytes as a `T`, all initialised, and every bit pattern is one.
+    unsafe { part.as_ptr().cast::<T>().read_unaligned() }
+}
+
+/// The bytes of a value.
+pub(super) fn bytes_of<T: Value>(value: &T) -> &[u8] {
+    memory::bytes_of(value)
+}
+
+/// `at`, or what follows it and is aligned for a `T`.
+pub(super) const fn aligned<T: Stored>(at: usize) -> usize {
+    at.next_multiple_of(align_of::<T>())
+}
