@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use twizzler_abi::Error;
 use twizzler_crashsim::Rng;
-use twizzler_object::{InvPtr, Object, Ptr, Reader, Space, Tx, record};
+use twizzler_object::{Guard, InvPtr, Object, Ptr, Reader, Space, Tx, record};
 
 use crate::objects::SimObjects;
 
@@ -53,33 +53,34 @@ impl Change {
     }
 
     pub(crate) fn apply(self, space: &Space<SimObjects<'_>>) -> Result<(), Error> {
-        let list = |number: u8| open(space, number).map(Object::base);
+        let guard = &space.enter();
+        let list = |number: u8| open(guard, number).map(Object::base);
         match self {
             Self::Push(to, from, count) => {
                 let (to, from) = (list(to)?, list(from)?);
-                space.transact(|tx| (0..count).try_for_each(|value| push(tx, to, from, value)))
+                guard.transact(|tx| (0..count).try_for_each(|value| push(tx, to, from, value)))
             }
             Self::Pop(from) => {
                 let from = list(from)?;
-                space.transact(|tx| match take(tx, from)? {
+                guard.transact(|tx| match take(tx, from)? {
                     Some(node) => tx.free(node),
                     None => Ok(()),
                 })
             }
             Self::Move(from, to) => {
                 let (from, to) = (list(from)?, list(to)?);
-                space.transact(|tx| match take(tx, from)? {
+                guard.transact(|tx| match take(tx, from)? {
                     Some(node) => put(tx, to, node),
                     None => Ok(()),
                 })
             }
             Self::Point(from, to) => {
                 let (from, to) = (list(from)?, list(to)?);
-                space.transact(|tx| tx.link(from.at(List::other), Some(to)))
+                guard.transact(|tx| tx.link(from.at(List::other), Some(to)))
             }
             Self::GiveUp(to) => {
                 let to = list(to)?;
-                let mut tx = space.begin()?;
+                let mut tx = guard.begin()?;
                 (0..20).try_for_each(|value| push(&mut tx, to, to, value))?;
                 tx.abort();
                 Ok(())
@@ -88,10 +89,10 @@ impl Change {
     }
 }
 
-fn open<'s>(space: &'s Space<SimObjects<'_>>, number: u8) -> Result<Object<'s, List>, Error> {
+fn open<'s>(guard: &'s Guard<'_, SimObjects<'_>>, number: u8) -> Result<Object<'s, List>, Error> {
     let mut nonce = *b"campaign list  0";
     nonce[15] += number;
-    space.well_known::<List>(nonce)
+    guard.well_known::<List>(nonce)
 }
 
 fn push<'s>(
@@ -134,23 +135,24 @@ pub(crate) fn show(space: &Space<SimObjects<'_>>) -> Result<String, String> {
 }
 
 fn show_one(space: &Space<SimObjects<'_>>, number: u8) -> Result<String, Error> {
-    let list = open(space, number)?.base();
+    let guard = &space.enter();
+    let list = open(guard, number)?.base();
     let mut values = Vec::new();
-    let mut next = (&space).follow(list.at(List::first))?;
+    let mut next = guard.follow(list.at(List::first))?;
     while let Some(node) = next {
-        values.push((&space).get(node.at(Node::value)));
-        next = (&space).follow(node.at(Node::next))?;
+        values.push(guard.get(node.at(Node::value)));
+        next = guard.follow(node.at(Node::next))?;
         // Sizes are small here: a cycle shows.
         if values.len() > 10_000 {
             return Err(Error::Damaged);
         }
     }
-    let len = (&space).get(list.at(List::len));
+    let len = guard.get(list.at(List::len));
     if len != values.len() as u64 {
         return Err(Error::Damaged);
     }
-    let other = (&space).follow(list.at(List::other))?;
-    let other = other.map(|other| (&space).get(other.at(List::len)));
+    let other = guard.follow(list.at(List::other))?;
+    let other = other.map(|other| guard.get(other.at(List::len)));
     let usage = space.heap_usage(list.object())?;
     let kind = space.type_name(list.object());
     Ok(format!("list {number} {kind:?}: {values:?} to {other:?}, {usage:?}"))

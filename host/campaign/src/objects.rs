@@ -26,7 +26,7 @@ use twizzler_pmem::Persist;
 use zerocopy::{FromBytes, IntoBytes};
 
 use directory::{Area, Directory};
-use slots::{Region, Translation};
+use slots::{Coordination, Region, Translation};
 
 pub use directory::{AREA_BYTES, memory_bytes};
 
@@ -44,6 +44,7 @@ pub struct SimObjects<'m> {
     used: RefCell<Vec<Slot>>,
     translation: Cell<Option<Translation>>,
     translation_address: u64,
+    coordination: Coordination,
 }
 
 struct Mapping {
@@ -67,6 +68,7 @@ impl<'m> SimObjects<'m> {
             used: RefCell::default(),
             translation_address: translation.address(),
             translation: Cell::new(Some(translation)),
+            coordination: Coordination::new(),
         }
     }
 
@@ -197,6 +199,10 @@ unsafe impl Backend for SimObjects<'_> {
 
     fn translation(&self) -> u64 {
         self.translation_address
+    }
+
+    fn coordination(&self) -> u64 {
+        self.coordination.address()
     }
 
     fn stored(&self, address: u64, len_bytes: u64) {

@@ -162,11 +162,12 @@ fn output(
 }
 
 fn with_names(space: &Space<SimObjects<'_>>, command: &Command) -> Result<(), NameError> {
-    let names = Names::open(space)?;
-    space.transact(|tx| match command {
+    let guard = space.enter();
+    let names = Names::open(&guard)?;
+    guard.transact(|tx| match command {
         Command::File(name, content) => {
             let file = match names.object(name) {
-                Ok(id) => space.open_any(id, Access::Write)?,
+                Ok(id) => guard.open_any(id, Access::Write)?,
                 Err(_) => names.create_any(tx, name)?,
             };
             tx.write_at(file, 0, content.as_bytes())?;
@@ -189,7 +190,8 @@ fn look(memory: &SimMemory) -> Result<Seen, String> {
     if space.recovery().damaged != 0 {
         return Err(format!("{:?}", space.recovery()));
     }
-    let names = Names::open(&space).map_err(|error| format!("names: {error}"))?;
+    let guard = space.enter();
+    let names = Names::open(&guard).map_err(|error| format!("names: {error}"))?;
     let mut seen = Seen::new();
     list(&space, &names, "/", &mut seen)?;
     let words = |lines: &[&str]| lines.iter().map(|line| index(line)).collect::<Vec<_>>();
@@ -242,12 +244,13 @@ fn list(
 }
 
 fn object(space: &Space<SimObjects<'_>>, path: &str, id: ObjId, seen: &mut Seen) -> Result<(), Error> {
-    let area = space.open_any(id, Access::Read)?;
+    let guard = space.enter();
+    let area = guard.open_any(id, Access::Read)?;
     let (kind, len) = (space.type_name(area), space.len_bytes(area));
     let usage = space.heap_usage(area)?;
     writeln!(seen, "{path} {kind:?} {len} {usage:?}").expect("a string takes all");
     if space.stat(id)?.fingerprint == 0 {
-        let content = twizzler_object::Reader::to_vec(&space, space.content(area));
+        let content = guard.to_vec(guard.content(area));
         writeln!(seen, "{}", String::from_utf8_lossy(&content)).expect("a string takes all");
     } else {
         *seen += &run_in(space, &Command::Kv(vec!["scan".into(), path.into()]));

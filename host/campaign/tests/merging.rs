@@ -47,9 +47,10 @@ impl Scenario for Merging {
 
     fn setup(&self, memory: &SimMemory) {
         let space = Space::attach(SimObjects::boot(memory)).expect("attached");
-        let names = Names::open(&space).expect("names");
+        let guard = space.enter();
+        let names = Names::open(&guard).expect("names");
         for (name, text) in &self.texts {
-            let made = space.transact(|tx| {
+            let made = guard.transact(|tx| {
                 let file = names.create_any(tx, name)?;
                 tx.write_at(file, 0, text.as_bytes())?;
                 tx.set_len_bytes(file, text.len() as u64)?;

@@ -169,6 +169,10 @@ unsafe impl Backend for HostedBackend {
     }
 
     #[inline]
+    fn coordination(&self) -> u64 {
+        self.segment.coordination()
+    }
+
     fn flush(&self, address: u64, len_bytes: u64) {
         self.persistence.flush(self, address, len_bytes);
     }

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use twizzler_object::backend::COORDINATION_BYTES;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -51,7 +52,9 @@ struct OwnerSlot {
     pid: AtomicU64,
 }
 
-const LEN_BYTES: usize = size_of::<Shared>().next_multiple_of(4096);
+/// Offset of the programming model's coordination segment.
+const COORDINATION: usize = size_of::<Shared>().next_multiple_of(4096);
+const LEN_BYTES: usize = COORDINATION + COORDINATION_BYTES as usize;
 
 /// The segment, mapped.
 #[derive(Debug)]
@@ -149,6 +152,11 @@ impl Segment {
             }
         }
         Ok((segment, joined))
+    }
+
+    /// Address of the programming model's coordination segment.
+    pub(crate) fn coordination(&self) -> u64 {
+        (self.start.expose_provenance() + COORDINATION) as u64
     }
 
     pub(crate) fn shared(&self) -> &Shared {

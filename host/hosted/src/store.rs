@@ -32,8 +32,9 @@ use crate::superblock::{self, Superblock};
 /// use twizzler::{Durability, Error, Names, NameError, Options};
 ///
 /// let store = Options::new().durability(Durability::ProcessKill).create(&path)?;
-/// let names = Names::open(&store)?;
-/// store.transact(|tx| {
+/// let guard = store.enter();
+/// let names = Names::open(&guard)?;
+/// guard.transact(|tx| {
 ///     let file = names.create_any(tx, "greeting")?;
 ///     tx.write_at(file, 0, b"hello")?;
 ///     tx.set_len_bytes(file, 5)?;

@@ -18,8 +18,9 @@ fn options() -> Options {
 }
 
 fn write(store: &Store, name: &str, text: &str) {
-    let names = Names::open(store).expect("names");
-    store
+    let guard = store.enter();
+    let names = Names::open(&guard).expect("names");
+    guard
         .transact(|tx| {
             let file = names.create_any(tx, name)?;
             tx.write_at(file, 0, text.as_bytes())?;
@@ -30,10 +31,11 @@ fn write(store: &Store, name: &str, text: &str) {
 }
 
 fn read(store: &Store, name: &str) -> Option<String> {
-    let names = Names::open(store).expect("names");
+    let guard = store.enter();
+    let names = Names::open(&guard).expect("names");
     let id = names.object(name).ok()?;
-    let area = store.open_any(id, twizzler::Access::Read).expect("an object");
-    let bytes = twizzler::Reader::to_vec(&store.space(), store.content(area));
+    let area = guard.open_any(id, twizzler::Access::Read).expect("an object");
+    let bytes = guard.to_vec(guard.content(area));
     Some(String::from_utf8(bytes).expect("text"))
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Over a file that is open privately, the slot holds a copy of the pages: stores change the copy alone.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -22,7 +22,7 @@ use twizzler_abi::object::{HEADER_OFFSET, Header, METADATA_OFFSET};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
-use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES};
 use twizzler_pmem::Persist;
 use twizzler_pmem::mapped::{Mapped, copy};
 use twizzler_store::{Found, Frames, Nvm, Tree, Unmapped};
@@ -43,6 +43,7 @@ pub struct ImageBackend {
     /// Slots of deleted objects.
     graves: RefCell<Vec<Reserved>>,
     tables: RefCell<Vec<Area>>,
+    coordination: OnceCell<Area>,
     owners: RefCell<HashSet<u64>>,
     random: RefCell<Option<File>>,
     /// How often the host was asked to map something.
@@ -66,6 +67,7 @@ impl ImageBackend {
             mapped: RefCell::default(),
             graves: RefCell::default(),
             tables: RefCell::default(),
+            coordination: OnceCell::new(),
             owners: RefCell::default(),
             random: RefCell::default(),
             maps: Cell::new(0),
@@ -310,6 +312,12 @@ unsafe impl Backend for ImageBackend {
         let address = table.address();
         self.tables.borrow_mut().push(table);
         address
+    }
+
+    fn coordination(&self) -> u64 {
+        // Whoever opens an image has it alone, so this is all of the system.
+        let area = || Area::new(COORDINATION_BYTES as usize).expect("the host has address space");
+        self.coordination.get_or_init(area).address()
     }
 
     fn flush(&self, _address: u64, _len_bytes: u64) {}

@@ -8,7 +8,7 @@ use twizzler_abi::ObjId;
 use twizzler_abi::address::SLOT_BYTES;
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_names::{Entry, NameError, Names};
-use twizzler_object::{Reader, Space};
+use twizzler_object::Space;
 use twizzler_store::{Access, CheckReport, FormatOptions, MountError, MountOptions, MountReport};
 
 use crate::backend::{ImageBackend, Store};
@@ -126,8 +126,10 @@ impl Image {
     /// # Errors
     /// [`ImageError::TooLong`]; no room; a bad name.
     pub fn put(&mut self, name: &str, from: &mut impl Read) -> Result<u64, ImageError> {
-        let names = Names::open(&self.space)?;
-        self.space.transact(|tx| {
+        let guard = self.space.enter();
+        let names = Names::open(&guard)?;
+        // Once: what comes from `from` can't be read again.
+        guard.transact_once(|tx| {
             let name = name.strip_prefix('/').unwrap_or(name);
             for (end, _) in name.match_indices('/') {
                 match names.make_directory(tx, &name[..end]) {
@@ -165,13 +167,14 @@ impl Image {
     /// # Errors
     /// [`NameError::NoSuchName`] and others of names; the host's.
     pub fn get(&self, name: &str, to: &mut impl Write) -> Result<u64, ImageError> {
-        let id = Names::open(&self.space)?.object(name)?;
-        let content = self.space.content(self.space.open_any(id, twizzler_object::Access::Read)?);
+        let guard = self.space.enter();
+        let id = Names::open(&guard)?.object(name)?;
+        let content = guard.content(guard.open_any(id, twizzler_object::Access::Read)?);
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut at = 0;
         while at < content.len() {
             let len = (content.len() - at).min(buffer.len() as u64) as usize;
-            (&self.space).read(content, at, &mut buffer[..len])?;
+            guard.read(content, at, &mut buffer[..len])?;
             to.write_all(&buffer[..len])?;
             at += len as u64;
         }
@@ -183,7 +186,8 @@ impl Image {
     /// # Errors
     /// Where the names can't be read.
     pub fn list(&self) -> Result<Vec<Listed>, ImageError> {
-        let names = Names::open(&self.space)?;
+        let guard = self.space.enter();
+        let names = Names::open(&guard)?;
         let mut directories = vec![String::new()];
         let mut all = Vec::new();
         while let Some(directory) = directories.pop() {

@@ -16,7 +16,7 @@ use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, 
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
-use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES};
 
 use twizzler_slots::{Area, Reserved};
 
@@ -24,6 +24,7 @@ use twizzler_slots::{Area, Reserved};
 #[derive(Debug)]
 pub struct MemoryBackend {
     state: Mutex<State>,
+    coordination: Area,
     flushed_lines: AtomicU64,
     fences: AtomicU64,
 }
@@ -64,6 +65,7 @@ impl MemoryBackend {
     pub fn with_room(pages: u64) -> Self {
         Self {
             state: Mutex::new(State { room_pages: pages, ..State::default() }),
+            coordination: Area::new(COORDINATION_BYTES as usize).expect("the host has address space"),
             flushed_lines: AtomicU64::new(0),
             fences: AtomicU64::new(0),
         }
@@ -239,6 +241,10 @@ unsafe impl Backend for MemoryBackend {
         let address = table.address();
         self.state().tables.push(table);
         address
+    }
+
+    fn coordination(&self) -> u64 {
+        self.coordination.address()
     }
 
     fn stored(&self, address: u64, len_bytes: u64) {

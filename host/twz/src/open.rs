@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use twizzler_image::{ImageBackend, MediaFile, Store};
 use twizzler_names::Names;
-use twizzler_object::{Recovery, Space};
+use twizzler_object::{Guard, Recovery, Space};
 use twizzler_store::check::Finding as StoreFinding;
 use twizzler_store::{Access, FormatOptions, MountError, MountOptions, MountReport};
 
@@ -76,12 +76,12 @@ impl<M: Medium> Opened<M> {
         self.space.backend()
     }
 
-    /// The names of its objects.
+    /// The names of its objects, under a guard of its space.
     ///
     /// # Errors
     /// They are damaged.
-    pub fn names(&self) -> Result<Names<'_, M>, Failure> {
-        Names::open(&self.space).map_err(Failure::of("the store's names"))
+    pub fn names<'g>(&self, guard: &'g Guard<'g, M>) -> Result<Names<'g, M>, Failure> {
+        Names::open(guard).map_err(Failure::of("the store's names"))
     }
 
     /// Ends in order: what was changed is on the host's disk.

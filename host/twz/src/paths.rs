@@ -57,7 +57,7 @@ impl<M: Medium> Opened<M> {
     /// # Errors
     /// Neither.
     pub fn entry(&self, text: &str) -> Result<Entry, Failure> {
-        match (self.names()?.lookup(clean(text)), text.parse()) {
+        match (self.names(&self.space.enter())?.lookup(clean(text)), text.parse()) {
             (Ok(entry), _) => Ok(entry),
             (Err(NameError::NoSuchName | NameError::NotADirectory), Ok(id)) => Ok(Entry::Object(id)),
             (Err(error), _) => Err(Failure::of(text)(error)),
@@ -81,7 +81,8 @@ impl<M: Medium> Opened<M> {
     /// # Errors
     /// The names are damaged, or it is no directory.
     pub fn walk(&self, directory: &str) -> Result<Vec<Named>, Failure> {
-        let names = self.names()?;
+        let guard = self.space.enter();
+        let names = self.names(&guard)?;
         let mut all = Vec::new();
         let mut rest = vec![(clean(directory).to_owned(), None)];
         while let Some((path, entry)) = rest.pop() {

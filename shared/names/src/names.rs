@@ -6,7 +6,7 @@ use core::ops::Bound::{Excluded, Included, Unbounded};
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_object::collections::{BytesMap, MapRoot};
-use twizzler_object::{Area, Backend, Locked, Object, Ptr, Reader, Space, Stored, Tx, record};
+use twizzler_object::{Area, Backend, Guard, Locked, Object, Ptr, Reader, Stored, Tx, record};
 
 use crate::entry::{Bound, DirectoryNo, Entry, key};
 use crate::error::NameError;
@@ -28,7 +28,7 @@ record! {
 
 /// All names of the system.
 pub struct Names<'s, B: Backend> {
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     root: Ptr<'s, Root>,
 }
 
@@ -56,8 +56,8 @@ impl<'s, B: Backend> Names<'s, B> {
     ///
     /// # Errors
     /// [`Error::OutOfNvm`], [`Error::Damaged`], and the system's own.
-    pub fn open(space: &'s Space<B>) -> Result<Self, NameError> {
-        Ok(Self { space, root: space.well_known::<Root>(NONCE)?.base() })
+    pub fn open(guard: &'s Guard<'s, B>) -> Result<Self, NameError> {
+        Ok(Self { guard, root: guard.well_known::<Root>(NONCE)?.base() })
     }
 
     /// The object that holds the names.
@@ -69,9 +69,9 @@ impl<'s, B: Backend> Names<'s, B> {
     /// Keeps everyone else from changing names.
     ///
     /// # Errors
-    /// As [`Space::lock`].
+    /// As [`Guard::lock`].
     pub fn lock(&self) -> Result<Locked<'s, B>, NameError> {
-        Ok(self.space.lock(self.area())?)
+        Ok(self.guard.lock(self.area())?)
     }
 
     /// What a path stands for.
@@ -80,7 +80,7 @@ impl<'s, B: Backend> Names<'s, B> {
     /// [`NameError::NoSuchName`], [`NameError::NotADirectory`] on the way, a bad path.
     pub fn lookup(&self, path: &str) -> Result<Entry, NameError> {
         let _locked = self.lock()?;
-        self.lookup_by(&self.space, path)
+        self.lookup_by(&self.guard, path)
     }
 
     /// The same, as seen by a transaction that may have changed names.
@@ -109,7 +109,7 @@ impl<'s, B: Backend> Names<'s, B> {
     /// [`NameError::NotADirectory`]; otherwise as [`Names::lookup`].
     pub fn list(&self, path: &str) -> Result<Vec<(String, Entry)>, NameError> {
         let _locked = self.lock()?;
-        self.list_by(&self.space, path)
+        self.list_by(&self.guard, path)
     }
 
     /// The same, as seen by a transaction.
@@ -194,7 +194,7 @@ impl<'s, B: Backend> Names<'s, B> {
     pub fn create<T: Stored>(&self, tx: &mut Tx<'s, B>, path: &str) -> Result<Object<'s, T>, NameError> {
         let place = self.vacant(tx, path)?;
         let object = tx.create::<T>()?;
-        self.put(tx, &place, Bound::Object(self.space.id_of(object.area())))?;
+        self.put(tx, &place, Bound::Object(self.guard.id_of(object.area())))?;
         Ok(object)
     }
 
@@ -205,7 +205,7 @@ impl<'s, B: Backend> Names<'s, B> {
     pub fn create_any(&self, tx: &mut Tx<'s, B>, path: &str) -> Result<Area<'s>, NameError> {
         let place = self.vacant(tx, path)?;
         let area = tx.create_any()?;
-        self.put(tx, &place, Bound::Object(self.space.id_of(area)))?;
+        self.put(tx, &place, Bound::Object(self.guard.id_of(area)))?;
         Ok(area)
     }
 

@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
 use twizzler_names::{Entry, NameError, Names};
-use twizzler_object::{Backend, Space, Tx};
+use twizzler_object::{Backend, Guard, Space, Tx};
 
 fn change<'s, B: Backend, R>(
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     names: Names<'s, B>,
-    change: impl FnOnce(&Names<'s, B>, &mut Tx<'s, B>) -> Result<R, NameError>,
+    mut change: impl FnMut(&Names<'s, B>, &mut Tx<'s, B>) -> Result<R, NameError>,
 ) -> Result<R, NameError> {
-    space.transact(|tx| change(&names, tx))
+    guard.transact(|tx| change(&names, tx))
 }
 
 #[test]
@@ -21,13 +21,15 @@ fn names_outlive_their_programs() {
     let backend = MemoryBackend::new();
     let id = {
         let space = Space::attach(&backend).expect("attach");
-        let names = Names::open(&space).expect("open");
-        change(&space, names, |n, tx| n.make_directory(tx, "texts")).expect("made");
-        change(&space, names, |n, tx| n.create_any(tx, "texts/a").map(|area| space.id_of(area)))
+        let guard = space.enter();
+        let names = Names::open(&guard).expect("open");
+        change(&guard, names, |n, tx| n.make_directory(tx, "texts")).expect("made");
+        change(&guard, names, |n, tx| n.create_any(tx, "texts/a").map(|area| space.id_of(area)))
             .expect("made")
     };
     let space = Space::attach(&backend).expect("attach");
-    let names = Names::open(&space).expect("open");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
     assert_eq!(names.lookup("/texts/a"), Ok(Entry::Object(id)));
     assert_eq!(names.lookup("texts"), Ok(Entry::Directory));
     assert_eq!(names.lookup(""), Ok(Entry::Directory));
@@ -41,20 +43,21 @@ fn names_outlive_their_programs() {
 fn creating_and_deleting_take_the_object_along() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attach");
-    let names = Names::open(&space).expect("open");
-    change(&space, names, |n, tx| n.make_directory(tx, "first")).expect("made");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
+    change(&guard, names, |n, tx| n.make_directory(tx, "first")).expect("made");
     let before = backend.ids();
-    let undone = change(&space, names, |n, tx| {
+    let undone = change(&guard, names, |n, tx| {
         n.create_any(tx, "a")?;
         n.create_any(tx, "b")?;
         n.create_any(tx, "a")
     });
     assert_eq!(undone.err(), Some(NameError::Exists));
     assert_eq!(backend.ids(), before);
-    change(&space, names, |n, tx| n.create_any(tx, "a").map(drop)).expect("made");
+    change(&guard, names, |n, tx| n.create_any(tx, "a").map(drop)).expect("made");
     let id = names.object("a").expect("there");
     assert!(backend.ids().contains(&id));
-    assert_eq!(change(&space, names, |n, tx| n.delete(tx, "a")), Ok(id));
+    assert_eq!(change(&guard, names, |n, tx| n.delete(tx, "a")), Ok(id));
     assert!(!backend.ids().contains(&id));
     assert_eq!(names.lookup("a"), Err(NameError::NoSuchName));
 }
@@ -63,15 +66,16 @@ fn creating_and_deleting_take_the_object_along() {
 fn a_directory_cant_be_moved_into_itself() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attach");
-    let names = Names::open(&space).expect("open");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
     for path in ["a", "a/b", "a/b/c"] {
-        change(&space, names, |n, tx| n.make_directory(tx, path)).expect("made");
+        change(&guard, names, |n, tx| n.make_directory(tx, path)).expect("made");
     }
-    assert_eq!(change(&space, names, |n, tx| n.rename(tx, "a", "a/b/d")), Err(NameError::IntoItself));
-    assert_eq!(change(&space, names, |n, tx| n.rename(tx, "a", "a")), Err(NameError::Exists));
-    assert_eq!(change(&space, names, |n, tx| n.rename(tx, "", "x")), Err(NameError::IsADirectory));
-    assert_eq!(change(&space, names, |n, tx| n.remove_directory(tx, "a/b")), Err(NameError::NotEmpty));
-    change(&space, names, |n, tx| n.rename(tx, "a/b", "b")).expect("moved");
+    assert_eq!(change(&guard, names, |n, tx| n.rename(tx, "a", "a/b/d")), Err(NameError::IntoItself));
+    assert_eq!(change(&guard, names, |n, tx| n.rename(tx, "a", "a")), Err(NameError::Exists));
+    assert_eq!(change(&guard, names, |n, tx| n.rename(tx, "", "x")), Err(NameError::IsADirectory));
+    assert_eq!(change(&guard, names, |n, tx| n.remove_directory(tx, "a/b")), Err(NameError::NotEmpty));
+    change(&guard, names, |n, tx| n.rename(tx, "a/b", "b")).expect("moved");
     assert_eq!(names.lookup("b/c"), Ok(Entry::Directory));
     assert_eq!(names.list("a").expect("listed"), []);
 }
@@ -80,10 +84,11 @@ fn a_directory_cant_be_moved_into_itself() {
 fn directories_may_be_large() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attach");
-    let names = Names::open(&space).expect("open");
-    change(&space, names, |n, tx| n.make_directory(tx, "d")).expect("made");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
+    change(&guard, names, |n, tx| n.make_directory(tx, "d")).expect("made");
     for i in 0..5_000u128 {
-        change(&space, names, |n, tx| n.bind(tx, &format!("d/name-{i:05}"), ObjId::new(i + 1)))
+        change(&guard, names, |n, tx| n.bind(tx, &format!("d/name-{i:05}"), ObjId::new(i + 1)))
             .expect("bound");
     }
     let list = names.list("d").expect("listed");
@@ -96,12 +101,13 @@ fn directories_may_be_large() {
 fn a_full_nvm_undoes_the_change() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attach");
-    let names = Names::open(&space).expect("open");
-    change(&space, names, |n, tx| n.make_directory(tx, "d")).expect("made");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
+    change(&guard, names, |n, tx| n.make_directory(tx, "d")).expect("made");
     for room in 0..12 {
         backend.set_room(room);
         let before = backend.ids();
-        let result = change(&space, names, |n, tx| {
+        let result = change(&guard, names, |n, tx| {
             let area = n.create_any(tx, "d/big")?;
             Ok(tx.write_at(area, 0, &[7; 9 * 4096])?)
         });
@@ -203,11 +209,12 @@ proptest! {
     fn names_are_a_tree(steps in prop::collection::vec(step(), 0..60)) {
         let backend = MemoryBackend::new();
         let space = Space::attach(&backend).expect("attach");
-        let names = Names::open(&space).expect("open");
+        let guard = space.enter();
+        let names = Names::open(&guard).expect("open");
         let mut model = Model::new();
         for (i, step) in steps.iter().enumerate() {
             let id = ObjId::new(i as u128 + 1);
-            let result = change(&space, names, |n, tx| match step {
+            let result = change(&guard, names, |n, tx| match step {
                 Step::Directory(path) => n.make_directory(tx, path),
                 Step::Bind(path) => n.bind(tx, path, id),
                 Step::Unbind(path) => n.unbind(tx, path).map(drop),

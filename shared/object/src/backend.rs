@@ -9,6 +9,8 @@ use twizzler_abi::address::{SLOT_BYTES, SMALL_SLOTS, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 
+pub use crate::sink::{Commit, Sink, Ticket};
+
 /// Words of one row of the translation table: one for each FOT index that it serves, and a line of skew,
 /// so that the same index of neighbouring rows does not compete for one cache set.
 pub const ROW_WORDS: u64 = 128 + 8;
@@ -17,7 +19,10 @@ pub const TRANSLATION_BYTES: u64 = (SMALL_SLOTS.end - SMALL_SLOTS.start) as u64 
 
 const _: () = assert!(TRANSLATION_BYTES < SLOT_BYTES / 2);
 
-/// The system below. Methods take `&self`; nothing is called concurrently by one [`crate::Space`].
+/// Bytes of the coordination segment.
+pub const COORDINATION_BYTES: u64 = 512 * 1024;
+
+/// The system below. A backend that is `Sync` is called by several threads at once.
 ///
 /// # Safety
 /// The implementor promises, for as long as the backend lives:
@@ -26,6 +31,8 @@ const _: () = assert!(TRANSLATION_BYTES < SLOT_BYTES / 2);
 ///   nothing in that range is memory that Rust allocated for something else. Its provenance is exposed.
 /// - [`Backend::translation`] returns the 8-byte aligned address of [`TRANSLATION_BYTES`] of memory,
 ///   zero at first, which nobody else writes. Its provenance is exposed.
+/// - [`Backend::coordination`] returns the page-aligned address of [`COORDINATION_BYTES`] of memory, the same for all programs of the
+///   system though not at the same address; zero at first, and again after each boot. Its provenance is exposed.
 pub unsafe trait Backend {
     /// Makes an object. Durable and whole when it returns, for a persistent one; its pages read as zeros.
     /// The ID is [`ObjId::derive`] of the spec's nonce (random where the nonce is zero), owner, flags and rights.
@@ -66,6 +73,47 @@ pub unsafe trait Backend {
     /// Address of the translation table's memory.
     fn translation(&self) -> u64;
 
+    /// Address of the *coordination segment*: volatile memory that all programs share. Locks, ages of transactions, who owns which
+    /// lane, and which readers are inside lie there, never in persistent words. Waits ([`Backend::wait`]) are on its words too.
+    fn coordination(&self) -> u64;
+
+    /// How commits become durable.
+    fn sink(&self) -> Sink {
+        Sink::Lanes
+    }
+
+    /// For [`Sink::Log`]: appends a record and returns when it is durable, together with those of other threads where that is
+    /// faster. The caller holds the locks of all that it changes, applies it in place, performs its deletes, and then says
+    /// [`Backend::applied`].
+    ///
+    /// # Errors
+    /// Where the record is not durable and never will be: the transaction is undone. [`Error::Exists`] where someone else has
+    /// meanwhile published an object that it made.
+    fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
+        let _ = commit;
+        Err(Error::NotSupported)
+    }
+
+    /// For [`Sink::Log`]: the record is in place in memory, its deletes done. Once that memory is written back, it need not be replayed.
+    fn applied(&self, ticket: Ticket) {
+        let _ = ticket;
+    }
+
+    /// For [`Sink::Log`]: makes what was stored to a range durable, and sees to it that no older record is ever replayed over it.
+    /// The range is of memory that nobody can reach before the commit that follows.
+    ///
+    /// # Errors
+    /// Where it is not durable: the transaction is undone.
+    fn sync(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        let _ = (id, offset, len_bytes);
+        Err(Error::NotSupported)
+    }
+
+    /// Is called before each access to words that threads and programs share. For models that try all orders; costs nothing
+    /// elsewhere.
+    #[inline(always)]
+    fn interleave(&self) {}
+
     /// Is told, right after it happened and in program order, of each store to object memory. Atomic for aligned
     /// words, in program order for each cache line. For the simulator; costs nothing elsewhere.
     #[inline(always)]
@@ -83,7 +131,8 @@ pub unsafe trait Backend {
     /// program, not in an earlier boot either.
     fn owner(&self) -> u64;
 
-    /// True while the program of that owner word may still act. False for words of earlier boots.
+    /// True while the program of that owner word may still act. False for words of earlier boots. With [`Sink::Log`], false only
+    /// after what the dead program had logged is in place, and what it had made and not published is gone.
     fn is_alive(&self, owner: u64) -> bool;
 
     /// Waits while the word at `address` equals `value`, at most `timeout_ns`; may return early.
@@ -121,6 +170,25 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn translation(&self) -> u64 {
         (**self).translation()
+    }
+    fn coordination(&self) -> u64 {
+        (**self).coordination()
+    }
+    fn sink(&self) -> Sink {
+        (**self).sink()
+    }
+    fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
+        (**self).log(commit)
+    }
+    fn applied(&self, ticket: Ticket) {
+        (**self).applied(ticket);
+    }
+    fn sync(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        (**self).sync(id, offset, len_bytes)
+    }
+    #[inline(always)]
+    fn interleave(&self) {
+        (**self).interleave();
     }
     #[inline(always)]
     fn stored(&self, address: u64, len_bytes: u64) {

@@ -1,4 +1,4 @@
-//! The record of a transaction, as it lies in a lane: words.
+//! The record of a transaction, as it lies in a lane or a log: words.
 //!
 //! | word | |
 //! |---|---|
@@ -6,20 +6,25 @@
 //! | 1 | the transaction's number |
 //! | 2 | words in all |
 //! | 3 | objects, and deletes in the upper half |
-//! | 4 | lines |
+//! | 4 | lines, and objects made in the upper half |
 //! | 5-7 | zero |
 //! | then | objects: ID (2 words), new version, zero |
 //! | then | IDs of objects to delete |
+//! | then | what objects were made of: nonce (2 words), owner (2), flags and rights in the upper half, fingerprint; in logs alone |
 //! | then | lines: object's number above bit 48, offset; mask of new bytes; the new bytes, packed, filled up to a word |
 //!
 //! A record is valid where the checksum holds; all else is checked again when it is applied.
 
 use alloc::vec::Vec;
 
+use twizzler_abi::call::CreateSpec;
 use twizzler_abi::{Error, ObjId};
 
-use crate::tx::overlay::Line;
+pub use crate::tx::overlay::{LINE, Line};
 
+/// Seed of the checksum of records in logs.
+pub const LOG_SEED: u64 = 0;
+const SPEC_WORDS: usize = 6;
 const HEAD_WORDS: usize = 8;
 const OBJECT_BITS: u32 = 48;
 
@@ -36,10 +41,11 @@ pub(crate) fn checksum(seed: u64, words: impl Iterator<Item = u64>) -> u64 {
 
 /// An object that a record changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Changed {
-    pub(crate) id: ObjId,
+pub struct Changed {
+    /// The object.
+    pub id: ObjId,
     /// Its version after the transaction.
-    pub(crate) version: u64,
+    pub version: u64,
 }
 
 /// Builds a record.
@@ -48,6 +54,7 @@ pub(crate) fn encode<'a>(
     transaction: u64,
     objects: &[Changed],
     deletes: &[ObjId],
+    created: &[CreateSpec],
     lines: impl Iterator<Item = (usize, u64, &'a Line)>,
 ) -> Vec<u64> {
     let mut words = alloc::vec![0; HEAD_WORDS];
@@ -56,6 +63,9 @@ pub(crate) fn encode<'a>(
     }
     for id in deletes {
         words.extend([id.hi, id.lo]);
+    }
+    for spec in created {
+        words.extend(words_of_spec(spec));
     }
     let mut count = 0;
     for (object, offset, line) in lines {
@@ -73,9 +83,28 @@ pub(crate) fn encode<'a>(
     words[1] = transaction;
     words[2] = words.len() as u64;
     words[3] = objects.len() as u64 | (deletes.len() as u64) << 32;
-    words[4] = count;
+    words[4] = count | (created.len() as u64) << 32;
     words[0] = checksum(generation, words[1..].iter().copied());
     words
+}
+
+fn words_of_spec(spec: &CreateSpec) -> [u64; SPEC_WORDS] {
+    let [low, high] = [word_of(&spec.nonce[..8]), word_of(&spec.nonce[8..])];
+    let flags = u64::from(spec.flags) | u64::from(spec.default_rights) << 32;
+    [low, high, spec.owner.hi, spec.owner.lo, flags, spec.fingerprint]
+}
+
+fn spec_of(words: &[u64]) -> CreateSpec {
+    let mut nonce = [0; 16];
+    nonce[..8].copy_from_slice(&words[0].to_le_bytes());
+    nonce[8..].copy_from_slice(&words[1].to_le_bytes());
+    CreateSpec {
+        nonce,
+        owner: ObjId { hi: words[2], lo: words[3] },
+        flags: words[4] as u32,
+        default_rights: (words[4] >> 32) as u32,
+        fingerprint: words[5],
+    }
 }
 
 fn word_of(bytes: &[u8]) -> u64 {
@@ -89,16 +118,18 @@ pub(crate) fn words_of(head: &[u64; HEAD_WORDS], room: u64) -> Option<usize> {
 
 /// A valid record.
 #[derive(Debug)]
-pub(crate) struct Record<'a> {
+pub struct Record<'a> {
     pub(crate) transaction: u64,
     objects: &'a [u64],
     deletes: &'a [u64],
+    created: &'a [u64],
     lines: &'a [u64],
 }
 
 impl<'a> Record<'a> {
-    /// The record in these words, if it is one of this generation.
-    pub(crate) fn decode(generation: u64, words: &'a [u64]) -> Option<Self> {
+    /// The record in these words, if it is one with a checksum of this seed. What it says may still make no sense.
+    #[must_use]
+    pub fn decode(generation: u64, words: &'a [u64]) -> Option<Self> {
         let (head, body) = words.split_first_chunk::<HEAD_WORDS>()?;
         if head[0] != checksum(generation, words[1..].iter().copied()) || head[2] != words.len() as u64 {
             return None;
@@ -106,20 +137,29 @@ impl<'a> Record<'a> {
         let objects = ((head[3] & 0xffff_ffff) as usize).checked_mul(4)?;
         let deletes = ((head[3] >> 32) as usize).checked_mul(2)?;
         let (objects, body) = body.split_at_checked(objects)?;
-        let (deletes, lines) = body.split_at_checked(deletes)?;
-        Some(Self { transaction: head[1], objects, deletes, lines })
+        let (deletes, body) = body.split_at_checked(deletes)?;
+        let created = ((head[4] >> 32) as usize).checked_mul(SPEC_WORDS)?;
+        let (created, lines) = body.split_at_checked(created)?;
+        Some(Self { transaction: head[1], objects, deletes, created, lines })
     }
 
-    pub(crate) fn objects(&self) -> impl Iterator<Item = Changed> + use<'a> {
+    /// The objects that it changes, numbered from 0.
+    pub fn objects(&self) -> impl Iterator<Item = Changed> + use<'a> {
         self.objects.chunks_exact(4).map(|o| Changed { id: ObjId { hi: o[0], lo: o[1] }, version: o[2] })
     }
 
-    pub(crate) fn deletes(&self) -> impl Iterator<Item = ObjId> + use<'a> {
+    /// What the objects that it makes were made of.
+    pub fn created(&self) -> impl Iterator<Item = CreateSpec> + use<'a> {
+        self.created.chunks_exact(SPEC_WORDS).map(spec_of)
+    }
+
+    /// The objects that it deletes.
+    pub fn deletes(&self) -> impl Iterator<Item = ObjId> + use<'a> {
         self.deletes.chunks_exact(2).map(|id| ObjId { hi: id[0], lo: id[1] })
     }
 
-    /// Lines: (object's number, offset in it, new bytes). An error ends them.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = Result<(usize, u64, Line), Error>> + use<'a> {
+    /// Lines: (object's number, offset in it, new bytes). Numbers and offsets may be wrong. An error ends them.
+    pub fn lines(&self) -> impl Iterator<Item = Result<(usize, u64, Line), Error>> + use<'a> {
         let mut rest = self.lines;
         core::iter::from_fn(move || {
             if rest.is_empty() {
@@ -167,12 +207,14 @@ mod tests {
         fn records_round_trip(generation: u64, masks in prop::collection::vec(any::<u64>(), 0..20), deletes in prop::collection::vec(any::<u128>(), 0..3)) {
             let lines: Vec<_> = masks.iter().enumerate().map(|(i, &mask)| (i % 3, i as u64 * 64, line(mask, i as u8))).collect();
             let objects = [Changed { id: ObjId::new(5), version: 9 }, Changed { id: ObjId::new(6), version: 1 }];
+            let specs: Vec<_> = deletes.iter().map(|&n| CreateSpec { nonce: n.to_le_bytes(), owner: ObjId::new(n >> 3), flags: 1, default_rights: n as u32, fingerprint: 7 }).collect();
             let deletes: Vec<_> = deletes.into_iter().map(ObjId::new).collect();
-            let words = encode(generation, 77, &objects, &deletes, lines.iter().map(|(o, a, l)| (*o, *a, l)));
+            let words = encode(generation, 77, &objects, &deletes, &specs, lines.iter().map(|(o, a, l)| (*o, *a, l)));
             let record = Record::decode(generation, &words).expect("valid");
             prop_assert_eq!(record.transaction, 77);
             prop_assert!(record.objects().eq(objects));
             prop_assert!(record.deletes().eq(deletes));
+            prop_assert!(record.created().eq(specs));
             let back: Vec<_> = record.lines().map(|l| l.expect("valid")).collect();
             prop_assert_eq!(back.len(), lines.len());
             for (a, b) in back.iter().zip(&lines) {
@@ -184,7 +226,7 @@ mod tests {
         #[test]
         fn a_flipped_bit_makes_it_void(mask: u64, word in 0usize..12, bit in 0u32..64) {
             let l = line(mask | 1 << 63, 3);
-            let mut words = encode(1, 2, &[Changed { id: ObjId::new(5), version: 9 }], &[], [(0, 64, &l)].into_iter());
+            let mut words = encode(1, 2, &[Changed { id: ObjId::new(5), version: 9 }], &[], &[], [(0, 64, &l)].into_iter());
             words[word] ^= 1 << bit;
             prop_assert!(Record::decode(1, &words).is_none());
         }

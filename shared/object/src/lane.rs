@@ -132,22 +132,18 @@ fn lane_spec(slot: usize) -> CreateSpec {
 }
 
 impl<B: Backend> Space<B> {
-    /// Opens the persistent object that everyone finds by this nonce, and whose base is a `T`; makes it, all zeros, where it isn't
-    /// there yet.
-    ///
-    /// # Errors
-    /// As [`Space::open`]; [`Error::OutOfNvm`].
-    pub fn well_known<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
+    /// See [`crate::Guard::well_known`].
+    pub(crate) fn well_known_typed<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
         self.open_well_known(&well_known::<T>(nonce))
     }
 
     /// Opens the object that `spec` makes.
     fn open_well_known<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
         let id = id_of(spec)?;
-        let object = match self.open(id, Access::Write) {
+        let object = match self.open_typed(id, Access::Write) {
             Err(OpenError::System(Error::NoSuchObject)) => match self.backend().create(spec) {
                 Ok(made) if made != id => return Err(Error::Damaged),
-                Ok(_) | Err(Error::Exists) => self.open(id, Access::Write)?,
+                Ok(_) | Err(Error::Exists) => self.open_typed(id, Access::Write)?,
                 Err(error) => return Err(error),
             },
             result => result?,
@@ -174,6 +170,7 @@ impl<B: Backend> Space<B> {
             }
             result => result,
         }
+        .inspect(|directory| self.pin(directory.area()))
     }
 
     /// Runs `inside` while no other program attaches, claims or recovers. A dead holder's lock is simply taken: all of that may
@@ -192,7 +189,7 @@ impl<B: Backend> Space<B> {
 
     /// Makes sure that the program has a lane.
     pub(crate) fn claim_lane(&self) -> Result<(), Error> {
-        if self.lane.borrow().is_some() {
+        if self.lane.lock(self.backend()).is_some() {
             return Ok(());
         }
         let (slot, id) = self.with_directory(|directory| {
@@ -207,7 +204,7 @@ impl<B: Backend> Space<B> {
         })?;
         let head = self.open_lane(id)?;
         self.backend().ensure(id, BASE_OFFSET, 4096 + RECORD_START_BYTES)?;
-        *self.lane.borrow_mut() = Some(Lane {
+        *self.lane.lock(self.backend()) = Some(Lane {
             id,
             slot,
             generation: memory::load(head.at(LaneHead::generation)),
@@ -255,12 +252,14 @@ impl<B: Backend> Space<B> {
     }
 
     pub(crate) fn open_lane(&self, id: ObjId) -> Result<Ptr<'_, LaneHead>, Error> {
-        Ok(self.open::<LaneHead>(id, Access::Write)?.base())
+        let lane = self.open_typed::<LaneHead>(id, Access::Write)?;
+        self.pin(lane.area());
+        Ok(lane.base())
     }
 
     /// Gives the lane back, as a program does that ends in order: everything in it is finished.
     pub(crate) fn leave_lane(&self) {
-        let Some(lane) = self.lane.borrow_mut().take() else { return };
+        let Some(lane) = self.lane.lock(self.backend()).take() else { return };
         if let Ok(directory) = self.lane_directory() {
             // Needs no flush: an owner word that comes back after a power cut makes recovery find nothing to do.
             memory::store(self.backend(), lane_slot(directory.base(), lane.slot).at(LaneSlot::owner), &0);

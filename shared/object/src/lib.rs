@@ -10,21 +10,26 @@ mod stored;
 
 pub mod backend;
 pub mod collections;
+mod epoch;
 mod error;
+mod guard;
 mod heap;
-mod journal;
+pub mod journal;
 mod lane;
 mod lock;
 mod memory;
 mod pointer;
 mod reader;
 mod recover;
+mod sink;
 mod space;
 mod tx;
 pub mod types;
+mod volatile;
 
-pub use backend::Backend;
+pub use backend::{Backend, Commit, Sink, Ticket};
 pub use error::{OpenError, TypeName};
+pub use guard::Guard;
 pub use heap::HeapUsage;
 pub use lane::{INTENTS_MAX, LANES_MAX};
 pub use lock::Locked;

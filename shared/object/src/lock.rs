@@ -11,6 +11,7 @@ use twizzler_abi::Error;
 use twizzler_abi::object::Header;
 
 use crate::backend::Backend;
+use crate::guard::Guard;
 use crate::memory;
 use crate::pointer::{Area, Ptr};
 use crate::space::{Space, header_place};
@@ -35,20 +36,22 @@ impl<B: Backend> Drop for Locked<'_, B> {
     }
 }
 
-impl<B: Backend> Space<B> {
+impl<B: Backend> Guard<'_, B> {
     /// Locks an object against all other programs. Who holds several locks takes them in an agreed order, the root object's
     /// first; a program may take one that it holds already.
     ///
     /// # Errors
     /// [`Error::AccessDenied`] for an object that can't be written; [`Error::Busy`] where the owner lives and does not let
     /// go for 10 seconds; what recovery of a dead owner's transaction says.
-    pub fn lock<'s>(&'s self, area: Area<'s>) -> Result<Locked<'s, B>, Error> {
-        self.acquire(area)?;
-        Ok(Locked { space: self, area })
+    pub fn lock<'g>(&'g self, area: Area<'g>) -> Result<Locked<'g, B>, Error> {
+        self.space().acquire(area)?;
+        Ok(Locked { space: self.space(), area })
     }
+}
 
+impl<B: Backend> Space<B> {
     pub(crate) fn acquire(&self, area: Area<'_>) -> Result<(), Error> {
-        if let Some(count) = self.held.borrow_mut().get_mut(&area.start()) {
+        if let Some(count) = self.held.lock(self.backend()).get_mut(&area.start()) {
             *count += 1;
             return Ok(());
         }
@@ -56,12 +59,12 @@ impl<B: Backend> Space<B> {
             return Err(Error::AccessDenied);
         }
         self.take(lock_word(area), || self.recover())?;
-        self.held.borrow_mut().insert(area.start(), 1);
+        self.held.lock(self.backend()).insert(area.start(), 1);
         Ok(())
     }
 
     pub(crate) fn release(&self, area: Area<'_>) {
-        let mut held = self.held.borrow_mut();
+        let mut held = self.held.lock(self.backend());
         let Some(count) = held.get_mut(&area.start()) else { return };
         *count -= 1;
         if *count == 0 {

@@ -4,7 +4,7 @@
 //! neither `Copy` nor `Clone` and never handed out by value; [`crate::Reader::follow`] reads it where it lies and gives
 //! a [`Ptr`], and [`crate::Tx::link`] makes it point to one, encoding it for the object that it goes to.
 //!
-//! A `Ptr<'s, T>` borrows from the [`crate::Space`] whose mapping it lies in: nothing is unmapped while one exists.
+//! A `Ptr<'g, T>` borrows from the [`crate::Guard`] under which it was resolved: nothing that it may lie in is unmapped before that is gone.
 //! Its invariant: the address is aligned for `T`, and all of a `T` lies within the mapped range of one object, beyond
 //! the metadata page.
 

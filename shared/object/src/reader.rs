@@ -8,7 +8,7 @@ use twizzler_abi::Error;
 use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
 use crate::stored::{Stored, Value};
 
-/// Whoever can read places: `&Space`, which sees what is in memory, and [`crate::Tx`], which also sees what it has
+/// Whoever can read places: `&Guard`, which sees what is in memory, and [`crate::Tx`], which also sees what it has
 /// staged. Code over `impl Reader<'s>` works with both.
 pub trait Reader<'s> {
     /// The value at a place.
@@ -17,7 +17,7 @@ pub trait Reader<'s> {
     /// Follows the pointer at a place. None: it is null.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for bits that no pointer has, or an offset outside its object; what [`crate::Space::open`] says where the target
+    /// [`Error::Damaged`] for bits that no pointer has, or an offset outside its object; what [`crate::Guard::open`] says where the target
     /// can't be mapped.
     fn follow<T: Stored>(&self, place: Ptr<'s, InvPtr<T>>) -> Result<Option<Ptr<'s, T>>, Error>;
 
@@ -42,4 +42,25 @@ pub trait Reader<'s> {
         self.read(bytes, 0, &mut copy).expect("the copy is as long as the span");
         copy
     }
+}
+
+/// Compares through a small buffer that `read` fills.
+pub(crate) fn compare_by<'s>(
+    bytes: Bytes<'s>,
+    other: &[u8],
+    read: impl Fn(Bytes<'s>, &mut [u8]),
+) -> Ordering {
+    let mut buffer = [0; 64];
+    let common = bytes.len().min(other.len() as u64);
+    let mut at = 0;
+    while at < common {
+        let len = (common - at).min(buffer.len() as u64);
+        let part = bytes.slice(at, len).expect("within the span");
+        read(part, &mut buffer[..len as usize]);
+        match buffer[..len as usize].cmp(&other[at as usize..(at + len) as usize]) {
+            Ordering::Equal => at += len,
+            unequal => return unequal,
+        }
+    }
+    bytes.len().cmp(&(other.len() as u64))
 }

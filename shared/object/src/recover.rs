@@ -176,12 +176,6 @@ impl<B: Backend> Space<B> {
         Ok(())
     }
 
-    pub(crate) fn note(&self, change: impl FnOnce(&mut Recovery)) {
-        let mut found = self.found.get();
-        change(&mut found);
-        self.found.set(found);
-    }
-
     /// Deletes an object; false if it is gone already.
     pub(crate) fn delete_if_there(&self, id: ObjId) -> Result<bool, Error> {
         self.forget(id);

@@ -4,14 +4,16 @@
 //! object and word for the FOT index hold the address where the target is mapped. An empty word is a miss: the cold path reads the
 //! FOT entry, maps the target, checks its type and fills the word.
 //!
-//! Nothing is unmapped while a `&Space` is borrowed, so a resolved pointer stays good for its lifetime `'s`. One
-//! thread uses a `Space`; locks keep others out ([`crate::lock`]).
+//! A program has one `Space`, which its threads share. What is resolved borrows from a [`crate::Guard`]; an object is unmapped when all
+//! guards have gone that were alive when that was asked for ([`crate::epoch`]).
+//!
+//! Invariant that the crate keeps: an `Area` or pointer made here with the lifetime of a `&Space` is of a pinned object, which is never
+//! unmapped, or is used within a guard.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
-use core::cmp::Ordering;
 use core::num::NonZeroU64;
+use core::sync::atomic::AtomicBool;
 
 use hashbrown::HashMap;
 use twizzler_abi::address::{SLOT_BYTES, SMALL_SLOTS, Slot};
@@ -22,13 +24,14 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 
 use crate::backend::{Backend, ROW_WORDS, TRANSLATION_BYTES};
+use crate::epoch::Epochs;
 use crate::error::{OpenError, TypeName};
 use crate::lane::Lane;
 use crate::memory;
-use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
-use crate::reader::Reader;
+use crate::pointer::{Area, Object, Ptr, Span};
 use crate::recover::Recovery;
-use crate::stored::{Stored, Value};
+use crate::stored::Stored;
+use crate::volatile::Lock;
 
 /// What an object is opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,23 +49,34 @@ pub(crate) struct Mapped {
     pub(crate) slot: Slot,
     pub(crate) writable: bool,
     pub(crate) persistent: bool,
+    /// Never unmapped.
+    pinned: bool,
     pub(crate) fingerprint: u64,
 }
 
-/// All that a program knows of objects. Drop it, and nothing remains but the objects themselves.
+/// All that a program's threads share of what it knows of objects. Drop it, and nothing remains but the objects themselves.
 pub struct Space<B: Backend> {
     backend: B,
     translation: u64,
     pub(crate) owner: u64,
-    by_id: RefCell<HashMap<ObjId, Slot>>,
-    by_slot: RefCell<BTreeMap<u32, Mapped>>,
-    /// Which FOT index of one mapped object names another: (slot, slot) to index.
-    indexes: RefCell<HashMap<(u32, u32), u64>>,
+    pub(crate) epochs: Epochs,
+    maps: Lock<Maps>,
     /// Locks held, and how often.
-    pub(crate) held: RefCell<HashMap<u64, u32>>,
-    pub(crate) lane: RefCell<Option<Lane>>,
-    pub(crate) in_transaction: Cell<bool>,
-    pub(crate) found: Cell<Recovery>,
+    pub(crate) held: Lock<HashMap<u64, u32>>,
+    pub(crate) lane: Lock<Option<Lane>>,
+    pub(crate) in_transaction: AtomicBool,
+    found: Lock<Recovery>,
+}
+
+/// What is mapped where.
+#[derive(Debug, Default)]
+struct Maps {
+    by_id: HashMap<ObjId, Slot>,
+    by_slot: BTreeMap<u32, Mapped>,
+    /// Which FOT index of one mapped object names another: (slot, slot) to index.
+    indexes: HashMap<(u32, u32), u64>,
+    /// Slots that are in no table any more, with the epoch in which they were taken out.
+    leaving: Vec<(Slot, u64)>,
 }
 
 impl<B: Backend> Space<B> {
@@ -75,13 +89,12 @@ impl<B: Backend> Space<B> {
             translation: backend.translation(),
             owner: backend.owner(),
             backend,
-            by_id: RefCell::default(),
-            by_slot: RefCell::default(),
-            indexes: RefCell::default(),
-            held: RefCell::default(),
-            lane: RefCell::default(),
-            in_transaction: Cell::new(false),
-            found: Cell::default(),
+            epochs: Epochs::default(),
+            maps: Lock::default(),
+            held: Lock::default(),
+            lane: Lock::default(),
+            in_transaction: AtomicBool::new(false),
+            found: Lock::default(),
         };
         space.recover()?;
         Ok(space)
@@ -90,7 +103,7 @@ impl<B: Backend> Space<B> {
     /// What recovery has found and done so far.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
-        self.found.get()
+        *self.found.lock(&self.backend)
     }
 
     /// The system below.
@@ -99,11 +112,12 @@ impl<B: Backend> Space<B> {
     }
 
     /// Opens an object whose base is a `T`.
-    ///
-    /// # Errors
-    /// [`OpenError::WrongType`] names both types. Otherwise as [`Space::open_any`].
-    pub fn open<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'_, T>, OpenError> {
-        let area = self.open_any(id, access)?;
+    pub(crate) fn open_typed<T: Stored>(
+        &self,
+        id: ObjId,
+        access: Access,
+    ) -> Result<Object<'_, T>, OpenError> {
+        let area = self.open_area(id, access)?;
         let mapped = self.mapped(area)?;
         if mapped.fingerprint != T::FINGERPRINT {
             let found = if mapped.fingerprint == 0 { TypeName::BYTES } else { self.type_name(area) };
@@ -112,11 +126,8 @@ impl<B: Backend> Space<B> {
         Ok(Object::new(area))
     }
 
-    /// Opens an object of whatever type: a file, for instance.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchObject`], [`Error::AccessDenied`], [`Error::Damaged`], or no more room.
-    pub fn open_any(&self, id: ObjId, access: Access) -> Result<Area<'_>, Error> {
+    /// Opens an object of whatever type.
+    pub(crate) fn open_area(&self, id: ObjId, access: Access) -> Result<Area<'_>, Error> {
         let area = self.map(id)?;
         if access == Access::Write && !self.mapped(area)?.writable {
             return Err(Error::AccessDenied);
@@ -153,34 +164,51 @@ impl<B: Backend> Space<B> {
         memory::load(place).min(SLOT_BYTES - BASE_OFFSET)
     }
 
-    /// A file's bytes: as many as the header says, from the base.
-    #[must_use]
-    pub fn content<'s>(&'s self, area: Area<'s>) -> Bytes<'s> {
-        area.span(BASE_OFFSET, self.len_bytes(area)).unwrap_or(Span::EMPTY)
-    }
-
-    /// Ends an object's mapping. Nobody holds a resolved pointer, since those borrow the space.
-    pub fn unmap(&mut self, id: ObjId) {
-        let Some(slot) = self.by_id.borrow_mut().remove(&id) else { return };
-        self.by_slot.borrow_mut().remove(&slot.number());
-        self.indexes.borrow_mut().retain(|&(from, to), _| from != slot.number() && to != slot.number());
+    /// Ends an object's mapping. Whoever has a guard may go on using what it resolved; the slot is used again when all guards that are
+    /// alive now have gone.
+    pub fn unmap(&self, id: ObjId) {
+        let mut maps = self.maps.lock(&self.backend);
+        let Some(&slot) = maps.by_id.get(&id) else { return };
+        if maps.by_slot.get(&slot.number()).is_some_and(|mapped| mapped.pinned) {
+            return;
+        }
+        maps.by_id.remove(&id);
+        maps.by_slot.remove(&slot.number());
+        maps.indexes.retain(|&(from, to), _| from != slot.number() && to != slot.number());
         self.clear_row(slot);
-        let others: Vec<Slot> = self.by_slot.borrow().values().map(|mapped| mapped.slot).collect();
-        for other in others {
+        for other in maps.by_slot.values() {
             for index in 0..FOT_INLINE_ENTRIES as u64 {
-                if self.row(other, index) == slot.base() {
-                    self.set_row(other, index, 0);
+                if self.row(other.slot, index) == slot.base() {
+                    self.set_row(other.slot, index, 0);
                 }
             }
         }
-        self.backend.unmap(slot);
+        let epoch = self.epochs.now();
+        maps.leaving.push((slot, epoch));
+        self.let_go(&mut maps);
+    }
+
+    /// Unmaps what nobody can use any more.
+    fn let_go(&self, maps: &mut Maps) {
+        maps.leaving.retain(|&(slot, epoch)| {
+            let passed = self.epochs.has_passed(epoch);
+            if passed {
+                self.backend.unmap(slot);
+            }
+            !passed
+        });
     }
 
     /// Maps an object where it isn't yet.
     pub(crate) fn map(&self, id: ObjId) -> Result<Area<'_>, Error> {
-        if let Some(&slot) = self.by_id.borrow().get(&id) {
-            return Ok(area_of(slot));
+        self.map_in(&mut self.maps.lock(&self.backend), id).map(area_of)
+    }
+
+    fn map_in(&self, maps: &mut Maps, id: ObjId) -> Result<Slot, Error> {
+        if let Some(&slot) = maps.by_id.get(&id) {
+            return Ok(slot);
         }
+        self.let_go(maps);
         let stat = self.backend.stat(id)?;
         if stat.quarantine != 0 {
             return Err(Error::from_number(stat.quarantine).unwrap_or(Error::Damaged));
@@ -195,21 +223,32 @@ impl<B: Backend> Space<B> {
         let writable = granted.contains(Rights::WRITE);
         let slot = self.backend.map(id, granted & (Rights::READ | Rights::WRITE))?;
         self.clear_row(slot);
-        self.by_id.borrow_mut().insert(id, slot);
+        maps.by_id.insert(id, slot);
         let persistent = ObjectFlags::from_bits_truncate(stat.flags).contains(ObjectFlags::PERSISTENT);
-        let mapped = Mapped { id, slot, writable, persistent, fingerprint: stat.fingerprint };
-        self.by_slot.borrow_mut().insert(slot.number(), mapped);
-        Ok(area_of(slot))
+        let mapped = Mapped { id, slot, writable, persistent, pinned: false, fingerprint: stat.fingerprint };
+        maps.by_slot.insert(slot.number(), mapped);
+        Ok(slot)
+    }
+
+    /// Makes an object's mapping last as long as the space.
+    pub(crate) fn pin(&self, area: Area<'_>) {
+        if let Some(mapped) = self.maps.lock(&self.backend).by_slot.get_mut(&slot_number(area)) {
+            mapped.pinned = true;
+        }
     }
 
     /// Forgets an object that is gone, but leaves its mapping: resolved pointers may still be about.
     pub(crate) fn forget(&self, id: ObjId) {
-        self.by_id.borrow_mut().remove(&id);
+        self.maps.lock(&self.backend).by_id.remove(&id);
     }
 
     pub(crate) fn mapped(&self, area: Area<'_>) -> Result<Mapped, Error> {
-        let slot = (area.start() / SLOT_BYTES) as u32;
-        self.by_slot.borrow().get(&slot).copied().ok_or(Error::NoSuchObject)
+        self.maps.lock(&self.backend).by_slot.get(&slot_number(area)).copied().ok_or(Error::NoSuchObject)
+    }
+
+    /// Changes what recovery has found.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Recovery)) {
+        change(&mut self.found.lock(&self.backend));
     }
 
     /// The place that `bits`, lying at the address `at`, point to. `at` is in a mapped object.
@@ -222,7 +261,7 @@ impl<B: Backend> Space<B> {
         self.resolve_many(at, bits, size_of::<T>() as u64, align_of::<T>() as u64).map(|address| {
             address.map(|address| {
                 // SAFETY: `resolve_many` has checked that a `T`'s bytes at its alignment lie in a mapped object's range beyond
-                // the metadata, and no mapping ends while the space is borrowed.
+                // the metadata; the module's invariant says how long it is mapped.
                 unsafe { Ptr::new(address) }
             })
         })
@@ -283,16 +322,20 @@ impl<B: Backend> Space<B> {
     fn translate(&self, slot: Slot, index: u64) -> Result<u64, Error> {
         let entry = self.fot_entry(area_of(slot), index);
         let (FotKind::Id, rights) = entry.decode()? else { return Err(Error::Damaged) };
-        let area = self.map(entry.target)?;
-        let mapped = self.mapped(area)?;
+        // Until the row is filled, so that what is in a row is mapped.
+        let mut maps = self.maps.lock(&self.backend);
+        let to = self.map_in(&mut maps, entry.target)?;
+        let mapped = maps.by_slot.get(&to.number()).copied().ok_or(Error::NoSuchObject)?;
         if entry.fingerprint != 0 && entry.fingerprint != mapped.fingerprint {
             return Err(Error::WrongType);
         }
         if rights.contains(Rights::WRITE) && !mapped.writable {
             return Err(Error::AccessDenied);
         }
-        self.set_row(slot, index, area.start());
-        Ok(area.start())
+        if maps.by_slot.contains_key(&slot.number()) {
+            self.set_row(slot, index, to.base());
+        }
+        Ok(to.base())
     }
 
     /// The FOT entry as it lies in memory; `index` is an inline one.
@@ -324,14 +367,15 @@ impl<B: Backend> Space<B> {
 
     /// Which index of `from`'s FOT is known to name `to`.
     pub(crate) fn known_index(&self, from: Slot, to: Slot) -> Option<u64> {
-        self.indexes.borrow().get(&(from.number(), to.number())).copied()
+        self.maps.lock(&self.backend).indexes.get(&(from.number(), to.number())).copied()
     }
 
     pub(crate) fn set_known_index(&self, from: Slot, to: Slot, index: Option<u64>) {
         let key = (from.number(), to.number());
+        let mut maps = self.maps.lock(&self.backend);
         match index {
-            Some(index) => self.indexes.borrow_mut().insert(key, index),
-            None => self.indexes.borrow_mut().remove(&key),
+            Some(index) => maps.indexes.insert(key, index),
+            None => maps.indexes.remove(&key),
         };
     }
 
@@ -353,9 +397,13 @@ impl<B: Backend> Space<B> {
     }
 }
 
+fn slot_number(area: Area<'_>) -> u32 {
+    (area.start() / SLOT_BYTES) as u32
+}
+
 /// The area of a slot at which an object is mapped.
 pub(crate) fn area_of<'s>(slot: Slot) -> Area<'s> {
-    // SAFETY: callers pass slots of the space's table, whose mappings live as long as the space is borrowed.
+    // SAFETY: callers pass slots of the space's table; the module's invariant says how long they are mapped.
     unsafe { Area::new(slot.base()) }
 }
 
@@ -370,52 +418,4 @@ pub(crate) fn fot_place(area: Area<'_>, index: u64) -> Ptr<'_, FotEntry> {
     let offset = FOT_OFFSET + index * size_of::<FotEntry>() as u64;
     let span = area.span_from::<FotEntry>(HEADER_OFFSET, offset, 1);
     span.and_then(|span| span.index(0)).expect("inline entries lie in the header page")
-}
-
-impl<'s, B: Backend> Reader<'s> for &'s Space<B> {
-    #[inline(always)]
-    fn get<T: Value>(&self, place: Ptr<'s, T>) -> T {
-        memory::load(place)
-    }
-
-    #[inline(always)]
-    fn follow<T: Stored>(&self, place: Ptr<'s, InvPtr<T>>) -> Result<Option<Ptr<'s, T>>, Error> {
-        self.resolve(place.address(), PointerBits(memory::load(place.bits())))
-    }
-
-    fn follow_span<T: Stored>(&self, place: Ptr<'s, InvSpan<T>>) -> Result<Span<'s, T>, Error> {
-        let at = place.at(InvSpan::AT);
-        let bits = PointerBits(memory::load(at.bits()));
-        self.resolve_span(at.address(), bits, memory::load(place.at(InvSpan::LEN)))
-    }
-
-    fn read(&self, bytes: Bytes<'s>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        memory::read(bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?, buffer);
-        Ok(())
-    }
-
-    fn compare(&self, bytes: Bytes<'s>, other: &[u8]) -> Ordering {
-        compare_by(bytes, other, |part, buffer| memory::read(part, buffer))
-    }
-}
-
-/// Compares through a small buffer that `read` fills.
-pub(crate) fn compare_by<'s>(
-    bytes: Bytes<'s>,
-    other: &[u8],
-    read: impl Fn(Bytes<'s>, &mut [u8]),
-) -> Ordering {
-    let mut buffer = [0; 64];
-    let common = bytes.len().min(other.len() as u64);
-    let mut at = 0;
-    while at < common {
-        let len = (common - at).min(buffer.len() as u64);
-        let part = bytes.slice(at, len).expect("within the span");
-        read(part, &mut buffer[..len as usize]);
-        match buffer[..len as usize].cmp(&other[at as usize..(at + len) as usize]) {
-            Ordering::Equal => at += len,
-            unequal => return unequal,
-        }
-    }
-    bytes.len().cmp(&(other.len() as u64))
 }

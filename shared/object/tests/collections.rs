@@ -8,7 +8,7 @@ use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
 use twizzler_object::collections::{BytesMap, KEY_BYTES_MAX, MapRoot};
-use twizzler_object::{Access, Backend, Space, record};
+use twizzler_object::{Access, Backend, Guard, Space, record};
 
 record! {
     struct Root: "test.map-root", 1 {
@@ -23,18 +23,18 @@ fn make<B: Backend>(space: &Space<B>) -> ObjId {
     space.transact(|tx| Ok::<_, Error>(space.id_of(tx.create::<Root>()?.area()))).expect("made")
 }
 
-fn open<B: Backend>(space: &Space<B>, id: ObjId) -> BytesMap<'_> {
-    BytesMap::new(space.open::<Root>(id, Access::Write).expect("there").base().at(Root::map))
+fn open<'g, B: Backend>(guard: &'g Guard<'_, B>, id: ObjId) -> BytesMap<'g> {
+    BytesMap::new(guard.open::<Root>(id, Access::Write).expect("there").base().at(Root::map))
 }
 
-fn entries<B: Backend>(space: &Space<B>, map: BytesMap<'_>) -> Result<Entries, Error> {
-    map.iter(&space).collect()
+fn entries<'g, B: Backend>(guard: &'g Guard<'_, B>, map: BytesMap<'g>) -> Result<Entries, Error> {
+    map.iter(&guard).collect()
 }
 
-fn compare<B: Backend>(space: &Space<B>, map: BytesMap<'_>, model: &Model) {
-    assert_eq!(map.len(&space), Ok(model.len() as u64));
-    assert_eq!(map.len_bytes(&space), Ok(model.iter().map(|(k, v)| (k.len() + v.len()) as u64).sum::<u64>()));
-    assert!(entries(space, map).expect("whole").into_iter().eq(model.clone()));
+fn compare<'g, B: Backend>(guard: &'g Guard<'_, B>, map: BytesMap<'g>, model: &Model) {
+    assert_eq!(map.len(&guard), Ok(model.len() as u64));
+    assert_eq!(map.len_bytes(&guard), Ok(model.iter().map(|(k, v)| (k.len() + v.len()) as u64).sum::<u64>()));
+    assert!(entries(guard, map).expect("whole").into_iter().eq(model.clone()));
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -89,21 +89,22 @@ proptest! {
         let id = make(&space);
         let mut model = Model::new();
         for step in steps {
-            let map = open(&space, id);
+            let guard = space.enter();
+            let map = open(&guard, id);
             match step {
                 Step::Insert(entries) => {
-                    let replaced = space.transact(|tx| entries.iter().map(|(k, v)| map.insert(tx, k, v)).collect::<Result<Vec<_>, Error>>());
+                    let replaced = guard.transact(|tx| entries.iter().map(|(k, v)| map.insert(tx, k, v)).collect::<Result<Vec<_>, Error>>());
                     let wanted: Vec<bool> = entries.into_iter().map(|(k, v)| model.insert(k, v).is_some()).collect();
                     prop_assert_eq!(replaced, Ok(wanted));
                 }
                 Step::Remove(keys) => {
-                    let removed = space.transact(|tx| keys.iter().map(|k| map.remove(tx, k)).collect::<Result<Vec<_>, Error>>());
+                    let removed = guard.transact(|tx| keys.iter().map(|k| map.remove(tx, k)).collect::<Result<Vec<_>, Error>>());
                     let wanted: Vec<bool> = keys.iter().map(|k| model.remove(k).is_some()).collect();
                     prop_assert_eq!(removed, Ok(wanted));
                 }
                 Step::Merge(entries) => {
                     let list: Vec<(&[u8], &[u8])> = entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())).collect();
-                    prop_assert_eq!(space.transact(|tx| map.merge_sorted(tx, &list)), Ok(()));
+                    prop_assert_eq!(guard.transact(|tx| map.merge_sorted(tx, &list)), Ok(()));
                     model.extend(entries);
                 }
                 Step::Range(from, to) => {
@@ -113,28 +114,30 @@ proptest! {
                         (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a <= b,
                     };
                     let bounds = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
-                    let got: Result<Vec<_>, Error> = map.range(&&space, bounds).collect();
+                    let got: Result<Vec<_>, Error> = map.range(&&guard, bounds).collect();
                     let wanted: Vec<_> = if ordered { model.range::<[u8], _>(bounds).map(|(k, v)| (k.clone(), v.clone())).collect() } else { vec![] };
                     prop_assert_eq!(got, Ok(wanted));
                 }
                 Step::Abort(key, value) => {
-                    let mut tx = space.begin().expect("begun");
+                    let mut tx = guard.begin().expect("begun");
                     let _ = map.remove(&mut tx, &key).expect("removed");
                     map.insert(&mut tx, &key, &value).expect("inserted");
                     prop_assert_eq!(map.get(&tx, &key), Ok(Some(value)));
                     tx.abort();
-                    prop_assert_eq!(map.get(&&space, &key), Ok(model.get(&key).cloned()));
+                    prop_assert_eq!(map.get(&&guard, &key), Ok(model.get(&key).cloned()));
                 }
                 Step::Clear => {
-                    prop_assert_eq!(space.transact(|tx| map.clear(tx)), Ok(()));
+                    prop_assert_eq!(guard.transact(|tx| map.clear(tx)), Ok(()));
                     model.clear();
                 }
                 Step::Restart => {
+                    drop(guard);
                     drop(space);
                     space = Space::attach(&backend).expect("attached");
                 }
             }
-            compare(&space, open(&space, id), &model);
+            let guard = space.enter();
+            compare(&guard, open(&guard, id), &model);
         }
     }
 
@@ -144,8 +147,9 @@ proptest! {
         let backend = MemoryBackend::new();
         let space = Space::attach(&backend).expect("attached");
         let id = make(&space);
-        let map = open(&space, id);
-        space.transact(|tx| {
+        let guard = space.enter();
+        let map = open(&guard, id);
+        guard.transact(|tx| {
             (0..200u16).try_for_each(|n| map.insert(tx, &n.to_be_bytes(), &vec![n as u8; usize::from(n) * 9]).map(drop))
         }).map_err(|e: Error| e).expect("inserted");
         let pages: Vec<u64> = backend.pages_of(id).into_iter().filter(|page| page * 4096 >= BASE_OFFSET).collect();
@@ -155,10 +159,10 @@ proptest! {
             let at = if heads { at % 64 } else { at % 4096 };
             backend.damage(id, page * 4096 + at, |byte| byte ^ bits);
         }
-        let _ = entries(&space, map);
+        let _ = entries(&guard, map);
         for n in (0..200u16).step_by(17) {
-            let _ = map.get(&&space, &n.to_be_bytes());
-            if let Ok(mut tx) = space.begin() {
+            let _ = map.get(&&guard, &n.to_be_bytes());
+            if let Ok(mut tx) = guard.begin() {
                 let _ = map.insert(&mut tx, &n.to_be_bytes(), &[7; 700]).and_then(|_| map.remove(&mut tx, &[0, 9]));
                 tx.abort();
             }
@@ -170,13 +174,14 @@ proptest! {
 fn what_is_too_long_is_refused() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
-    let map = open(&space, make(&space));
-    let insert = |key: &[u8], value: &[u8]| space.transact(|tx| map.insert(tx, key, value));
+    let guard = space.enter();
+    let map = open(&guard, make(&space));
+    let insert = |key: &[u8], value: &[u8]| guard.transact(|tx| map.insert(tx, key, value));
     assert_eq!(insert(&[1; KEY_BYTES_MAX + 1], b""), Err(Error::TooLong));
     assert_eq!(insert(&[1; KEY_BYTES_MAX], &vec![5; 3 << 20]), Ok(false));
-    assert_eq!(map.get(&&space, &[1; KEY_BYTES_MAX]), Ok(Some(vec![5; 3 << 20])));
+    assert_eq!(map.get(&&guard, &[1; KEY_BYTES_MAX]), Ok(Some(vec![5; 3 << 20])));
     assert_eq!(
-        space.transact(|tx| map.merge_sorted(tx, &[(b"b", b""), (b"a", b"")])),
+        guard.transact(|tx| map.merge_sorted(tx, &[(b"b", b""), (b"a", b"")])),
         Err(Error::InvalidArgument)
     );
 }
@@ -186,15 +191,16 @@ fn keys_in_order_fill_their_nodes() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
     let id = make(&space);
-    let map = open(&space, id);
-    space
+    let guard = space.enter();
+    let map = open(&guard, id);
+    guard
         .transact(|tx| {
             (0..20_000u32).try_for_each(|n| map.insert(tx, &n.to_be_bytes(), &n.to_le_bytes()).map(drop))
         })
         .map_err(|e: Error| e)
         .expect("inserted");
     // 14 bytes for each entry; what the heap adds, and the levels above, is little.
-    let used = space.heap_usage(space.open_any(id, Access::Read).expect("there")).expect("whole").used_bytes;
+    let used = guard.heap_usage(guard.open_any(id, Access::Read).expect("there")).expect("whole").used_bytes;
     assert!(used < 20_000 * 20, "{used}");
-    assert_eq!(map.levels(&&space), Ok(2));
+    assert_eq!(map.levels(&&guard), Ok(2));
 }

@@ -9,7 +9,9 @@ use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
 use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, check_crashes, mutation_run};
 use twizzler_object::backend::TRANSLATION_BYTES;
-use twizzler_object::{Access, Backend, InvBytes, InvPtr, Object, Ptr, Reader, Space, Tx, TypeName, record};
+use twizzler_object::{
+    Access, Backend, Guard, InvBytes, InvPtr, Object, Ptr, Reader, Space, Tx, TypeName, record,
+};
 
 record! {
     /// What each test object holds: some sums, and a list.
@@ -112,6 +114,9 @@ unsafe impl Backend for Program<'_> {
     fn translation(&self) -> u64 {
         self.table
     }
+    fn coordination(&self) -> u64 {
+        self.machine.sim.coordination()
+    }
     fn stored(&self, address: u64, len_bytes: u64) {
         self.machine.sim.stored(address, len_bytes);
     }
@@ -134,17 +139,17 @@ unsafe impl Backend for Program<'_> {
     }
 }
 
-fn start<'s>(space: &'s Space<S<'_>>) -> Result<[Object<'s, Root>; 2], Error> {
-    let first = space.well_known::<Root>(START)?;
+fn start<'s>(guard: &'s Guard<'_, S<'_>>) -> Result<[Object<'s, Root>; 2], Error> {
+    let first = guard.well_known::<Root>(START)?;
     let place = first.base().at(Root::other);
-    if space.follow(place)?.is_none() {
-        space.transact(|tx| {
+    if guard.follow(place)?.is_none() {
+        guard.transact(|tx| {
             let other = tx.create::<Root>()?;
             tx.link(place, Some(other.base()))
         })?;
     }
-    let other = space.follow(place)?.ok_or(Error::Damaged)?;
-    Ok([first, space.open(space.id_of(other.object()), Access::Write)?])
+    let other = guard.follow(place)?.ok_or(Error::Damaged)?;
+    Ok([first, guard.open(guard.id_of(other.object()), Access::Write)?])
 }
 
 /// Moves `amount` between sums of both objects.
@@ -187,7 +192,7 @@ fn pop<'s, B: Backend>(tx: &mut Tx<'s, B>, roots: [Ptr<'s, Root>; 2]) -> Result<
     tx.free(node)
 }
 
-fn state(space: &Space<S<'_>>, roots: [Ptr<'_, Root>; 2]) -> Result<State, Error> {
+fn state<'g>(space: &'g Guard<'_, S<'_>>, roots: [Ptr<'g, Root>; 2]) -> Result<State, Error> {
     let mut values = Vec::new();
     let mut used = [0, 0];
     let mut next = space.follow(roots[0].at(Root::first))?;
@@ -212,7 +217,7 @@ fn state(space: &Space<S<'_>>, roots: [Ptr<'_, Root>; 2]) -> Result<State, Error
     if let Some(guest) = guest {
         assert_eq!(space.type_name(guest.object()), TypeName::of("test.crash"));
     }
-    let sum = |guest: Ptr<'_, Root>| guest.at(Root::sums).index(3).map(|place| space.get(place));
+    let sum = |guest: Ptr<'g, Root>| guest.at(Root::sums).index(3).map(|place| space.get(place));
     Ok(State {
         sums: roots.map(|root| space.get(root.at(Root::sums))),
         values,
@@ -323,7 +328,7 @@ impl Scenario for Steps {
         let programs = [machine.start(), machine.start()];
         // Both have had a lane.
         for space in &programs {
-            start(space).expect("start");
+            start(&space.enter()).expect("start");
             space.transact(|tx| tx.create_any().map(drop)).expect("commit");
         }
     }
@@ -342,8 +347,8 @@ impl Scenario for Steps {
                 }
                 Programs::Following(_) => 0,
             };
-            let space = &programs[who];
-            let roots = start(space).expect("open").map(Object::base);
+            let space = programs[who].enter();
+            let roots = start(&space).expect("open").map(Object::base);
             let after = Self::model(log.acknowledged(), step);
             log.begin(after.clone());
             let result = space.transact(|tx| Self::perform(tx, roots, step));
@@ -358,6 +363,7 @@ impl Scenario for Steps {
         if space.recovery().damaged != 0 {
             return Err(format!("{:?}", space.recovery()));
         }
+        let space = space.enter();
         let roots = start(&space).map_err(|e| format!("start: {e}"))?.map(Object::base);
         let mut found = state(&space, roots).map_err(|e| e.to_string())?;
         if found.values.first() == Some(&PROBE) {

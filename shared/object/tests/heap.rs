@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Bytes, Reader, Space, record};
+use twizzler_object::{Access, Bytes, Space, record};
 
 record! {
     struct Root: "test.heap-root", 1 {
@@ -21,13 +21,14 @@ fn every_size_can_be_taken_and_given_back() {
     let backend = MemoryBackend::new();
     let id = new_object(&backend);
     let space = Space::attach(&backend).expect("attach");
-    let area = space.open::<Root>(id, Access::Write).expect("open").area();
+    let guard = space.enter();
+    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
     let pages = |len: u64| {
         (0..3)
             .map(|_| {
                 let bytes =
-                    space.transact(|tx| tx.alloc_bytes(area, &vec![1; len as usize])).expect("allocated");
-                space.transact(|tx| tx.free_span(bytes)).expect("freed");
+                    guard.transact(|tx| tx.alloc_bytes(area, &vec![1; len as usize])).expect("allocated");
+                guard.transact(|tx| tx.free_span(bytes)).expect("freed");
                 backend.pages_of(id).len()
             })
             .collect::<Vec<_>>()
@@ -73,8 +74,9 @@ proptest! {
         while more {
             more = false;
             let space = Space::attach(&backend).expect("attach");
-            let area = space.open::<Root>(id, Access::Write).expect("open").area();
-            let mut tx = space.begin().expect("begin");
+            let guard = space.enter();
+            let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+            let mut tx = guard.begin().expect("begin");
             let mut pending = live.clone();
             for step in steps.by_ref() {
                 match step {
@@ -97,12 +99,12 @@ proptest! {
                     Step::Commit => {
                         tx.commit().expect("commit");
                         live = pending.clone();
-                        tx = space.begin().expect("begin");
+                        tx = guard.begin().expect("begin");
                     }
                     Step::Abort => {
                         tx.abort();
                         pending = live.clone();
-                        tx = space.begin().expect("begin");
+                        tx = guard.begin().expect("begin");
                     }
                     Step::Restart => {
                         more = true;
@@ -113,18 +115,19 @@ proptest! {
             drop(tx);
             for &(offset, len, fill) in &live {
                 let bytes: Bytes<'_> = area.span(offset, len).expect("within");
-                prop_assert!((&space).to_vec(bytes).iter().all(|&byte| byte == fill));
+                prop_assert!(guard.to_vec(bytes).iter().all(|&byte| byte == fill));
             }
         }
         // All given back: nothing has leaked.
         let space = Space::attach(&backend).expect("attach");
-        let area = space.open::<Root>(id, Access::Write).expect("open").area();
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
         for (offset, len, _) in live {
             let bytes: Bytes<'_> = area.span(offset, len).expect("within");
-            space.transact(|tx| tx.free_span(bytes)).expect("freed");
+            guard.transact(|tx| tx.free_span(bytes)).expect("freed");
         }
-        let first = space.transact(|tx| tx.alloc_bytes(area, &[1])).expect("allocated");
-        space.transact(|tx| tx.free_span(first)).expect("freed");
+        let first = guard.transact(|tx| tx.alloc_bytes(area, &[1])).expect("allocated");
+        guard.transact(|tx| tx.free_span(first)).expect("freed");
         let usage = space.heap_usage(area).expect("whole");
         prop_assert_eq!(usage.used_bytes, 0);
     }
@@ -135,20 +138,21 @@ fn what_was_not_allocated_cant_be_freed() {
     let backend = MemoryBackend::new();
     let id = new_object(&backend);
     let space = Space::attach(&backend).expect("attach");
-    let area = space.open::<Root>(id, Access::Write).expect("open").area();
-    let bytes = space.transact(|tx| tx.alloc_bytes(area, &[1; 100])).expect("allocated");
-    let large = space.transact(|tx| tx.alloc_bytes(area, &[1; 100_000])).expect("allocated");
+    let guard = space.enter();
+    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+    let bytes = guard.transact(|tx| tx.alloc_bytes(area, &[1; 100])).expect("allocated");
+    let large = guard.transact(|tx| tx.alloc_bytes(area, &[1; 100_000])).expect("allocated");
     let wrong = [bytes.slice(16, 84), large.slice(1, 9000), bytes.slice(0, 10), area.span(0x3000, 128)];
     for bytes in wrong.into_iter().flatten() {
-        assert_eq!(space.transact(|tx| tx.free_span(bytes)), Err(Error::Damaged), "{bytes:?}");
+        assert_eq!(guard.transact(|tx| tx.free_span(bytes)), Err(Error::Damaged), "{bytes:?}");
     }
     let twice = space.transact(|tx| {
         tx.free_span(bytes)?;
         tx.free_span(bytes)
     });
     assert_eq!(twice, Err(Error::Damaged));
-    space.transact(|tx| tx.free_span(bytes)).expect("still allocated");
-    space.transact(|tx| tx.free_span(large)).expect("still allocated");
+    guard.transact(|tx| tx.free_span(bytes)).expect("still allocated");
+    guard.transact(|tx| tx.free_span(large)).expect("still allocated");
 }
 
 #[test]
@@ -156,16 +160,17 @@ fn a_full_object_says_so_and_goes_on_working() {
     let backend = MemoryBackend::new();
     let id = new_object(&backend);
     let space = Space::attach(&backend).expect("attach");
-    let area = space.open::<Root>(id, Access::Write).expect("open").area();
+    let guard = space.enter();
+    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
     let half = |fits| {
-        let mut tx = space.begin().expect("begin");
+        let mut tx = guard.begin().expect("begin");
         let result = tx.alloc_span::<u8>(area, 600 << 20);
         assert_eq!(result.is_ok(), fits);
         result.map(|span| tx.commit().map(|()| span))
     };
     let first = half(true).expect("fits").expect("commit");
     assert_eq!(half(false).err(), Some(Error::OutOfRange));
-    space.transact(|tx| tx.free_span(first)).expect("freed");
+    guard.transact(|tx| tx.free_span(first)).expect("freed");
     half(true).expect("fits").expect("commit");
 }
 
@@ -174,15 +179,16 @@ fn churn_does_not_make_an_object_grow() {
     let backend = MemoryBackend::new();
     let id = new_object(&backend);
     let space = Space::attach(&backend).expect("attach");
-    let area = space.open::<Root>(id, Access::Write).expect("open").area();
+    let guard = space.enter();
+    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
     let mut pages = Vec::new();
     for round in 0..200 {
-        let kept = space.transact(|tx| tx.alloc_bytes(area, &[1; 5000])).expect("allocated");
+        let kept = guard.transact(|tx| tx.alloc_bytes(area, &[1; 5000])).expect("allocated");
         let others = [100, 3000, 40_000].map(|len| {
-            space.transact(|tx| tx.alloc_bytes(area, &vec![2; len + round % 7])).expect("allocated")
+            guard.transact(|tx| tx.alloc_bytes(area, &vec![2; len + round % 7])).expect("allocated")
         });
         space.transact(|tx| others.into_iter().try_for_each(|other| tx.free_span(other))).expect("freed");
-        space.transact(|tx| tx.free_span(kept)).expect("freed");
+        guard.transact(|tx| tx.free_span(kept)).expect("freed");
         pages.push(backend.pages_of(id).len());
     }
     assert_eq!(pages[2], pages[199], "{pages:?}");

@@ -41,8 +41,9 @@ fn prepared() -> (MemoryBackend, ObjId) {
 
 /// Does a bit of everything. Whatever it meets, it ends.
 fn work<B: Backend>(space: &Space<B>, id: ObjId, value: u64) -> Result<(), Error> {
-    let root = space.open::<Root>(id, Access::Write)?.base();
-    let result = space.transact(|tx| {
+    let guard = space.enter();
+    let root = guard.open::<Root>(id, Access::Write)?.base();
+    let result = guard.transact(|tx| {
         tx.lock(root.object())?;
         let other = tx.follow(root.at(Root::other))?.ok_or(Error::Damaged)?;
         let back = tx.follow(other.at(Root::other))?.ok_or(Error::Damaged)?;
@@ -56,19 +57,19 @@ fn work<B: Backend>(space: &Space<B>, id: ObjId, value: u64) -> Result<(), Error
         tx.free_span(old)?;
         tx.link_span(root.at(Root::text), text)
     });
-    let mut next = space.follow(root.at(Root::first))?;
+    let mut next = guard.follow(root.at(Root::first))?;
     for _ in 0..50 {
         let Some(node) = next else { break };
-        let _ = space.get(node.at(Node::value));
-        next = space.follow(node.at(Node::next))?;
+        let _ = guard.get(node.at(Node::value));
+        next = guard.follow(node.at(Node::next))?;
     }
     let _ = space.heap_usage(root.object());
     let _ = space.type_name(root.object()).to_string();
-    let _ = space.content(root.object()).len();
-    let text = space.follow_span(root.at(Root::text))?;
+    let _ = guard.content(root.object()).len();
+    let text = guard.follow_span(root.at(Root::text))?;
     let mut some = [0; 8];
-    if space.read(text, 0, &mut some) == Ok(()) {
-        let _ = space.compare(text, b"something");
+    if guard.read(text, 0, &mut some) == Ok(()) {
+        let _ = guard.compare(text, b"something");
     }
     result
 }
@@ -167,8 +168,9 @@ fn pointers_that_leave_their_object_are_damage() {
             backend.damage(id, BASE_OFFSET + i as u64, |_| byte);
         }
         let space = Space::attach(&backend).expect("attach");
-        let root = space.open::<Root>(id, Access::Read).expect("open").base();
-        assert_eq!((&space).follow(root.at(Root::first)), Err(Error::Damaged), "{bits:#x}");
+        let guard = space.enter();
+        let root = guard.open::<Root>(id, Access::Read).expect("open").base();
+        assert_eq!(guard.follow(root.at(Root::first)), Err(Error::Damaged), "{bits:#x}");
     }
 }
 
@@ -176,14 +178,17 @@ fn pointers_that_leave_their_object_are_damage() {
 fn a_deleted_target_is_an_error() {
     let (backend, id) = prepared();
     let space = Space::attach(&backend).expect("attach");
-    let root = space.open::<Root>(id, Access::Read).expect("open").base();
-    let other = (&space).follow(root.at(Root::other)).expect("good").expect("not null");
+    let guard = space.enter();
+    let root = guard.open::<Root>(id, Access::Read).expect("open").base();
+    let other = guard.follow(root.at(Root::other)).expect("good").expect("not null");
     let other = space.id_of(other.object());
+    drop(guard);
     drop(space);
     backend.delete(other).expect("deleted");
     let space = Space::attach(&backend).expect("attach");
-    let root = space.open::<Root>(id, Access::Read).expect("open").base();
-    assert_eq!((&space).follow(root.at(Root::other)), Err(Error::NoSuchObject));
+    let guard = space.enter();
+    let root = guard.open::<Root>(id, Access::Read).expect("open").base();
+    assert_eq!(guard.follow(root.at(Root::other)), Err(Error::NoSuchObject));
 }
 
 #[test]
@@ -191,9 +196,11 @@ fn quarantined_lanes_take_nothing_else_along() {
     let (backend, id) = prepared();
     // All but the two objects: the directory of lanes, and a lane.
     let space = Space::attach(&backend).expect("attach");
-    let is_ours = |other: &ObjId| space.open::<Root>(*other, Access::Read).is_ok();
+    let guard = space.enter();
+    let is_ours = |other: &ObjId| guard.open::<Root>(*other, Access::Read).is_ok();
     let (ours, lanes): (Vec<_>, Vec<_>) = backend.ids().into_iter().partition(is_ours);
     assert_eq!((ours.len(), lanes.len()), (2, 2));
+    drop(guard);
     drop(space);
     for subset in 1..4 {
         let some = lanes.iter().enumerate().filter(|(i, _)| subset >> i & 1 != 0);

@@ -64,16 +64,18 @@ fn a_list_outlives_its_programs() {
     let id = new_list(&backend);
     for round in 0..3 {
         let space = Space::attach(&backend).expect("attach");
-        let list = space.open::<List>(id, Access::Write).expect("open").base();
+        let guard = space.enter();
+        let list = guard.open::<List>(id, Access::Write).expect("open").base();
         for i in 0..100 {
-            space.transact(|tx| push(tx, list, round * 100 + i)).expect("push");
+            guard.transact(|tx| push(tx, list, round * 100 + i)).expect("push");
         }
     }
     let space = Space::attach(&backend).expect("attach");
-    let list = space.open::<List>(id, Access::Write).expect("open").base();
-    assert_eq!(values(&&space, list), (0..300).rev().collect::<Vec<_>>());
-    while space.transact(|tx| pop(tx, list)).expect("pop").is_some() {}
-    assert_eq!((&space).get(list.at(List::len)), 0);
+    let guard = space.enter();
+    let list = guard.open::<List>(id, Access::Write).expect("open").base();
+    assert_eq!(values(&&guard, list), (0..300).rev().collect::<Vec<_>>());
+    while guard.transact(|tx| pop(tx, list)).expect("pop").is_some() {}
+    assert_eq!(guard.get(list.at(List::len)), 0);
 }
 
 #[test]
@@ -81,16 +83,17 @@ fn a_transaction_sees_its_own_changes_and_nobody_else_does_before_the_commit() {
     let backend = MemoryBackend::new();
     let id = new_list(&backend);
     let space = Space::attach(&backend).expect("attach");
-    let list = space.open::<List>(id, Access::Write).expect("open").base();
-    let mut tx = space.begin().expect("begin");
+    let guard = space.enter();
+    let list = guard.open::<List>(id, Access::Write).expect("open").base();
+    let mut tx = guard.begin().expect("begin");
     for i in 0..10 {
         push(&mut tx, list, i).expect("push");
     }
     assert_eq!(pop(&mut tx, list), Ok(Some(9)));
     assert_eq!(values(&tx, list).len(), 9);
-    assert_eq!(values(&&space, list).len(), 0);
+    assert_eq!(values(&&guard, list).len(), 0);
     tx.commit().expect("commit");
-    assert_eq!(values(&&space, list), (0..9).rev().collect::<Vec<_>>());
+    assert_eq!(values(&&guard, list), (0..9).rev().collect::<Vec<_>>());
 }
 
 #[test]
@@ -98,10 +101,11 @@ fn an_undone_transaction_leaves_nothing_behind() {
     let backend = MemoryBackend::new();
     let id = new_list(&backend);
     let space = Space::attach(&backend).expect("attach");
-    let list = space.open::<List>(id, Access::Write).expect("open").base();
-    space.transact(|tx| push(tx, list, 1)).expect("push");
+    let guard = space.enter();
+    let list = guard.open::<List>(id, Access::Write).expect("open").base();
+    guard.transact(|tx| push(tx, list, 1)).expect("push");
     let before = backend.ids();
-    let mut tx = space.begin().expect("begin");
+    let mut tx = guard.begin().expect("begin");
     push(&mut tx, list, 2).expect("push");
     let other = tx.create::<List>().expect("create").base();
     push(&mut tx, other, 3).expect("push");
@@ -109,9 +113,9 @@ fn an_undone_transaction_leaves_nothing_behind() {
     tx.link(list.at(List::first), node).expect("link");
     tx.abort();
     assert_eq!(backend.ids(), before);
-    assert_eq!(values(&&space, list), [1]);
-    space.transact(|tx| push(tx, list, 4)).expect("push");
-    assert_eq!(values(&&space, list), [4, 1]);
+    assert_eq!(values(&&guard, list), [1]);
+    guard.transact(|tx| push(tx, list, 4)).expect("push");
+    assert_eq!(values(&&guard, list), [4, 1]);
 }
 
 #[test]
@@ -120,10 +124,11 @@ fn lists_reach_across_objects() {
     let ids: Vec<_> = (0..20).map(|_| new_list(&backend)).collect();
     {
         let space = Space::attach(&backend).expect("attach");
-        let list = space.open::<List>(ids[0], Access::Write).expect("open").base();
+        let guard = space.enter();
+        let list = guard.open::<List>(ids[0], Access::Write).expect("open").base();
         for value in 0..200 {
-            let near = space.open::<List>(ids[value as usize % 20], Access::Write).expect("open").area();
-            space
+            let near = guard.open::<List>(ids[value as usize % 20], Access::Write).expect("open").area();
+            guard
                 .transact(|tx| {
                     tx.lock(list.object())?;
                     let node = tx.alloc::<Node>(near)?;
@@ -138,8 +143,9 @@ fn lists_reach_across_objects() {
         }
     }
     let space = Space::attach(&backend).expect("attach");
-    let list = space.open::<List>(ids[0], Access::Read).expect("open").base();
-    assert_eq!(values(&&space, list), (0..200).rev().collect::<Vec<_>>());
+    let guard = space.enter();
+    let list = guard.open::<List>(ids[0], Access::Read).expect("open").base();
+    assert_eq!(values(&&guard, list), (0..200).rev().collect::<Vec<_>>());
 }
 
 #[test]
@@ -147,10 +153,11 @@ fn a_commit_takes_two_fences_and_one_for_large_allocations() {
     let backend = MemoryBackend::new();
     let ids: Vec<_> = (0..5).map(|_| new_list(&backend)).collect();
     let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
     let lists: Vec<_> =
-        ids.iter().map(|&id| space.open::<List>(id, Access::Write).expect("open").base()).collect();
+        ids.iter().map(|&id| guard.open::<List>(id, Access::Write).expect("open").base()).collect();
     let commit = |lists: &[Ptr<'_, List>], pushes: u64| {
-        let mut tx = space.begin().expect("begin");
+        let mut tx = guard.begin().expect("begin");
         let before = backend.fences();
         for &list in lists {
             (0..pushes).for_each(|i| push(&mut tx, list, i).expect("push"));
@@ -170,6 +177,7 @@ fn opening_as_another_type_names_both() {
     let backend = MemoryBackend::new();
     let id = new_list(&backend);
     let space = Space::attach(&backend).expect("attach");
-    let error = space.open::<Node>(id, Access::Read).expect_err("a list is no node");
+    let guard = space.enter();
+    let error = guard.open::<Node>(id, Access::Read).expect_err("a list is no node");
     assert_eq!(error.to_string(), "wrong type: a test.list, not a test.node of this version");
 }

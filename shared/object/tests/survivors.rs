@@ -19,8 +19,9 @@ fn new_counter(backend: &MemoryBackend) -> ObjId {
 }
 
 fn add<B: Backend>(space: &Space<B>, id: ObjId) -> Result<(), Error> {
-    let root = space.open::<Counter>(id, Access::Write)?.base();
-    space.transact(|tx| {
+    let guard = space.enter();
+    let root = guard.open::<Counter>(id, Access::Write)?.base();
+    guard.transact(|tx| {
         tx.lock(root.object())?;
         let values = tx.get(root.at(Counter::values));
         // All eight are always equal.
@@ -43,8 +44,9 @@ fn programs_exclude_each_other() {
         }
     });
     let space = Space::attach(&backend).expect("attach");
-    let root = space.open::<Counter>(id, Access::Read).expect("open").base();
-    assert_eq!((&space).get(root.at(Counter::values)), [800; 8]);
+    let guard = space.enter();
+    let root = guard.open::<Counter>(id, Access::Read).expect("open").base();
+    assert_eq!(guard.get(root.at(Counter::values)), [800; 8]);
 }
 
 /// A backend whose program is stopped for good at its n-th flush, fence or store.
@@ -88,6 +90,9 @@ unsafe impl Backend for Dying<'_> {
     }
     fn translation(&self) -> u64 {
         self.backend.translation()
+    }
+    fn coordination(&self) -> u64 {
+        self.backend.coordination()
     }
     fn stored(&self, address: u64, len_bytes: u64) {
         self.step();
@@ -134,9 +139,10 @@ fn survivors_find_everything_whole() {
         let made = std::thread::scope(|scope| {
             let program = scope.spawn(|| {
                 let space = std::mem::ManuallyDrop::new(Space::attach(&dying).expect("attach"));
-                let root = space.open::<Counter>(id, Access::Write).expect("open").base();
+                let guard = std::mem::ManuallyDrop::new(space.enter());
+                let root = guard.open::<Counter>(id, Access::Write).expect("open").base();
                 // What it leaves behind when it dies must not run: a killed program's destructors don't.
-                let mut tx = std::mem::ManuallyDrop::new(space.begin().expect("begin"));
+                let mut tx = std::mem::ManuallyDrop::new(guard.begin().expect("begin"));
                 tx.lock(root.object()).expect("locked");
                 let values = tx.get(root.at(Counter::values));
                 tx.set(root.at(Counter::values), values.map(|value| value + 1)).expect("set");
@@ -147,17 +153,20 @@ fn survivors_find_everything_whole() {
             program.join().is_ok()
         });
         add(&survivor, id).expect("the dead one's lock is taken over");
-        let root = survivor.open::<Counter>(id, Access::Read).expect("open").base();
-        let [value, ..] = (&survivor).get(root.at(Counter::values));
-        assert_eq!((&survivor).get(root.at(Counter::values)), [value; 8], "killed at store {steps}");
+        let guard = survivor.enter();
+        let root = guard.open::<Counter>(id, Access::Read).expect("open").base();
+        let [value, ..] = guard.get(root.at(Counter::values));
+        assert_eq!(guard.get(root.at(Counter::values)), [value; 8], "killed at store {steps}");
+        drop(guard);
         drop(survivor);
         let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
         assert_eq!(space.recovery().damaged, 0);
         // Lane directory, lanes and the counter; with the other one exactly if the transaction committed.
         let others = backend
             .ids()
             .into_iter()
-            .filter(|&other| other != id && space.open::<Counter>(other, Access::Read).is_ok());
+            .filter(|&other| other != id && guard.open::<Counter>(other, Access::Read).is_ok());
         assert_eq!(others.count() as u64, value - 2, "killed at store {steps}");
         if made {
             assert_eq!(value, 3);

@@ -71,8 +71,9 @@ impl<'b, B: Backend> Harness<'b, B> {
     /// Where it can't be made.
     pub fn put(&self, name: &str, content: &[u8]) {
         let space = self.space();
-        let names = Names::open(&space).expect("names");
-        let made = space.transact(|tx| {
+        let guard = space.enter();
+        let names = Names::open(&guard).expect("names");
+        let made = guard.transact(|tx| {
             let file = names.create_any(tx, name)?;
             tx.write_at(file, 0, content)?;
             tx.set_len_bytes(file, content.len() as u64)?;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{NameError, Names};
-use twizzler_object::{Access, Backend, Object, OpenError, Reader, Space, Stored};
+use twizzler_object::{Access, Backend, Guard, Object, OpenError, Stored};
 
 use crate::complaint::Complaint;
 
@@ -13,8 +13,8 @@ use crate::complaint::Complaint;
 ///
 /// # Errors
 /// That the name is a directory's, can't be one, or can't be looked up.
-pub fn object_named<B: Backend>(space: &Space<B>, name: &str) -> Result<Option<ObjId>, Complaint> {
-    match Names::open(space).and_then(|names| names.object(name)) {
+pub fn object_named<B: Backend>(guard: &Guard<'_, B>, name: &str) -> Result<Option<ObjId>, Complaint> {
+    match Names::open(guard).and_then(|names| names.object(name)) {
         Ok(id) => Ok(Some(id)),
         Err(NameError::NoSuchName) => Ok(None),
         Err(error) => Err(Complaint::error(name, error)),
@@ -26,11 +26,11 @@ pub fn object_named<B: Backend>(space: &Space<B>, name: &str) -> Result<Option<O
 /// # Errors
 /// That the object is of another type, which the complaint names; otherwise as [`object_named`].
 pub fn open_named<'s, T: Stored, B: Backend>(
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     name: &str,
 ) -> Result<Option<Object<'s, T>>, Complaint> {
-    let Some(id) = object_named(space, name)? else { return Ok(None) };
-    match space.open::<T>(id, Access::Write) {
+    let Some(id) = object_named(guard, name)? else { return Ok(None) };
+    match guard.open::<T>(id, Access::Write) {
         Ok(object) => Ok(Some(object)),
         Err(error @ OpenError::WrongType { .. }) => {
             Err(Complaint::of(name, format!("{error}; give another name")))
@@ -43,17 +43,17 @@ pub fn open_named<'s, T: Stored, B: Backend>(
 ///
 /// # Errors
 /// That there is none, or it is no file, or memory doesn't suffice.
-pub fn read_file<B: Backend>(space: &Space<B>, name: &str) -> Result<Vec<u8>, Complaint> {
+pub fn read_file<B: Backend>(guard: &Guard<'_, B>, name: &str) -> Result<Vec<u8>, Complaint> {
     let failed = |error: Error| Complaint::error(name, error);
-    let id = object_named(space, name)?.ok_or_else(|| Complaint::error(name, NameError::NoSuchName))?;
-    if space.stat(id).map_err(failed)?.fingerprint != 0 {
+    let id = object_named(guard, name)?.ok_or_else(|| Complaint::error(name, NameError::NoSuchName))?;
+    if guard.stat(id).map_err(failed)?.fingerprint != 0 {
         return Err(Complaint::of(name, "an object of a type, not a file; `show` tells the type"));
     }
-    let bytes = space.content(space.open_any(id, Access::Read).map_err(failed)?);
+    let bytes = guard.content(guard.open_any(id, Access::Read).map_err(failed)?);
     let len = usize::try_from(bytes.len()).map_err(|_| failed(Error::OutOfMemory))?;
     let mut content = Vec::new();
     content.try_reserve_exact(len).map_err(|_| failed(Error::OutOfMemory))?;
     content.resize(len, 0);
-    space.read(bytes, 0, &mut content).map_err(failed)?;
+    guard.read(bytes, 0, &mut content).map_err(failed)?;
     Ok(content)
 }

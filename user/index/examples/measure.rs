@@ -51,7 +51,8 @@ fn main() {
     let names: Vec<String> = files.0.keys().cloned().collect();
     let (lines, fences) = (backend.flushed_lines(), backend.fences());
     let start = Instant::now();
-    let index = Index::new(&space, space.open(root, Access::Write).expect("open"));
+    let guard = space.enter();
+    let index = Index::new(&guard, guard.open(root, Access::Write).expect("open"));
     let added = index.add(&names, &files).expect("added");
     let seconds = start.elapsed().as_secs_f64();
     let mb = added.text_bytes as f64 / 1e6;
@@ -62,11 +63,13 @@ fn main() {
         backend.fences() - fences
     );
     println!("stat    {:?}", index.stat().expect("stat"));
+    drop(guard);
     drop(space);
     for words in [vec!["the"], vec!["kernel"], vec!["license", "warranty"], vec!["zebra"]] {
         let start = Instant::now();
         let space = Space::attach(&backend).expect("attached");
-        let index = Index::new(&space, space.open(root, Access::Write).expect("open"));
+        let guard = space.enter();
+        let index = Index::new(&guard, guard.open(root, Access::Write).expect("open"));
         let wanted: Vec<_> = words.iter().filter_map(|w| normalise(w)).collect();
         let hits = index.search(&wanted, Lines::Unwanted).expect("search");
         println!(
@@ -76,7 +79,8 @@ fn main() {
         );
     }
     let space = Space::attach(&backend).expect("attached");
-    let index = Index::new(&space, space.open(root, Access::Write).expect("open"));
+    let guard = space.enter();
+    let index = Index::new(&guard, guard.open(root, Access::Write).expect("open"));
     let start = Instant::now();
     let top = index.top(5).expect("top");
     println!("top 5   {top:?} in {:.1} ms", start.elapsed().as_secs_f64() * 1e3);

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Area, Backend, InvPtr, Reader, Space, Stored, record};
+use twizzler_object::{Area, Backend, Guard, InvPtr, Stored, record};
 
 /// Segments that a catalog can list; merging keeps them far fewer.
 pub(crate) const SEGMENTS_MAX: usize = 64;
@@ -50,21 +50,21 @@ pub const PART_FINGERPRINTS: [u64; 3] =
 
 /// Reads `len` bytes at an offset of an object; both may be anything.
 pub(crate) fn read_vec<'s, B: Backend>(
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     area: Area<'s>,
     at: u64,
     len: u64,
 ) -> Result<Vec<u8>, Error> {
-    if at.checked_add(len).is_none_or(|end| end > end_of(space, area)) {
+    if at.checked_add(len).is_none_or(|end| end > end_of(guard, area)) {
         return Err(Error::Damaged);
     }
     let bytes = area.span::<u8>(at, len).ok_or(Error::Damaged)?;
     let mut copy = vec![0; len as usize];
-    space.read(bytes, 0, &mut copy)?;
+    guard.read(bytes, 0, &mut copy)?;
     Ok(copy)
 }
 
 /// Where the bytes in use of an object end.
-fn end_of<B: Backend>(space: &Space<B>, area: Area<'_>) -> u64 {
-    twizzler_abi::object::BASE_OFFSET.saturating_add(space.len_bytes(area))
+fn end_of<B: Backend>(guard: &Guard<'_, B>, area: Area<'_>) -> u64 {
+    twizzler_abi::object::BASE_OFFSET.saturating_add(guard.len_bytes(area))
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Access, Backend, Reader, Space, Tx};
+use twizzler_object::{Access, Backend, Guard, Tx};
 
 use crate::append::Appender;
 use crate::base::{CatalogBase, SEGMENTS_MAX, read_vec};
@@ -46,8 +46,8 @@ impl Listed {
 
 impl Listed {
     /// Opens the segment, which must be the one that was listed.
-    pub(crate) fn open<'s, B: Backend>(&self, space: &'s Space<B>) -> Result<Segment<'s, B>, Error> {
-        let segment = Segment::open(space, self.id)?;
+    pub(crate) fn open<'s, B: Backend>(&self, guard: &'s Guard<'s, B>) -> Result<Segment<'s, B>, Error> {
+        let segment = Segment::open(guard, self.id)?;
         let found = Self { dead: self.dead.clone(), ..Self::new(self.id, &segment.header) };
         if found == *self { Ok(segment) } else { Err(Error::Damaged) }
     }
@@ -89,7 +89,7 @@ impl Catalog {
     /// Writes the catalog of that generation; gives the new object's ID.
     pub(crate) fn write<'s, B: Backend>(
         &self,
-        space: &'s Space<B>,
+        guard: &'s Guard<'s, B>,
         tx: &mut Tx<'s, B>,
         generation: u64,
     ) -> Result<ObjId, Error> {
@@ -106,20 +106,20 @@ impl Catalog {
         let base = object.base();
         for (i, listed) in self.segments.iter().enumerate() {
             let place = base.at(CatalogBase::segments).index(i).ok_or(Error::TooMany)?;
-            tx.link(place, Some(listed.open(space)?.base()))?;
+            tx.link(place, Some(listed.open(guard)?.base()))?;
         }
         tx.set(base.at(CatalogBase::bytes), record.len() as u64)?;
         let mut out = Appender::new(object.area(), size_of::<CatalogBase>() as u64);
         out.append(tx, &record)?;
         out.finish(tx)?;
-        Ok(space.id_of(object.area()))
+        Ok(guard.id_of(object.area()))
     }
 
     /// Reads the catalog of that generation.
-    pub(crate) fn read<B: Backend>(space: &Space<B>, id: ObjId, generation: u64) -> Result<Self, Error> {
-        let object = space.open::<CatalogBase>(id, Access::Read)?;
-        let bytes = space.get(object.base().at(CatalogBase::bytes));
-        let record = read_vec(space, object.area(), BASE_OFFSET + size_of::<CatalogBase>() as u64, bytes)?;
+    pub(crate) fn read<B: Backend>(guard: &Guard<'_, B>, id: ObjId, generation: u64) -> Result<Self, Error> {
+        let object = guard.open::<CatalogBase>(id, Access::Read)?;
+        let bytes = guard.get(object.base().at(CatalogBase::bytes));
+        let record = read_vec(guard, object.area(), BASE_OFFSET + size_of::<CatalogBase>() as u64, bytes)?;
         let mut r = RecordReader::new(&record)?;
         let (written, count) = (r.u64()?, r.u32()? as usize);
         if written != generation || count > SEGMENTS_MAX {
@@ -128,9 +128,9 @@ impl Catalog {
         let mut segments = Vec::new();
         for i in 0..count {
             let place = object.base().at(CatalogBase::segments).index(i).ok_or(Error::Damaged)?;
-            let segment = space.follow(place)?.ok_or(Error::Damaged)?;
+            let segment = guard.follow(place)?.ok_or(Error::Damaged)?;
             segments.push(Listed {
-                id: space.id_of(segment.object()),
+                id: guard.id_of(segment.object()),
                 documents: r.u32()?,
                 postings_objects: r.u32()?,
                 words: r.u64()?,

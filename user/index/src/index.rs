@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Backend, Object, Reader, Space, Tx};
+use twizzler_object::{Backend, Guard, Object, Tx};
 
 use crate::base::IndexRoot;
 use crate::build::SegmentWriter;
@@ -92,7 +92,7 @@ pub struct Added {
 
 /// An index.
 pub struct Index<'s, B: Backend> {
-    pub(crate) space: &'s Space<B>,
+    pub(crate) guard: &'s Guard<'s, B>,
     pub(crate) root: Object<'s, IndexRoot>,
 }
 
@@ -105,23 +105,23 @@ pub(crate) struct Current {
 
 impl<'s, B: Backend> Index<'s, B> {
     /// The index of a root object, open for writing: its lock lies in it.
-    pub const fn new(space: &'s Space<B>, root: Object<'s, IndexRoot>) -> Self {
-        Self { space, root }
+    pub const fn new(guard: &'s Guard<'s, B>, root: Object<'s, IndexRoot>) -> Self {
+        Self { guard, root }
     }
 
     /// The current state. The root is locked meanwhile and afterwards, as long as what is read is used.
     pub(crate) fn current(&self) -> Result<Current, Error> {
-        let root = self.space.get(self.root.base());
+        let root = self.guard.get(self.root.base());
         let catalog = if root.catalog.is_none() {
             Catalog::default()
         } else {
-            Catalog::read(self.space, root.catalog, root.generation)?
+            Catalog::read(self.guard, root.catalog, root.generation)?
         };
         Ok(Current { generation: root.generation, id: root.catalog, catalog })
     }
 
     pub(crate) fn segments(&self, catalog: &Catalog) -> Result<Vec<Segment<'s, B>>, Error> {
-        catalog.segments.iter().map(|listed| listed.open(self.space)).collect()
+        catalog.segments.iter().map(|listed| listed.open(self.guard)).collect()
     }
 
     /// Adds texts, all or none; each replaces the document of its name. When the call returns, all is durable.
@@ -129,7 +129,7 @@ impl<'s, B: Backend> Index<'s, B> {
     /// # Errors
     /// Nothing was changed then.
     pub fn add(&self, names: &[String], texts: &impl Texts) -> Result<Added, Failure> {
-        let added = self.space.transact(|tx| self.add_in(tx, names, texts))?;
+        let added = self.guard.transact(|tx| self.add_in(tx, names, texts))?;
         self.tidy();
         Ok(added)
     }
@@ -180,7 +180,7 @@ impl<'s, B: Backend> Index<'s, B> {
     /// # Errors
     /// Nothing was changed then.
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
-        self.space.transact(|tx| {
+        self.guard.transact(|tx| {
             tx.lock(self.root.area())?;
             let old = self.current()?;
             let mut catalog = old.catalog.clone();
@@ -220,13 +220,13 @@ impl<'s, B: Backend> Index<'s, B> {
         catalog.segments.retain(|s| s.dead.count < s.documents);
         for listed in &old.catalog.segments {
             if !catalog.segments.iter().any(|s| s.id == listed.id) {
-                for id in listed.open(self.space)?.objects()? {
+                for id in listed.open(self.guard)?.objects()? {
                     tx.delete(id)?;
                 }
             }
         }
         let generation = old.generation.checked_add(1).ok_or(Error::Damaged)?;
-        let id = catalog.write(self.space, tx, generation)?;
+        let id = catalog.write(self.guard, tx, generation)?;
         tx.set(self.root.base(), IndexRoot { generation, catalog: id })?;
         if !old.id.is_none() {
             tx.delete(old.id)?;
@@ -237,7 +237,7 @@ impl<'s, B: Backend> Index<'s, B> {
     /// Merges segments while there are too many. That is for speed alone: what can't be done now, for want of space or
     /// because a segment is damaged, is left for later, and the command that was asked for stands.
     pub fn tidy(&self) {
-        while let Ok(true) = self.space.transact(|tx| self.merge_once(tx)) {}
+        while let Ok(true) = self.guard.transact(|tx| self.merge_once(tx)) {}
     }
 
     fn merge_once(&self, tx: &mut Tx<'s, B>) -> Result<bool, Error> {
@@ -253,7 +253,7 @@ impl<'s, B: Backend> Index<'s, B> {
         let mut catalog = old.catalog.clone();
         let parts: Vec<ObjId> = chosen.iter().map(|&i| catalog.segments[i].id).collect();
         catalog.segments.retain(|s| !parts.contains(&s.id));
-        catalog.segments.push(Listed::new(self.space.id_of(object.area()), &header));
+        catalog.segments.push(Listed::new(self.guard.id_of(object.area()), &header));
         self.publish(tx, &old, catalog)?;
         Ok(true)
     }
@@ -294,7 +294,7 @@ impl Batch {
         let mut writer = SegmentWriter::new(tx, &self.documents, gathered.postings_bytes())?;
         gathered.drain(|word, postings| writer.add(tx, word, postings))?;
         let (object, header) = writer.finish(tx)?;
-        self.listed.push(Listed::new(tx.space().id_of(object.area()), &header));
+        self.listed.push(Listed::new(tx.guard().id_of(object.area()), &header));
         self.documents.clear();
         Ok(())
     }

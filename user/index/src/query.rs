@@ -61,11 +61,11 @@ impl<B: Backend> Index<'_, B> {
     /// # Errors
     /// [`Error::Damaged`], and the system's own.
     pub fn search(&self, words: &[Vec<u8>], lines: Lines) -> Result<Vec<Hit>, Error> {
-        let _locked = self.space.lock(self.root.area())?;
+        let _locked = self.guard.lock(self.root.area())?;
         let mut hits = Vec::new();
         let catalog = self.current()?.catalog;
         'segments: for listed in &catalog.segments {
-            let segment = listed.open(self.space)?;
+            let segment = listed.open(self.guard)?;
             let mut found = Vec::new();
             for word in words {
                 let Some(entry) = segment.find(word)? else { continue 'segments };
@@ -83,7 +83,7 @@ impl<B: Backend> Index<'_, B> {
     /// # Errors
     /// [`Error::Damaged`], and the system's own.
     pub fn top(&self, len: usize) -> Result<Vec<(u64, String)>, Error> {
-        let _locked = self.space.lock(self.root.area())?;
+        let _locked = self.guard.lock(self.root.area())?;
         let catalog = self.current()?.catalog;
         let segments = self.segments(&catalog)?;
         let mut words = Merged::new(segments.iter())?;
@@ -113,7 +113,7 @@ impl<B: Backend> Index<'_, B> {
     /// # Errors
     /// [`Error::Damaged`], and the system's own.
     pub fn stat(&self) -> Result<Stat, Error> {
-        let _locked = self.space.lock(self.root.area())?;
+        let _locked = self.guard.lock(self.root.area())?;
         let current = self.current()?;
         let listed = &current.catalog.segments;
         let segments = self.segments(&current.catalog)?;

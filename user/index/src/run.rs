@@ -8,7 +8,7 @@ use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_command::{Complaint, Streams, advised};
 use twizzler_names::{NameError, Names};
-use twizzler_object::{Access, Area, Backend, Reader, Space};
+use twizzler_object::{Access, Area, Backend, Guard, Space};
 
 use crate::base::IndexRoot;
 use crate::index::{Failure, Index, Refusal, Texts};
@@ -32,33 +32,37 @@ COUNT and LINE are those of the first word. A word is letters and digits; case m
 
 /// Runs the command with `args`, without its own name. Gives the exit status: 0 done, 1 not done, 2 wrong usage.
 pub fn run<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> u8 {
-    twizzler_command::run("index", streams, |streams| command(space, args, streams))
+    twizzler_command::run("index", streams, |streams| command(&space.enter(), args, streams))
 }
 
-fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
+fn command<B: Backend>(
+    guard: &Guard<'_, B>,
+    args: &[&str],
+    streams: &mut Streams<'_>,
+) -> Result<(), Complaint> {
     match args {
-        ["add", names @ ..] if !names.is_empty() => add(space, names, streams),
+        ["add", names @ ..] if !names.is_empty() => add(guard, names, streams),
         ["rm", name] => {
             let refused = |failure| explain(&[name.to_string()], failure);
-            let index = open(space)?.ok_or(Failure::Document(0, Refusal::NotIndexed)).map_err(refused)?;
+            let index = open(guard)?.ok_or(Failure::Document(0, Refusal::NotIndexed)).map_err(refused)?;
             index.remove(document_name(name)).map_err(refused)
         }
         ["search", "--lines", words @ ..] if !words.is_empty() => {
-            search(space, words, Lines::Wanted, streams)
+            search(guard, words, Lines::Wanted, streams)
         }
         ["search", words @ ..] if !words.is_empty() && words[0] != "--lines" => {
-            search(space, words, Lines::Unwanted, streams)
+            search(guard, words, Lines::Unwanted, streams)
         }
-        ["top"] => top(space, 10, streams),
+        ["top"] => top(guard, 10, streams),
         ["top", len] => {
             let len = len
                 .parse()
                 .map_err(|_| Complaint::of(len, "not a number; `index top 20` prints 20 words"))?;
-            top(space, len, streams)
+            top(guard, len, streams)
         }
-        ["stat"] => stat(space, streams),
-        ["drop"] => delete(space, INDEX_NAME, streams),
-        ["drop", name] => delete(space, name, streams),
+        ["stat"] => stat(guard, streams),
+        ["drop"] => delete(guard, INDEX_NAME, streams),
+        ["drop", name] => delete(guard, name, streams),
         ["help" | "--help" | "-h"] => {
             (streams.out)(USAGE.as_bytes());
             Ok(())
@@ -73,21 +77,21 @@ fn document_name(name: &str) -> &str {
 }
 
 /// The index, if there is one.
-fn open<B: Backend>(space: &Space<B>) -> Result<Option<Index<'_, B>>, Complaint> {
-    Ok(twizzler_command::open_named::<IndexRoot, B>(space, INDEX_NAME)?.map(|root| Index::new(space, root)))
+fn open<'g, B: Backend>(guard: &'g Guard<'g, B>) -> Result<Option<Index<'g, B>>, Complaint> {
+    Ok(twizzler_command::open_named::<IndexRoot, B>(guard, INDEX_NAME)?.map(|root| Index::new(guard, root)))
 }
 
 /// Deletes an index with its name, whatever it consists of.
-fn delete<B: Backend>(space: &Space<B>, name: &str, streams: &mut Streams<'_>) -> Result<(), Complaint> {
+fn delete<B: Backend>(guard: &Guard<'_, B>, name: &str, streams: &mut Streams<'_>) -> Result<(), Complaint> {
     let failed = |error| Complaint::error(name, error);
     let missing = || Complaint::of(name, "there is no index; `index add` makes one");
-    let names = Names::open(space).map_err(failed)?;
-    let root = twizzler_command::open_named::<IndexRoot, B>(space, name)?.ok_or_else(missing)?;
-    let index = Index::new(space, root);
-    let objects = space.transact(|tx| {
+    let names = Names::open(guard).map_err(failed)?;
+    let root = twizzler_command::open_named::<IndexRoot, B>(guard, name)?.ok_or_else(missing)?;
+    let index = Index::new(guard, root);
+    let objects = guard.transact(|tx| {
         let objects = index.delete_in(tx).map_err(|error| Complaint::error(name, error))?;
         match names.delete(tx, name).map_err(failed)? {
-            id if id == space.id_of(root.area()) => Ok(objects + 1),
+            id if id == guard.id_of(root.area()) => Ok(objects + 1),
             // The name stands for something else meanwhile.
             _ => Err(Complaint::error(name, Error::Busy)),
         }
@@ -96,15 +100,15 @@ fn delete<B: Backend>(space: &Space<B>, name: &str, streams: &mut Streams<'_>) -
     Ok(())
 }
 
-fn add<B: Backend>(space: &Space<B>, names: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
+fn add<B: Backend>(guard: &Guard<'_, B>, names: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
     let failed = |error| Complaint::error(INDEX_NAME, error);
     let names: Vec<String> = names.iter().map(|name| document_name(name).to_string()).collect();
-    let texts = Files { space, names: Names::open(space).map_err(failed)? };
+    let texts = Files { guard, names: Names::open(guard).map_err(failed)? };
     // The index is made in the transaction that first adds to it.
-    let (index, added) = space.transact(|tx| {
-        let index = match open(space)? {
+    let (index, added) = guard.transact(|tx| {
+        let index = match open(guard)? {
             Some(index) => index,
-            None => Index::new(space, texts.names.create::<IndexRoot>(tx, INDEX_NAME).map_err(failed)?),
+            None => Index::new(guard, texts.names.create::<IndexRoot>(tx, INDEX_NAME).map_err(failed)?),
         };
         let added = index.add_in(tx, &names, &texts).map_err(|failure| explain(&names, failure))?;
         Ok::<_, Complaint>((index, added))
@@ -122,7 +126,7 @@ fn add<B: Backend>(space: &Space<B>, names: &[&str], streams: &mut Streams<'_>) 
 }
 
 fn search<B: Backend>(
-    space: &Space<B>,
+    guard: &Guard<'_, B>,
     words: &[&str],
     lines: Lines,
     streams: &mut Streams<'_>,
@@ -132,7 +136,7 @@ fn search<B: Backend>(
         normalise(word).ok_or_else(not_a_word)
     };
     let words = words.iter().map(word).collect::<Result<Vec<_>, _>>()?;
-    let Some(index) = open(space)? else { return Ok(()) };
+    let Some(index) = open(guard)? else { return Ok(()) };
     for hit in index.search(&words, lines)? {
         let mut line = format!("{}\t{}", hit.count, hit.name);
         for (i, number) in hit.lines.iter().enumerate() {
@@ -145,16 +149,16 @@ fn search<B: Backend>(
     Ok(())
 }
 
-fn top<B: Backend>(space: &Space<B>, len: usize, streams: &mut Streams<'_>) -> Result<(), Complaint> {
-    let Some(index) = open(space)? else { return Ok(()) };
+fn top<B: Backend>(guard: &Guard<'_, B>, len: usize, streams: &mut Streams<'_>) -> Result<(), Complaint> {
+    let Some(index) = open(guard)? else { return Ok(()) };
     for (count, word) in index.top(len)? {
         (streams.out)(format!("{count}\t{word}\n").as_bytes());
     }
     Ok(())
 }
 
-fn stat<B: Backend>(space: &Space<B>, streams: &mut Streams<'_>) -> Result<(), Complaint> {
-    let stat = match open(space)? {
+fn stat<B: Backend>(guard: &Guard<'_, B>, streams: &mut Streams<'_>) -> Result<(), Complaint> {
+    let stat = match open(guard)? {
         Some(index) => index.stat()?,
         None => Stat::default(),
     };
@@ -195,13 +199,13 @@ fn explain(names: &[String], failure: Failure) -> Complaint {
 
 /// Texts that lie in named objects.
 struct Files<'s, B: Backend> {
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     names: Names<'s, B>,
 }
 
 impl<'s, B: Backend> Files<'s, B> {
     fn area(&self, id: ObjId) -> Result<Area<'s>, Error> {
-        self.space.open_any(id, Access::Read)
+        self.guard.open_any(id, Access::Read)
     }
 }
 
@@ -213,17 +217,17 @@ impl<B: Backend> Texts for Files<'_, B> {
             NameError::System(error) => Refusal::System(error),
             _ => Refusal::BadName,
         })?;
-        let stat = self.space.stat(id).map_err(Refusal::System)?;
+        let stat = self.guard.stat(id).map_err(Refusal::System)?;
         if stat.fingerprint != 0 { Err(Refusal::NotAText) } else { Ok(id) }
     }
 
     fn len_bytes(&self, id: ObjId) -> Result<u64, Error> {
-        Ok(self.space.len_bytes(self.area(id)?))
+        Ok(self.guard.len_bytes(self.area(id)?))
     }
 
     fn read(&self, id: ObjId, at: u64, into: &mut [u8]) -> Result<(), Error> {
         let bytes =
             self.area(id)?.span::<u8>(BASE_OFFSET, at + into.len() as u64).ok_or(Error::OutOfRange)?;
-        self.space.read(bytes, at, into)
+        self.guard.read(bytes, at, into)
     }
 }

@@ -14,7 +14,7 @@ use core::cmp::Ordering;
 use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
 
-use twizzler_object::{Access, Backend, InvPtr, Object, Ptr, Reader, Space};
+use twizzler_object::{Access, Backend, Guard, InvPtr, Object, Ptr};
 
 use crate::base::{PostingsBase, SegmentBase, read_vec};
 use crate::node::{Node, Target};
@@ -142,7 +142,7 @@ impl Document {
 
 /// An open segment.
 pub(crate) struct Segment<'s, B: Backend> {
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     base: Object<'s, SegmentBase>,
     pub(crate) header: Header,
 }
@@ -155,10 +155,10 @@ pub(crate) struct NodeAt {
 
 impl<'s, B: Backend> Segment<'s, B> {
     /// Opens the segment; reads its header and nothing else.
-    pub(crate) fn open(space: &'s Space<B>, id: ObjId) -> Result<Self, Error> {
-        let base = space.open::<SegmentBase>(id, Access::Read)?;
-        let header = space.get(base.base().at(SegmentBase::header));
-        Ok(Self { space, base, header: Header::decode(&header[..HEADER_BYTES])? })
+    pub(crate) fn open(guard: &'s Guard<'s, B>, id: ObjId) -> Result<Self, Error> {
+        let base = guard.open::<SegmentBase>(id, Access::Read)?;
+        let header = guard.get(base.base().at(SegmentBase::header));
+        Ok(Self { guard, base, header: Header::decode(&header[..HEADER_BYTES])? })
     }
 
     /// The pointers' target, for a catalog to list.
@@ -168,20 +168,20 @@ impl<'s, B: Backend> Segment<'s, B> {
 
     /// All its objects.
     pub(crate) fn objects(&self) -> Result<Vec<ObjId>, Error> {
-        let mut ids = vec![self.space.id_of(self.base.area())];
-        let mut next = self.space.follow(self.base().at(SegmentBase::postings))?;
+        let mut ids = vec![self.guard.id_of(self.base.area())];
+        let mut next = self.guard.follow(self.base().at(SegmentBase::postings))?;
         while let Some(postings) = next {
             if ids.len() > self.header.postings_objects as usize {
                 return Err(Error::Damaged);
             }
-            ids.push(self.space.id_of(postings.object()));
-            next = self.space.follow(postings.at(PostingsBase::previous))?;
+            ids.push(self.guard.id_of(postings.object()));
+            next = self.guard.follow(postings.at(PostingsBase::previous))?;
         }
         Ok(ids)
     }
 
     fn local(&self, pointer: PointerBits, skip: u64, bytes: u64) -> Result<Vec<u8>, Error> {
-        read_vec(self.space, self.base.area(), pointer.offset().saturating_add(skip), bytes)
+        read_vec(self.guard, self.base.area(), pointer.offset().saturating_add(skip), bytes)
     }
 
     /// Reads a node of the dictionary.
@@ -210,8 +210,8 @@ impl<'s, B: Backend> Segment<'s, B> {
     /// Reads postings: follows the pointer from its place in the dictionary into the object that has them.
     pub(crate) fn postings(&self, found: &Found) -> Result<Vec<u8>, Error> {
         let place = self.base.area().place::<InvPtr<u8>>(found.place).ok_or(Error::Damaged)?;
-        let first = self.space.follow(place)?.ok_or(Error::Damaged)?;
-        let bytes = read_vec(self.space, first.object(), first.offset(), found.target.bytes)?;
+        let first = self.guard.follow(place)?.ok_or(Error::Damaged)?;
+        let bytes = read_vec(self.guard, first.object(), first.offset(), found.target.bytes)?;
         if crc32fast::hash(&bytes) != found.target.checksum { Err(Error::Damaged) } else { Ok(bytes) }
     }
 

@@ -46,13 +46,15 @@ fn refusals_say_what_and_why() {
     index.put("empty", b"");
     index.put("binary", b"word \xfe\xff");
     let space = index.space();
-    let names = Names::open(&space).expect("names");
-    space
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("names");
+    guard
         .transact(|tx| {
             names.make_directory(tx, "dir")?;
             names.create::<Other>(tx, "other").map(drop)
         })
         .expect("made");
+    drop(guard);
     drop(space);
     let nothing = "; nothing was added\n";
     let cases = [
@@ -91,8 +93,10 @@ fn an_object_of_another_type_is_no_index() {
     let backend = MemoryBackend::new();
     let index = index(&backend);
     let space = index.space();
-    let names = Names::open(&space).expect("names");
-    space.transact(|tx| names.create::<Other>(tx, "index").map(drop)).expect("made");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("names");
+    guard.transact(|tx| names.create::<Other>(tx, "index").map(drop)).expect("made");
+    drop(guard);
     drop(space);
     let message = index.refused(&["stat"], 1);
     assert!(message.contains("test.other") && message.contains("twz.index.root"), "{message}");

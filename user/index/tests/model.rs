@@ -52,14 +52,14 @@ proptest! {
                         texts.into_iter().map(|(n, text)| (format!("text{n}"), text)).collect();
                     let shelf = Shelf(texts.iter().map(|(n, t)| (n.clone(), t.clone().into_bytes())).collect());
                     let list: Vec<String> = texts.keys().cloned().collect();
-                    let added = open(&space, id).add(&list, &shelf).expect("added");
+                    let added = open(&space.enter(), id).add(&list, &shelf).expect("added");
                     prop_assert_eq!(added.documents, list.len() as u64);
                     prop_assert_eq!(added.replaced, list.iter().filter(|n| model.0.contains_key(*n)).count() as u64);
                     model.0.extend(texts);
                 }
                 Step::Remove(n) => {
                     let name = format!("text{n}");
-                    let removed = open(&space, id).remove(&name);
+                    let removed = open(&space.enter(), id).remove(&name);
                     let wanted = model.0.remove(&name).map(drop).ok_or(Failure::Document(0, Refusal::NotIndexed));
                     prop_assert_eq!(removed, wanted);
                 }
@@ -68,7 +68,7 @@ proptest! {
                     space = Space::attach(&backend).expect("attached");
                 }
             }
-            compare(&open(&space, id), &model, &VOCABULARY);
+            compare(&open(&space.enter(), id), &model, &VOCABULARY);
         }
     }
 }
@@ -77,7 +77,8 @@ proptest! {
 fn what_is_refused_changes_nothing() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
-    let index = open(&space, make(&space));
+    let guard = space.enter();
+    let index = open(&guard, make(&space));
     let mut shelf = Shelf::of(&[("a", "one two"), ("empty", "")]);
     shelf.0.insert("binary".into(), b"one \xff two".to_vec());
     shelf.0.insert("cut".into(), "one é".as_bytes()[..5].to_vec());
@@ -104,7 +105,8 @@ fn what_is_refused_changes_nothing() {
 fn many_small_additions_stay_few_segments() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
-    let index = open(&space, make(&space));
+    let guard = space.enter();
+    let index = open(&guard, make(&space));
     let mut model = Model::default();
     for n in 0..150 {
         let (name, text) = (format!("t{n}"), format!("common n{n} m{}\n{}", n % 7, "word ".repeat(n)));
@@ -121,7 +123,8 @@ fn many_small_additions_stay_few_segments() {
 fn long_texts_go_to_several_objects() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
-    let index = open(&space, make(&space));
+    let guard = space.enter();
+    let index = open(&guard, make(&space));
     let mut text = String::new();
     for n in 0..60_000u64 {
         text += &format!("w{} v{}\n", n * 7919 % 10_007, n % 100);
@@ -145,10 +148,10 @@ fn a_flipped_bit_never_changes_an_answer() {
     for n in 0..3 {
         let text = if n == 0 { "big ab word é\n".repeat(9000) } else { format!("a{n} ab ab\nb c{n} abc") };
         let name = format!("text{n}");
-        open(&space, id).add(&names(&[&name]), &Shelf::of(&[(&name, &text)])).expect("added");
+        open(&space.enter(), id).add(&names(&[&name]), &Shelf::of(&[(&name, &text)])).expect("added");
         model.0.insert(name, text);
     }
-    open(&space, id).add(&names(&["text1"]), &Shelf::of(&[("text1", "again ab")])).expect("added");
+    open(&space.enter(), id).add(&names(&["text1"]), &Shelf::of(&[("text1", "again ab")])).expect("added");
     model.0.insert("text1".into(), "again ab".into());
     drop(space);
     let searches = [&["ab"][..], &["ab", "abc"], &["big"]].map(|words| (words, model.search(words)));
@@ -163,8 +166,9 @@ fn a_flipped_bit_never_changes_an_answer() {
                 let (offset, bit) = (page * 4096 + at, 1 << ((at + page) % 8));
                 backend.damage(object, offset, |byte| byte ^ bit);
                 let space = Space::attach(&backend).expect("attached");
+                let guard = space.enter();
                 let index =
-                    Index::new(&space, space.open(id, Access::Write).expect("the root's metadata is whole"));
+                    Index::new(&guard, guard.open(id, Access::Write).expect("the root's metadata is whole"));
                 for (words, right) in &searches {
                     let wanted: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
                     match index.search(&wanted, Lines::Wanted) {
@@ -179,6 +183,7 @@ fn a_flipped_bit_never_changes_an_answer() {
                 if i == 0 {
                     let _ = (index.top(3), index.stat(), index.remove("nothing"));
                 }
+                drop(guard);
                 drop(space);
                 backend.damage(object, offset, |byte| byte ^ bit);
             }
@@ -186,5 +191,5 @@ fn a_flipped_bit_never_changes_an_answer() {
     }
     assert!(damaged > 100, "{damaged}");
     let space = Space::attach(&backend).expect("attached");
-    compare(&open(&space, id), &model, &["ab", "abc", "big", "word"]);
+    compare(&open(&space.enter(), id), &model, &["ab", "abc", "big", "word"]);
 }

@@ -7,7 +7,7 @@ use twizzler_abi::Error;
 use twizzler_command::{Complaint, Streams, advised};
 use twizzler_names::{NameError, Names};
 use twizzler_object::collections::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use twizzler_object::{Backend, Space, Tx};
+use twizzler_object::{Backend, Guard, Space, Tx};
 
 use crate::store::{LoadError, Store, StoreRoot};
 
@@ -27,21 +27,25 @@ const NO_SUCH_KEY: &str = "no such key; `kv scan STORE` lists the keys";
 
 /// Runs the command with `args`, without its own name. Gives the exit status: 0 done, 1 not done or no such key, 2 wrong usage.
 pub fn run<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> u8 {
-    twizzler_command::run("kv", streams, |streams| command(space, args, streams))
+    twizzler_command::run("kv", streams, |streams| command(&space.enter(), args, streams))
 }
 
-fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_>) -> Result<(), Complaint> {
+fn command<B: Backend>(
+    guard: &Guard<'_, B>,
+    args: &[&str],
+    streams: &mut Streams<'_>,
+) -> Result<(), Complaint> {
     match args {
         ["put", name, key, value] => {
             let explain = |error| Complaint::of(name, explain(error));
-            change(space, name, |store, tx| {
+            change(guard, name, |store, tx| {
                 store.put_in(tx, key.as_bytes(), value.as_bytes()).map_err(explain)
             })?;
             Ok(())
         }
         ["get", name, key] => {
             let value =
-                open(space, name)?.get(key.as_bytes()).map_err(|error| Complaint::error(name, error))?;
+                open(guard, name)?.get(key.as_bytes()).map_err(|error| Complaint::error(name, error))?;
             let value = value.ok_or_else(|| Complaint::of(key, NO_SUCH_KEY))?;
             (streams.out)(&value);
             (streams.out)(b"\n");
@@ -49,15 +53,15 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
         }
         ["del", name, key] => {
             let deleted =
-                open(space, name)?.delete(key.as_bytes()).map_err(|error| Complaint::error(name, error))?;
+                open(guard, name)?.delete(key.as_bytes()).map_err(|error| Complaint::error(name, error))?;
             if deleted { Ok(()) } else { Err(Complaint::of(key, NO_SUCH_KEY)) }
         }
-        ["scan", name] => scan(space, name, None, None, streams),
-        ["scan", name, from] => scan(space, name, Some(from), None, streams),
-        ["scan", name, from, to] => scan(space, name, Some(from), Some(to), streams),
-        ["load", name, file] => load(space, name, file, streams),
+        ["scan", name] => scan(guard, name, None, None, streams),
+        ["scan", name, from] => scan(guard, name, Some(from), None, streams),
+        ["scan", name, from, to] => scan(guard, name, Some(from), Some(to), streams),
+        ["load", name, file] => load(guard, name, file, streams),
         ["stat", name] => {
-            let stat = open(space, name)?.stat().map_err(|error| Complaint::error(name, error))?;
+            let stat = open(guard, name)?.stat().map_err(|error| Complaint::error(name, error))?;
             let lines = [
                 ("entries", stat.entries),
                 ("bytes", stat.bytes),
@@ -77,39 +81,39 @@ fn command<B: Backend>(space: &Space<B>, args: &[&str], streams: &mut Streams<'_
     }
 }
 
-fn open<'s, B: Backend>(space: &'s Space<B>, name: &str) -> Result<Store<'s, B>, Complaint> {
+fn open<'s, B: Backend>(guard: &'s Guard<'s, B>, name: &str) -> Result<Store<'s, B>, Complaint> {
     let missing =
         || Complaint::of(name, "no such store; `kv put` and `kv load` make one, `ls` lists the names");
-    let root = twizzler_command::open_named::<StoreRoot, B>(space, name)?.ok_or_else(missing)?;
-    Ok(Store::new(space, root))
+    let root = twizzler_command::open_named::<StoreRoot, B>(guard, name)?.ok_or_else(missing)?;
+    Ok(Store::new(guard, root))
 }
 
 /// Runs `change` on a store in one transaction, which also makes the store if there is none.
 fn change<'s, B: Backend, R>(
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     name: &str,
-    change: impl FnOnce(&Store<'s, B>, &mut Tx<'s, B>) -> Result<R, Complaint>,
+    mut change: impl FnMut(&Store<'s, B>, &mut Tx<'s, B>) -> Result<R, Complaint>,
 ) -> Result<R, Complaint> {
     let failed = |error: NameError| Complaint::error(name, error);
-    let names = Names::open(space).map_err(failed)?;
-    space.transact(|tx| {
+    let names = Names::open(guard).map_err(failed)?;
+    guard.transact(|tx| {
         let store = if names.object(name) == Err(NameError::NoSuchName) {
-            Store::new(space, names.create::<StoreRoot>(tx, name).map_err(failed)?)
+            Store::new(guard, names.create::<StoreRoot>(tx, name).map_err(failed)?)
         } else {
-            open(space, name)?
+            open(guard, name)?
         };
         change(&store, tx)
     })
 }
 
 fn scan<B: Backend>(
-    space: &Space<B>,
+    guard: &Guard<'_, B>,
     name: &str,
     from: Option<&str>,
     to: Option<&str>,
     streams: &mut Streams<'_>,
 ) -> Result<(), Complaint> {
-    let store = open(space, name)?;
+    let store = open(guard, name)?;
     let scanned = store.scan(from.map(str::as_bytes), to.map(str::as_bytes), |key, value| {
         for part in [key, b"\t", value, b"\n"] {
             (streams.out)(part);
@@ -119,12 +123,12 @@ fn scan<B: Backend>(
 }
 
 fn load<B: Backend>(
-    space: &Space<B>,
+    guard: &Guard<'_, B>,
     name: &str,
     file: &str,
     streams: &mut Streams<'_>,
 ) -> Result<(), Complaint> {
-    let content = twizzler_command::read_file(space, file)?;
+    let content = twizzler_command::read_file(guard, file)?;
     let explain_load = |error| match error {
         LoadError::Line(bad) => Complaint::of(
             file,
@@ -135,7 +139,7 @@ fn load<B: Backend>(
         }
         LoadError::System(error) => Complaint::of(name, explain(error)),
     };
-    let loaded = change(space, name, |store, tx| store.load_in(tx, &content).map_err(explain_load))?;
+    let loaded = change(guard, name, |store, tx| store.load_in(tx, &content).map_err(explain_load))?;
     (streams.err)(format!("kv: {loaded} lines loaded\n").as_bytes());
     Ok(())
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 use twizzler_object::collections::{BytesMap, KEY_BYTES_MAX, MapRoot, VALUE_BYTES_MAX};
-use twizzler_object::{Backend, Object, Space, Tx, record};
+use twizzler_object::{Backend, Guard, Object, Tx, record};
 
 use crate::lines::{BadLine, Lines};
 
@@ -21,7 +21,7 @@ const REWRITE_FACTOR: u64 = 8;
 
 /// A store, open for writing.
 pub struct Store<'s, B: Backend> {
-    space: &'s Space<B>,
+    guard: &'s Guard<'s, B>,
     root: Object<'s, StoreRoot>,
 }
 
@@ -57,8 +57,8 @@ pub struct Stat {
 
 impl<'s, B: Backend> Store<'s, B> {
     /// The store in that object.
-    pub const fn new(space: &'s Space<B>, root: Object<'s, StoreRoot>) -> Self {
-        Self { space, root }
+    pub const fn new(guard: &'s Guard<'s, B>, root: Object<'s, StoreRoot>) -> Self {
+        Self { guard, root }
     }
 
     fn map(&self) -> BytesMap<'s> {
@@ -70,7 +70,7 @@ impl<'s, B: Backend> Store<'s, B> {
     /// # Errors
     /// [`Error::TooLong`], [`Error::OutOfRange`] where the store's object is full, [`Error::Damaged`], the system's own. Nothing was changed then.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, Error> {
-        self.space.transact(|tx| self.put_in(tx, key, value))
+        self.guard.transact(|tx| self.put_in(tx, key, value))
     }
 
     /// The same as part of a transaction, which may have made the store.
@@ -87,7 +87,7 @@ impl<'s, B: Backend> Store<'s, B> {
     /// # Errors
     /// As [`Store::put`].
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        self.space.transact(|tx| {
+        self.guard.transact(|tx| {
             tx.lock(self.root.area())?;
             self.map().remove(tx, key)
         })
@@ -98,8 +98,8 @@ impl<'s, B: Backend> Store<'s, B> {
     /// # Errors
     /// [`Error::Damaged`], and the system's own.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let _locked = self.space.lock(self.root.area())?;
-        self.map().get(&self.space, key)
+        let _locked = self.guard.lock(self.root.area())?;
+        self.map().get(&self.guard, key)
     }
 
     /// Hands the entries from `from` up to, not including, `to` to `each`, in order.
@@ -113,9 +113,9 @@ impl<'s, B: Backend> Store<'s, B> {
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), Error> {
         use core::ops::Bound::{Excluded, Included, Unbounded};
-        let _locked = self.space.lock(self.root.area())?;
+        let _locked = self.guard.lock(self.root.area())?;
         let bounds = (from.map_or(Unbounded, Included), to.map_or(Unbounded, Excluded));
-        for entry in self.map().range(&self.space, bounds) {
+        for entry in self.map().range(&self.guard, bounds) {
             let (key, value) = entry?;
             each(&key, &value);
         }
@@ -127,7 +127,7 @@ impl<'s, B: Backend> Store<'s, B> {
     /// # Errors
     /// [`LoadError`]; nothing was changed then.
     pub fn load(&self, content: &[u8]) -> Result<u64, LoadError> {
-        self.space.transact(|tx| self.load_in(tx, content))
+        self.guard.transact(|tx| self.load_in(tx, content))
     }
 
     /// The same as part of a transaction, which may have made the store.
@@ -157,13 +157,13 @@ impl<'s, B: Backend> Store<'s, B> {
     /// # Errors
     /// [`Error::Damaged`], and the system's own.
     pub fn stat(&self) -> Result<Stat, Error> {
-        let _locked = self.space.lock(self.root.area())?;
-        let (map, space) = (self.map(), &self.space);
-        let object_bytes = space.len_bytes(self.root.area());
+        let _locked = self.guard.lock(self.root.area())?;
+        let (map, guard) = (self.map(), &self.guard);
+        let object_bytes = guard.len_bytes(self.root.area());
         Ok(Stat {
-            entries: map.len(space)?,
-            bytes: map.len_bytes(space)?,
-            levels: map.levels(space)?,
+            entries: map.len(guard)?,
+            bytes: map.len_bytes(guard)?,
+            levels: map.levels(guard)?,
             object_bytes,
         })
     }

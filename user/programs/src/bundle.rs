@@ -39,12 +39,13 @@ pub fn run() -> u64 {
 /// `shell` talks to a person; `shell -c LINE...` runs lines, `shell -f FILE` those of a file of the boot archive.
 fn shell(arguments: &[&str]) -> u64 {
     let space = Space::attach(Rt);
-    let space = space.as_ref().map_err(|&error| error);
+    let guard = space.as_ref().map(Space::enter).map_err(|&error| error);
+    let guard = guard.as_ref().map_err(|&error| error);
     match arguments {
-        [] => Shell::new(space, Style::Terminal).interact(),
-        ["-c", lines @ ..] => Shell::new(space, Style::Script).run_script(&lines.join("\n")),
+        [] => Shell::new(guard, Style::Terminal).interact(),
+        ["-c", lines @ ..] => Shell::new(guard, Style::Script).run_script(&lines.join("\n")),
         ["-f", name] => match archived_file(name).map(String::from_utf8) {
-            Some(Ok(script)) => Shell::new(space, Style::Script).run_script(&script),
+            Some(Ok(script)) => Shell::new(guard, Style::Script).run_script(&script),
             Some(Err(_)) => {
                 eprintln!("shell: {name} is not UTF-8");
                 exit::USAGE

@@ -9,7 +9,7 @@ use twizzler_object::Backend;
 
 use crate::mapping::Mapping;
 use crate::thread::Watch;
-use crate::{call, persist, slots, startup, sync, system, system_word};
+use crate::{call, coordination, persist, slots, startup, sync, system, system_word};
 
 /// The system below a [`twizzler_object::Space`] of this program.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +23,8 @@ const fn owner_word(view: ObjId, boots: u64) -> u64 {
 }
 
 // SAFETY: slots come from `Mapping`, which hands each out once and holds objects alone; the translation table is
-// a volatile object in the program's view before `main`, and its slot is used for nothing else. Slots are
+// a volatile object in the program's view before `main`, and its slot is used for nothing else; the coordination segment is a
+// volatile object that nobody deletes, mapped for as long as the program lives. Slots are
 // addresses, not allocations of Rust: provenance does not apply to them.
 unsafe impl Backend for Rt {
     fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
@@ -67,6 +68,10 @@ unsafe impl Backend for Rt {
 
     fn translation(&self) -> u64 {
         band::TRANSLATION.base() + BASE_OFFSET
+    }
+
+    fn coordination(&self) -> u64 {
+        coordination::address()
     }
 
     fn flush(&self, address: u64, len_bytes: u64) {

@@ -19,6 +19,7 @@ pub mod args;
 mod backend;
 pub mod call;
 pub mod console;
+mod coordination;
 pub mod exit;
 pub mod file;
 mod heap;

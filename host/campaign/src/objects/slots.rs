@@ -8,10 +8,10 @@ use std::ptr::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, SMALL_SLOTS, Slot};
 use twizzler_crashsim::Page;
-use twizzler_object::backend::{ROW_WORDS, TRANSLATION_BYTES};
+use twizzler_object::backend::{COORDINATION_BYTES, ROW_WORDS, TRANSLATION_BYTES};
 
 /// A slot with memory at its address, for whoever holds this value.
 pub(super) struct Region {
@@ -129,5 +129,33 @@ impl Translation {
             unsafe { write_bytes(row, 0, row_bytes as usize) };
         }
         TRANSLATIONS.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+    }
+}
+
+/// A coordination segment: zeros, until dropped.
+pub(super) struct Coordination {
+    address: u64,
+}
+
+impl Coordination {
+    pub(super) fn new() -> Self {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping where the kernel likes it.
+        let mapped = unsafe { mmap_anonymous(null_mut(), COORDINATION_BYTES as usize, protection, flags) };
+        Self { address: mapped.expect("address space").expose_provenance() as u64 }
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for Coordination {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; whoever used it borrowed the backend that owns this value.
+        let _ = unsafe {
+            munmap(with_exposed_provenance_mut(self.address as usize), COORDINATION_BYTES as usize)
+        };
     }
 }

@@ -115,8 +115,9 @@ pub fn make_parents<'s, B: Backend>(
 /// # Errors
 /// Something has the name.
 pub fn mkdir<M: Medium>(store: &Opened<M>, arguments: &MkdirArguments) -> Result<Answer, Failure> {
-    let names = store.names()?;
-    let made = store.space.transact(|tx| {
+    let guard = store.space.enter();
+    let names = store.names(&guard)?;
+    let made = guard.transact(|tx| {
         let mut made = Vec::new();
         for name in &arguments.names {
             let path = clean(name);
@@ -149,11 +150,12 @@ fn target<M: Medium>(names: &Names<'_, M>, from: &str, to: &str) -> String {
 /// # Errors
 /// No such name, or the new one is taken.
 pub fn mv<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, Failure> {
-    let names = store.names()?;
+    let guard = store.space.enter();
+    let names = store.names(&guard)?;
     let from = clean(&arguments.from);
     names.lookup(from).map_err(Failure::of(&arguments.from))?;
     let to = target(&names, from, &arguments.to);
-    store.space.transact(|tx| names.rename(tx, from, &to)).map_err(Failure::of(&to))?;
+    guard.transact(|tx| names.rename(tx, from, &to)).map_err(Failure::of(&to))?;
     Ok(Answer::of(&Changed { made: vec![to], removed: vec![from.to_owned()], deleted: Vec::new() }))
 }
 
@@ -162,11 +164,12 @@ pub fn mv<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, 
 /// # Errors
 /// No such object, or the new name is taken.
 pub fn ln<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, Failure> {
-    let names = store.names()?;
+    let guard = store.space.enter();
+    let names = store.names(&guard)?;
     let id = store.object(&arguments.from)?;
     store.medium().stat(id).map_err(Failure::of(&arguments.from))?;
     let to = target(&names, &arguments.from, &arguments.to);
-    store.space.transact(|tx| names.bind(tx, &to, id)).map_err(Failure::of(&to))?;
+    guard.transact(|tx| names.bind(tx, &to, id)).map_err(Failure::of(&to))?;
     Ok(Answer::of(&Changed { made: vec![to], removed: Vec::new(), deleted: Vec::new() }))
 }
 
@@ -176,8 +179,9 @@ pub fn ln<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, 
 /// No such name; a directory, unless told so.
 pub fn rm<M: Medium>(store: &Opened<M>, arguments: &RmArguments) -> Result<Answer, Failure> {
     let plan = Plan::of(store, arguments)?;
-    let names = store.names()?;
-    store.space.transact(|tx| {
+    let guard = store.space.enter();
+    let names = store.names(&guard)?;
+    guard.transact(|tx| {
         for path in &plan.names {
             names.unbind(tx, path).map_err(of(path))?;
         }
@@ -219,7 +223,7 @@ impl Plan {
         let mut losing = Vec::new();
         for text in &arguments.names {
             let path = clean(text);
-            match (store.entry(text)?, store.names()?.lookup(path).is_ok()) {
+            match (store.entry(text)?, store.names(&store.space.enter())?.lookup(path).is_ok()) {
                 (Entry::Object(id), true) => {
                     plan.names.push(path.to_owned());
                     losing.push(id);

@@ -182,7 +182,7 @@ pub fn put<M: Medium>(store: &mut Opened<M>, arguments: &PutArguments) -> Result
         }
         None => own(),
     };
-    let name = match store.names()?.lookup(&name) {
+    let name = match store.names(&store.space.enter())?.lookup(&name) {
         Ok(Entry::Directory) if arguments.name.is_some() && !is_stdin && !file.is_dir() => {
             join(&name, &own())
         }
@@ -250,7 +250,8 @@ fn put_one<M: Medium>(
     file: &Path,
     force: bool,
 ) -> Result<(ObjId, u64), Failure> {
-    let names = store.names()?;
+    let guard = store.space.enter();
+    let names = store.names(&guard)?;
     let old = match names.lookup(name) {
         Ok(Entry::Object(id)) => {
             if facts(store.medium(), id).kind == Kind::Typed && !force {
@@ -267,7 +268,8 @@ fn put_one<M: Medium>(
         None => false,
     };
     let mut buffer = vec![0; CHUNK_BYTES];
-    let done = store.space.transact(|tx| {
+    // Once: what comes from `from` can't be read again.
+    let done = guard.transact_once(|tx| {
         make_parents(&names, tx, name)?;
         match old {
             Some(_) if only_name => drop(names.delete(tx, name)?),

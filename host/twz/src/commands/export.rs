@@ -96,7 +96,7 @@ fn names<M: Medium>(store: &Opened<M>, asked: &[String]) -> Result<Vec<Named>, F
     let mut all = BTreeSet::new();
     for text in asked {
         let path = clean(text);
-        let entry = store.names()?.lookup(path).map_err(Failure::of(text))?;
+        let entry = store.names(&store.space.enter())?.lookup(path).map_err(Failure::of(text))?;
         for (end, _) in path.match_indices('/') {
             all.insert((path[..end].to_owned(), None));
         }

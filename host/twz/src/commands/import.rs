@@ -250,7 +250,8 @@ impl<'a, M: Medium> Plan<'a, M> {
                 format!("the archive names {path}, but its object {id} is neither there nor in the store");
             return Err(Failure::new(Status::Damaged, what));
         }
-        let names = self.store.names()?;
+        let guard = self.store.space.enter();
+        let names = self.store.names(&guard)?;
         let mut all = BTreeMap::new();
         if !into.is_empty() {
             all.insert(into.to_owned(), None);
@@ -420,12 +421,13 @@ fn make_names<M: Medium>(
     arguments: &Arguments,
     done: &mut Imported,
 ) -> Result<(), Failure> {
-    let names = store.names()?;
+    let guard = store.space.enter();
+    let names = store.names(&guard)?;
     done.kept += if arguments.keep { all.iter().filter(|name| name.conflicts()).count() as u64 } else { 0 };
     let wanted: Vec<&NamePlan> =
         all.iter().filter(|name| name.there.is_none() || name.conflicts() && !arguments.keep).collect();
     for batch in wanted.chunks(BATCH) {
-        let made = store.space.transact(|tx| {
+        let made = guard.transact(|tx| {
             for name in batch {
                 let wrong = |error| Wrong(name.path.clone(), error);
                 match name.there {

@@ -102,7 +102,7 @@ impl fmt::Display for Listing {
 /// No such name.
 pub fn ls<M: Medium>(store: &Opened<M>, arguments: &LsArguments) -> Result<Answer, Failure> {
     let path = clean(&arguments.name);
-    let listed = match store.names()?.list(path) {
+    let listed = match store.names(&store.space.enter())?.list(path) {
         Ok(listed) => listed.into_iter().map(|(name, entry)| (join(path, &name), entry)).collect(),
         Err(NameError::NotADirectory | NameError::NoSuchName) => {
             vec![(path.to_owned(), store.entry(path)?)]

@@ -112,13 +112,14 @@ fn give_up<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
 /// Removes names that lead nowhere.
 fn remove_stale<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
     let all: BTreeSet<ObjId> = store.medium().ids()?.into_iter().collect();
-    let names = store.names()?;
+    let guard = store.space.enter();
+    let names = store.names(&guard)?;
     let mut done = Vec::new();
     for named in store.walk("")? {
         if let Entry::Object(id) = named.entry
             && !all.contains(&id)
         {
-            store.space.transact(|tx| names.unbind(tx, &named.path)).map_err(Failure::of(&named.path))?;
+            guard.transact(|tx| names.unbind(tx, &named.path)).map_err(Failure::of(&named.path))?;
             done.push(format!("name {} led to {id}, which does not exist: removed", named.path));
         }
     }
@@ -133,9 +134,9 @@ fn name_lost<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
     let mut done = Vec::new();
     for id in heads(store, &from.all, &lost) {
         let name = join(LOST, &id.to_string());
-        let names = store.names()?;
-        store
-            .space
+        let guard = store.space.enter();
+        let names = store.names(&guard)?;
+        guard
             .transact(|tx| {
                 match names.make_directory(tx, LOST) {
                     Ok(()) | Err(NameError::Exists) => {}

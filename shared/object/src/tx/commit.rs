@@ -42,7 +42,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         backend.fence();
         // COMMIT: the record is durable, and all that it will make reachable.
         self.committed = true;
-        if let Some(lane) = self.space.lane.borrow_mut().as_mut() {
+        if let Some(lane) = self.space.lane.lock(self.space.backend()).as_mut() {
             lane.transaction = self.number;
         }
         for &(address, ref line) in self.overlay.lines() {
@@ -86,7 +86,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         });
         let objects: Vec<Changed> = changed.iter().map(|(_, object)| *object).collect();
         let (lane, generation) = self.lane()?;
-        let words = journal::encode(generation, self.number, &objects, &self.deletes, lines);
+        let words = journal::encode(generation, self.number, &objects, &self.deletes, &[], lines);
         let len_bytes = words.len() as u64 * 8;
         self.room_for(len_bytes)?;
         let area = self.space.map(lane)?;
@@ -98,7 +98,7 @@ impl<'s, B: Backend> Tx<'s, B> {
 
     /// Makes sure that a record of that length has its pages.
     fn room_for(&self, len_bytes: u64) -> Result<(), Error> {
-        let mut lane = self.space.lane.borrow_mut();
+        let mut lane = self.space.lane.lock(self.space.backend());
         let lane = lane.as_mut().ok_or(Error::Busy)?;
         if len_bytes > SLOT_BYTES - RECORD_OFFSET {
             return Err(Error::OutOfRange);

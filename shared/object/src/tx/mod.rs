@@ -18,23 +18,27 @@ pub(crate) mod overlay;
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use core::sync::atomic::Ordering as MemoryOrder;
 
 use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId, address::Slot};
 
 use crate::backend::Backend;
+use crate::error::OpenError;
+use crate::guard::Guard;
 use crate::heap::Freed;
 use crate::memory;
-use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Ptr, Span};
-use crate::reader::Reader;
-use crate::space::{Space, compare_by, header_place};
+use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
+use crate::reader::{Reader, compare_by};
+use crate::space::{Access, Space, header_place};
 use crate::stored::{Stored, Value};
 use fresh::Fresh;
 use overlay::Overlay;
 
 /// A transaction. Dropped without [`Tx::commit`], it leaves nothing behind.
 pub struct Tx<'s, B: Backend> {
+    guard: &'s Guard<'s, B>,
     space: &'s Space<B>,
     overlay: Overlay,
     fresh: Fresh,
@@ -55,20 +59,25 @@ pub struct Tx<'s, B: Backend> {
 /// (see [`Tx::commit`]); what is staged is written twice.
 const STAGED_BYTES_MAX: u64 = 512;
 
-impl<B: Backend> Space<B> {
-    /// Begins a transaction. A program has one at a time.
+impl<B: Backend> Guard<'_, B> {
+    /// Begins a transaction, to be ended by [`Tx::commit`] or [`Tx::abort`]. Prefer [`Guard::transact`], which runs it again where it
+    /// conflicts with another one.
     ///
     /// # Errors
     /// [`Error::Busy`] within another; what making a lane says.
     pub fn begin(&self) -> Result<Tx<'_, B>, Error> {
-        if self.in_transaction.get() {
+        // Acquire pairs with the release in `Tx::drop`.
+        if self.in_transaction.swap(true, MemoryOrder::Acquire) {
             return Err(Error::Busy);
         }
-        self.claim_lane()?;
-        let number = self.lane.borrow().as_ref().map_or(0, |lane| lane.transaction + 1);
-        self.in_transaction.set(true);
+        if let Err(error) = self.claim_lane() {
+            self.in_transaction.store(false, MemoryOrder::Release);
+            return Err(error);
+        }
+        let number = self.lane.lock(self.backend()).as_ref().map_or(0, |lane| lane.transaction + 1);
         Ok(Tx {
-            space: self,
+            guard: self,
+            space: self.space(),
             overlay: Overlay::default(),
             fresh: Fresh::default(),
             locked: Vec::new(),
@@ -82,13 +91,25 @@ impl<B: Backend> Space<B> {
         })
     }
 
-    /// Runs `change` in a transaction: commits where it returns `Ok`, undoes everything where it returns an error.
+    /// Runs `change` in a transaction: commits where it returns `Ok`, undoes everything where it returns an error. It may run
+    /// several times, so it should change nothing but through the transaction; only the last run counts.
     ///
     /// # Errors
-    /// Those of `change`, of [`Space::begin`] and of [`Tx::commit`].
-    pub fn transact<'s, R, E: From<Error>>(
-        &'s self,
-        change: impl FnOnce(&mut Tx<'s, B>) -> Result<R, E>,
+    /// Those of `change`, of [`Guard::begin`] and of [`Tx::commit`].
+    pub fn transact<'g, R, E: From<Error>>(
+        &'g self,
+        mut change: impl FnMut(&mut Tx<'g, B>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.transact_once(&mut change)
+    }
+
+    /// The same for a `change` that can't run twice: a conflict with another transaction is [`Error::Busy`].
+    ///
+    /// # Errors
+    /// As [`Guard::transact`].
+    pub fn transact_once<'g, R, E: From<Error>>(
+        &'g self,
+        change: impl FnOnce(&mut Tx<'g, B>) -> Result<R, E>,
     ) -> Result<R, E> {
         let mut tx = self.begin()?;
         let result = change(&mut tx)?;
@@ -104,11 +125,33 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.space
     }
 
+    /// The guard that it runs under.
+    #[must_use]
+    pub const fn guard(&self) -> &'s Guard<'s, B> {
+        self.guard
+    }
+
+    /// Opens an object whose base is a `T`.
+    ///
+    /// # Errors
+    /// As [`Guard::open`].
+    pub fn open<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'s, T>, OpenError> {
+        self.guard.open(id, access)
+    }
+
+    /// Opens an object of whatever type.
+    ///
+    /// # Errors
+    /// As [`Guard::open_any`].
+    pub fn open_any(&self, id: ObjId, access: Access) -> Result<Area<'s>, Error> {
+        self.guard.open_any(id, access)
+    }
+
     /// Locks an object until the transaction ends. Every write does so by itself; whoever bases a write on what it reads
     /// locks first, the root object before others.
     ///
     /// # Errors
-    /// As [`Space::lock`].
+    /// As [`Guard::lock`].
     pub fn lock(&mut self, area: Area<'s>) -> Result<(), Error> {
         if self.locked.last() == Some(&area) || self.locked.contains(&area) || self.fresh.made(area) {
             return Ok(());
@@ -222,7 +265,8 @@ impl<B: Backend> Drop for Tx<'_, B> {
         for &area in self.locked.iter().rev() {
             self.space.release(area);
         }
-        self.space.in_transaction.set(false);
+        // Release pairs with the acquire in `Guard::begin`.
+        self.space.in_transaction.store(false, MemoryOrder::Release);
     }
 }
 

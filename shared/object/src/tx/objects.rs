@@ -77,7 +77,12 @@ impl<'s, B: Backend> Tx<'s, B> {
 
     /// The lane's ID and generation.
     pub(super) fn lane(&self) -> Result<(ObjId, u64), Error> {
-        self.space.lane.borrow().as_ref().map(|lane| (lane.id, lane.generation)).ok_or(Error::Busy)
+        self.space
+            .lane
+            .lock(self.space.backend())
+            .as_ref()
+            .map(|lane| (lane.id, lane.generation))
+            .ok_or(Error::Busy)
     }
 
     /// Deletes an object when the transaction commits.

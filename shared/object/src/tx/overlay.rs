@@ -5,21 +5,22 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 /// Bytes of a line.
-pub(crate) const LINE: u64 = 64;
+pub const LINE: u64 = 64;
 
 /// New bytes of one cache line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line {
+pub struct Line {
     /// Bit n: byte n is new.
-    pub(crate) mask: u64,
-    pub(crate) bytes: [u8; LINE as usize],
+    pub mask: u64,
+    /// The bytes; those that are not new are anything.
+    pub bytes: [u8; LINE as usize],
 }
 
 impl Line {
     const EMPTY: Self = Self { mask: 0, bytes: [0; LINE as usize] };
 
     /// Runs of new bytes: (first, length).
-    pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
         let mask = self.mask;
         let mut at = 0;
         core::iter::from_fn(move || {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_index::{Index, IndexRoot, Lines, Refusal, Texts};
-use twizzler_object::{Access, Backend, Space};
+use twizzler_object::{Access, Backend, Guard, Space};
 
 /// Named texts.
 #[derive(Clone, Default, Debug)]
@@ -89,8 +89,8 @@ pub(crate) fn make<B: Backend>(space: &Space<B>) -> ObjId {
         .expect("an object can be made")
 }
 
-pub(crate) fn open<B: Backend>(space: &Space<B>, id: ObjId) -> Index<'_, B> {
-    Index::new(space, space.open(id, Access::Write).expect("the root is there"))
+pub(crate) fn open<'g, B: Backend>(guard: &'g Guard<'g, B>, id: ObjId) -> Index<'g, B> {
+    Index::new(guard, guard.open(id, Access::Write).expect("the root is there"))
 }
 
 pub(crate) fn names(of: &[&str]) -> Vec<String> {

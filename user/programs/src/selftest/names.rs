@@ -24,9 +24,10 @@ fn some_name() -> Result<String, String> {
 
 fn names_are_bound_and_removed() -> Verdict {
     let space = Space::attach(Rt).map_err(failed("attach"))?;
-    let names = Names::open(&space).map_err(failed("open"))?;
+    let guard = space.enter();
+    let names = Names::open(&guard).map_err(failed("open"))?;
     let (path, other) = (some_name()?, some_name()?);
-    let created = space.transact(|tx| {
+    let created = guard.transact(|tx| {
         let area = names.create_any(tx, &path)?;
         tx.write_at(area, 0, b"content")?;
         tx.set_len_bytes(area, 7)?;
@@ -35,21 +36,22 @@ fn names_are_bound_and_removed() -> Verdict {
     let id = created.map_err(failed("create"))?;
     same("lookup", names.lookup(&path), Ok(Entry::Object(id)))?;
     same("content", file::read(id), Ok(b"content".to_vec()))?;
-    space.transact(|tx| names.rename(tx, &path, &other)).map_err(failed("rename"))?;
+    guard.transact(|tx| names.rename(tx, &path, &other)).map_err(failed("rename"))?;
     same("old name", names.lookup(&path), Err(NameError::NoSuchName))?;
-    space.transact(|tx| names.delete(tx, &other)).map_err(failed("delete"))?;
+    guard.transact(|tx| names.delete(tx, &other)).map_err(failed("delete"))?;
     same("new name", names.lookup(&other), Err(NameError::NoSuchName))?;
     same("object", call::stat(twizzler_abi::call::StatOp::Object, id).err(), Some(Error::NoSuchObject))
 }
 
 fn a_transaction_is_all_or_nothing() -> Verdict {
     let space = Space::attach(Rt).map_err(failed("attach"))?;
-    let names = Names::open(&space).map_err(failed("open"))?;
+    let guard = space.enter();
+    let names = Names::open(&guard).map_err(failed("open"))?;
     let path = some_name()?;
-    let created = space.transact(|tx| names.create_any(tx, &path).map(|area| space.id_of(area)));
+    let created = guard.transact(|tx| names.create_any(tx, &path).map(|area| space.id_of(area)));
     let id = created.map_err(failed("create"))?;
-    let area = space.open_any(id, Access::Write).map_err(failed("open"))?;
-    let aborted = space.transact(|tx| {
+    let area = guard.open_any(id, Access::Write).map_err(failed("open"))?;
+    let aborted = guard.transact(|tx| {
         tx.write_at(area, 0, b"half")?;
         tx.set_len_bytes(area, 4)?;
         names.create_any(tx, &format!("{path}-2"))?;
@@ -58,6 +60,6 @@ fn a_transaction_is_all_or_nothing() -> Verdict {
     let verdict = same("result", aborted, Err(NameError::TooLong))
         .and_then(|()| same("length", space.len_bytes(area), 0))
         .and_then(|()| holds("no second name", names.lookup(&format!("{path}-2")).is_err()));
-    space.transact(|tx| names.delete(tx, &path)).map_err(failed("delete"))?;
+    guard.transact(|tx| names.delete(tx, &path)).map_err(failed("delete"))?;
     verdict
 }

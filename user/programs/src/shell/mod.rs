@@ -20,7 +20,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use twizzler_names::NameError;
-use twizzler_object::Space;
+use twizzler_object::Guard;
 use twizzler_rt::process::Program;
 use twizzler_rt::{Rt, eprintln, exit};
 
@@ -62,10 +62,10 @@ pub fn host_status(status: u64) -> u64 {
 }
 
 impl<'s> Shell<'s> {
-    /// A shell over the persistent names in `space`; without one, over none.
+    /// A shell over the persistent names in `guard`'s space; without one, over none.
     #[must_use]
-    pub fn new(space: Result<&'s Space<Rt>, twizzler_abi::Error>, style: Style) -> Self {
-        let directory = space.map_err(NameError::from).and_then(Directory::open);
+    pub fn new(guard: Result<&'s Guard<'s, Rt>, twizzler_abi::Error>, style: Style) -> Self {
+        let directory = guard.map_err(NameError::from).and_then(Directory::open);
         Self {
             directory,
             status: exit::SUCCESS,

@@ -5,13 +5,13 @@ use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError, Names};
-use twizzler_object::{Access, Space, Tx};
+use twizzler_object::{Access, Guard, Tx};
 use twizzler_rt::Rt;
 
-/// The names, and the space that they are used through.
+/// The names, and the guard that they are used through.
 #[derive(Clone, Copy)]
 pub(super) struct Directory<'s> {
-    space: &'s Space<Rt>,
+    guard: &'s Guard<'s, Rt>,
     names: Names<'s, Rt>,
 }
 
@@ -28,8 +28,8 @@ fn clean(path: &str) -> &str {
 
 impl<'s> Directory<'s> {
     /// Opens the names; makes them where there are none yet.
-    pub(super) fn open(space: &'s Space<Rt>) -> Result<Self, NameError> {
-        Ok(Self { space, names: Names::open(space)? })
+    pub(super) fn open(guard: &'s Guard<'s, Rt>) -> Result<Self, NameError> {
+        Ok(Self { guard, names: Names::open(guard)? })
     }
 
     /// The object that holds the names.
@@ -50,9 +50,9 @@ impl<'s> Directory<'s> {
     /// Changes names, wholly or not at all.
     fn change<R>(
         &self,
-        change: impl FnOnce(&mut Tx<'s, Rt>, &Names<'s, Rt>) -> Result<R, NameError>,
+        mut change: impl FnMut(&mut Tx<'s, Rt>, &Names<'s, Rt>) -> Result<R, NameError>,
     ) -> Result<R, NameError> {
-        self.space.transact(|tx| change(tx, &self.names))
+        self.guard.transact(|tx| change(tx, &self.names))
     }
 
     /// Makes a directory.
@@ -84,7 +84,7 @@ impl<'s> Directory<'s> {
     pub(super) fn create(&self, path: &str) -> Result<ObjId, NameError> {
         self.change(|tx, names| {
             let area = names.create_any(tx, path)?;
-            Ok(self.space.id_of(area))
+            Ok(self.guard.id_of(area))
         })
     }
 
@@ -102,10 +102,10 @@ impl<'s> Directory<'s> {
 
     /// Writes to the end of a file.
     pub(super) fn append(&self, id: ObjId, bytes: &[u8]) -> Result<(), Error> {
-        let area = self.space.open_any(id, Access::Write)?;
-        self.space.transact(|tx| {
+        let area = self.guard.open_any(id, Access::Write)?;
+        self.guard.transact(|tx| {
             tx.lock(area)?;
-            let len = self.space.len_bytes(area);
+            let len = self.guard.len_bytes(area);
             tx.write_at(area, len, bytes)?;
             tx.set_len_bytes(area, len + bytes.len() as u64)
         })
@@ -113,8 +113,8 @@ impl<'s> Directory<'s> {
 
     /// The declared name of an object's type.
     pub(super) fn type_name(&self, id: ObjId) -> Option<String> {
-        let area = self.space.open_any(id, Access::Read).ok()?;
-        Some(alloc::format!("{}", self.space.type_name(area)))
+        let area = self.guard.open_any(id, Access::Read).ok()?;
+        Some(alloc::format!("{}", self.guard.type_name(area)))
     }
 }
 

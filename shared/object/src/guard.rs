@@ -1,0 +1,193 @@
+//! Guards: what resolved pointers borrow from.
+//!
+//! A guard is entered for an operation and costs an atomic addition; what lies below it costs nothing more. While any guard is
+//! alive that was entered before an object was unmapped, the object's mapping stays.
+
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::marker::PhantomData;
+use core::ops::Deref;
+
+use twizzler_abi::pointer::PointerBits;
+use twizzler_abi::{Error, ObjId};
+
+use crate::backend::Backend;
+use crate::epoch::Inside;
+use crate::error::OpenError;
+use crate::memory;
+use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
+use crate::reader::{Reader, compare_by};
+use crate::space::{Access, Space};
+use crate::stored::{Stored, Value};
+use crate::tx::Tx;
+
+/// A thread's permit to look at objects, from [`Space::enter`]. Everything that is resolved borrows from it. It reads what is in memory;
+/// changes, and views that nobody else changes meanwhile, are made by [`Guard::transact`].
+///
+/// A guard stays with its thread:
+///
+/// ```compile_fail
+/// use twizzler_object::{Backend, Guard};
+/// fn send<T: Send>(_: T) {}
+/// fn elsewhere<B: Backend + Sync>(guard: Guard<'_, B>) { send(guard) }
+/// ```
+///
+/// And nothing that it resolved outlives it:
+///
+/// ```compile_fail
+/// use twizzler_object::{Backend, Ptr, Space};
+/// fn keep<B: Backend>(space: &Space<B>, id: twizzler_abi::ObjId) -> Ptr<'_, u64> {
+///     space.enter().open::<u64>(id, twizzler_object::Access::Read).unwrap().base()
+/// }
+/// ```
+pub struct Guard<'s, B: Backend> {
+    space: &'s Space<B>,
+    inside: Inside,
+    not_send: PhantomData<*const ()>,
+}
+
+impl<B: Backend> Space<B> {
+    /// Enters: from here on, what is resolved through the guard stays mapped, until the guard is dropped. Cheap; nests.
+    #[inline]
+    pub fn enter(&self) -> Guard<'_, B> {
+        Guard { space: self, inside: self.epochs.enter(), not_send: PhantomData }
+    }
+
+    /// Runs `change` as [`Guard::transact`] does, within a guard of its own: for changes that open by [`Tx::open`] what they need.
+    ///
+    /// # Errors
+    /// As [`Guard::transact`].
+    pub fn transact<R, E: From<Error>>(
+        &self,
+        change: impl for<'g> FnMut(&mut Tx<'g, B>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let guard = self.enter();
+        guard.transact(change)
+    }
+}
+
+impl<B: Backend> Drop for Guard<'_, B> {
+    #[inline]
+    fn drop(&mut self) {
+        self.space.epochs.leave(&self.inside);
+    }
+}
+
+impl<B: Backend> Deref for Guard<'_, B> {
+    type Target = Space<B>;
+
+    #[inline]
+    fn deref(&self) -> &Space<B> {
+        self.space
+    }
+}
+
+impl<'s, B: Backend> Guard<'s, B> {
+    /// The space that was entered.
+    #[must_use]
+    pub const fn space(&self) -> &'s Space<B> {
+        self.space
+    }
+
+    /// Opens an object whose base is a `T`.
+    ///
+    /// # Errors
+    /// [`OpenError::WrongType`] names both types. Otherwise as [`Guard::open_any`].
+    pub fn open<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'_, T>, OpenError> {
+        self.space.open_typed(id, access)
+    }
+
+    /// Opens an object of whatever type: a file, for instance.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`], [`Error::AccessDenied`], [`Error::Damaged`], or no more room.
+    pub fn open_any(&self, id: ObjId, access: Access) -> Result<Area<'_>, Error> {
+        self.space.open_area(id, access)
+    }
+
+    /// Opens the persistent object that everyone finds by this nonce, and whose base is a `T`; makes it, all zeros, where it isn't
+    /// there yet.
+    ///
+    /// # Errors
+    /// As [`Guard::open`]; [`Error::OutOfNvm`].
+    pub fn well_known<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
+        self.space.well_known_typed(nonce)
+    }
+
+    /// A file's bytes: as many as the header says, from the base.
+    #[must_use]
+    pub fn content<'g>(&'g self, area: Area<'g>) -> Bytes<'g> {
+        area.span(twizzler_abi::object::BASE_OFFSET, self.space.len_bytes(area)).unwrap_or(Span::EMPTY)
+    }
+
+    /// [`Reader::get`].
+    #[inline(always)]
+    #[must_use]
+    pub fn get<'g, T: Value>(&'g self, place: Ptr<'g, T>) -> T {
+        memory::load(place)
+    }
+
+    /// [`Reader::follow`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn follow<'g, T: Stored>(&'g self, place: Ptr<'g, InvPtr<T>>) -> Result<Option<Ptr<'g, T>>, Error> {
+        self.space.resolve(place.address(), PointerBits(memory::load(place.bits())))
+    }
+
+    /// [`Reader::follow_span`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn follow_span<'g, T: Stored>(&'g self, place: Ptr<'g, InvSpan<T>>) -> Result<Span<'g, T>, Error> {
+        Reader::follow_span(&self, place)
+    }
+
+    /// [`Reader::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read<'g>(&'g self, bytes: Bytes<'g>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        Reader::read(&self, bytes, from, buffer)
+    }
+
+    /// [`Reader::compare`].
+    #[must_use]
+    pub fn compare<'g>(&'g self, bytes: Bytes<'g>, other: &[u8]) -> Ordering {
+        Reader::compare(&self, bytes, other)
+    }
+
+    /// [`Reader::to_vec`].
+    #[must_use]
+    pub fn to_vec<'g>(&'g self, bytes: Bytes<'g>) -> Vec<u8> {
+        Reader::to_vec(&self, bytes)
+    }
+}
+
+impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
+    #[inline(always)]
+    fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
+        memory::load(place)
+    }
+
+    #[inline(always)]
+    fn follow<T: Stored>(&self, place: Ptr<'g, InvPtr<T>>) -> Result<Option<Ptr<'g, T>>, Error> {
+        self.space.resolve(place.address(), PointerBits(memory::load(place.bits())))
+    }
+
+    fn follow_span<T: Stored>(&self, place: Ptr<'g, InvSpan<T>>) -> Result<Span<'g, T>, Error> {
+        let at = place.at(InvSpan::AT);
+        let bits = PointerBits(memory::load(at.bits()));
+        self.space.resolve_span(at.address(), bits, memory::load(place.at(InvSpan::LEN)))
+    }
+
+    fn read(&self, bytes: Bytes<'g>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        memory::read(bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?, buffer);
+        Ok(())
+    }
+
+    fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Ordering {
+        compare_by(bytes, other, |part, buffer| memory::read(part, buffer))
+    }
+}
