@@ -81,6 +81,9 @@ unsafe impl Backend for Memory {
     fn translation(&self) -> u64 {
         self.inner.translation()
     }
+    fn coordination(&self) -> u64 {
+        self.inner.coordination()
+    }
 
     #[inline]
     fn flush(&self, address: u64, len_bytes: u64) {

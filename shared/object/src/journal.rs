@@ -49,7 +49,7 @@ pub struct Changed {
 }
 
 /// Builds a record.
-pub(crate) fn encode<'a>(
+pub fn encode<'a>(
     generation: u64,
     transaction: u64,
     objects: &[Changed],

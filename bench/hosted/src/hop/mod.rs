@@ -64,8 +64,9 @@ fn warm(context: &Context, set: &str, bytes: u64, objects: u32) -> Result<Contes
     let backend = Memory::new(Caches::Lost);
     let ids = ours::build(&backend, &ring)?;
     let space = Space::attach(&backend)?;
-    let mut chaser = ours::Chaser::new(&space, &ids, &ring)?;
-    let mut raw = ours::Chaser::new(&space, &ids, &ring)?;
+    let guard = space.enter();
+    let mut chaser = ours::Chaser::new(&guard, &ids, &ring)?;
+    let mut raw = ours::Chaser::new(&guard, &ids, &ring)?;
     let mut packed = raw::Heap::new(&ring);
     #[cfg(feature = "peers")]
     let folder = context.memory_folder()?;
@@ -132,7 +133,8 @@ fn cold(context: &Context) -> Result<Contest> {
         while left > 0 {
             // A program of its own: its translation table is empty.
             let space = Space::attach(&backend).expect("the memory is whole");
-            let mut chaser = ours::Chaser::new(&space, &ids, &ring).expect("the ring is whole");
+            let guard = space.enter();
+            let mut chaser = ours::Chaser::new(&guard, &ids, &ring).expect("the ring is whole");
             let now = left.min(hops);
             took += chaser.chase(now);
             left -= now;
@@ -140,8 +142,9 @@ fn cold(context: &Context) -> Result<Contest> {
         took
     };
     let space = Space::attach(&backend)?;
-    let mut warm = ours::Chaser::new(&space, &ids, &ring)?;
-    let mut raw = ours::Chaser::new(&space, &ids, &ring)?;
+    let guard = space.enter();
+    let mut warm = ours::Chaser::new(&guard, &ids, &ring)?;
+    let mut raw = ours::Chaser::new(&guard, &ids, &ring)?;
     #[cfg(feature = "peers")]
     let folder = context.memory_folder()?;
     #[cfg(feature = "peers")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Access, InvPtr, InvSpan, Ptr, Reader, Space, Tx, record};
+use twizzler_object::{Access, Guard, InvPtr, InvSpan, Ptr, Space, Tx, record};
 
 use super::raw;
 use super::ring::{Place, Ring};
@@ -40,9 +40,10 @@ pub(super) fn build(backend: &Memory, ring: &Ring) -> Result<Vec<ObjId>, Error> 
         })?);
     }
     let links: Vec<(Place, Place)> = ring.links().collect();
-    let nodes = nodes(&space, &ids)?;
+    let guard = space.enter();
+    let nodes = nodes(&guard, &ids)?;
     for batch in links.chunks(BATCH) {
-        space.transact(|tx| batch.iter().try_for_each(|&(from, to)| link(tx, nodes(from)?, nodes(to)?)))?;
+        guard.transact(|tx| batch.iter().try_for_each(|&(from, to)| link(tx, nodes(from)?, nodes(to)?)))?;
     }
     Ok(ids)
 }
@@ -54,34 +55,34 @@ fn link<'s>(tx: &mut Tx<'s, &Memory>, from: Ptr<'s, Node>, to: Ptr<'s, Node>) ->
 
 /// Where the nodes lie.
 fn nodes<'s>(
-    space: &'s Space<&Memory>,
+    guard: &'s Guard<'_, &Memory>,
     ids: &[ObjId],
 ) -> Result<impl Fn(Place) -> Result<Ptr<'s, Node>, Error> + use<'s>, Error> {
     let mut spans = Vec::new();
     for &id in ids {
-        let root = space.open::<Root>(id, Access::Write)?.base();
-        spans.push((&space).follow_span(root.at(Root::nodes))?);
+        let root = guard.open::<Root>(id, Access::Write)?.base();
+        spans.push(guard.follow_span(root.at(Root::nodes))?);
     }
     Ok(move |place: Place| spans[place.object as usize].index(place.index.into()).ok_or(Error::OutOfRange))
 }
 
 /// The ring as one program sees it.
 pub(super) struct Chaser<'s, 'b> {
-    space: &'s Space<&'b Memory>,
+    guard: &'s Guard<'s, &'b Memory>,
     at: Ptr<'s, Node>,
     /// Where the plain pointers are.
     raw: u64,
 }
 
 impl<'s, 'b> Chaser<'s, 'b> {
-    pub(super) fn new(space: &'s Space<&'b Memory>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
-        let start = nodes(space, ids)?(ring.visits[0])?;
-        Ok(Self { space, at: start, raw: start.address() })
+    pub(super) fn new(guard: &'s Guard<'s, &'b Memory>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
+        let start = nodes(guard, ids)?(ring.visits[0])?;
+        Ok(Self { guard, at: start, raw: start.address() })
     }
 
     /// Follows so many invariant pointers.
     pub(super) fn chase(&mut self, number: u64) -> Duration {
-        let (took, end) = chase(self.space, self.at, number).expect("the ring is whole");
+        let (took, end) = chase(self.guard, self.at, number).expect("the ring is whole");
         self.at = end;
         took
     }
@@ -97,14 +98,14 @@ impl<'s, 'b> Chaser<'s, 'b> {
 
 #[inline(never)]
 fn chase<'s>(
-    space: &'s Space<&Memory>,
+    guard: &'s Guard<'_, &Memory>,
     start: Ptr<'s, Node>,
     number: u64,
 ) -> Result<(Duration, Ptr<'s, Node>), Error> {
     let clock = Stopwatch::start();
     let mut at = start;
     for _ in 0..number {
-        at = space.follow(at.at(Node::next))?.ok_or(Error::Damaged)?;
+        at = guard.follow(at.at(Node::next))?.ok_or(Error::Damaged)?;
     }
     Ok((clock.elapsed(), at))
 }

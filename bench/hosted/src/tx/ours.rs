@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Access, InvPtr, Ptr, Reader, Space, Tx, record};
+use twizzler_object::{Access, Guard, InvPtr, Ptr, Reader, Space, Tx, record};
 
 use super::Operation;
 use crate::backend::Memory;
@@ -46,37 +46,37 @@ impl<'b> Bench<'b> {
     }
 
     fn try_run(&self, operation: Operation, number: u64) -> Result<Duration, Error> {
-        let space = &self.space;
-        let area = space.open::<Area>(self.ids[0], Access::Write)?.base();
-        let other = space.open::<Area>(self.ids[1], Access::Write)?.base();
+        let guard = &self.space.enter();
+        let area = guard.open::<Area>(self.ids[0], Access::Write)?.base();
+        let other = guard.open::<Area>(self.ids[1], Access::Write)?.base();
         let clock = Stopwatch::start();
         match operation {
-            Operation::Empty => repeat(space, number, |_, _| Ok(())),
-            Operation::Write8 => repeat(space, number, |tx, i| tx.set(word(area, 0)?, i)),
+            Operation::Empty => repeat(guard, number, |_, _| Ok(())),
+            Operation::Write8 => repeat(guard, number, |tx, i| tx.set(word(area, 0)?, i)),
             Operation::Ranges8 => {
-                repeat(space, number, |tx, i| (0..8).try_for_each(|n| tx.set(word(area, n * 8)?, i)))
+                repeat(guard, number, |tx, i| (0..8).try_for_each(|n| tx.set(word(area, n * 8)?, i)))
             }
             Operation::Write4K => {
-                repeat(space, number, |tx, i| tx.write(area.at(Area::page).span(), 0, &[i as u8; 4096]))
+                repeat(guard, number, |tx, i| tx.write(area.at(Area::page).span(), 0, &[i as u8; 4096]))
             }
-            Operation::Replace => repeat(space, number, |tx, _| {
+            Operation::Replace => repeat(guard, number, |tx, _| {
                 free(tx, area)?;
                 allocate(tx, area)
             }),
             Operation::AllocThenFree => (0..number).try_for_each(|_| {
-                space.transact(|tx| allocate(tx, area))?;
-                space.transact(|tx| {
+                guard.transact(|tx| allocate(tx, area))?;
+                guard.transact(|tx| {
                     free(tx, area)?;
                     tx.link(area.at(Area::block), None)
                 })
             }),
-            Operation::TwoObjects => repeat(space, number, |tx, i| {
+            Operation::TwoObjects => repeat(guard, number, |tx, i| {
                 tx.set(word(area, 0)?, i)?;
                 tx.set(word(other, 0)?, i)
             }),
         }?;
         let took = clock.elapsed();
-        space.transact(|tx| {
+        guard.transact(|tx| {
             free(tx, area)?;
             tx.link(area.at(Area::block), None)
         })?;
@@ -85,11 +85,11 @@ impl<'b> Bench<'b> {
 }
 
 fn repeat<'s, 'b>(
-    space: &'s Space<&'b Memory>,
+    guard: &'s Guard<'s, &'b Memory>,
     number: u64,
     mut change: impl FnMut(&mut Tx<'s, &'b Memory>, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    (0..number).try_for_each(|i| space.transact(|tx| change(tx, i)))
+    (0..number).try_for_each(|i| guard.transact(|tx| change(tx, i)))
 }
 
 fn word(area: Ptr<'_, Area>, index: usize) -> Result<Ptr<'_, u64>, Error> {
