@@ -236,7 +236,7 @@ fn apply(store: &SimStore<'_>, op: &Op) -> Result<(), twizzler_store::Error> {
             Tree::new(store.frames(), root).discard(pages.clone(), &mut Unmapped).map(|_| ())
         }
         Op::SetType(n, fingerprint) if exists(*n) => {
-            match store.set_type(id(*n), *fingerprint, &mut Unmapped) {
+            match store.set_type(id(*n), 0, *fingerprint, &mut Unmapped) {
                 Err(twizzler_store::Error::WrongType) => Ok(()),
                 result => result,
             }

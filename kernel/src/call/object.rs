@@ -53,7 +53,7 @@ pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error>
         }
         ControlOp::Discard => registry::find(id)?.discard(a, b)?,
         ControlOp::Forbid => registry::find(id)?.forbid(a, b)?,
-        ControlOp::SetType => registry::find(id)?.set_type(a)?,
+        ControlOp::SetType => registry::find(id)?.set_type(a, b)?,
         ControlOp::SetNamesRoot => nvm::set_names_root(&*registry::find(id)?)?,
         ControlOp::Promote => return Err(Error::NotSupported),
     }

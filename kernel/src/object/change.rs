@@ -71,11 +71,11 @@ impl Object {
         Ok(())
     }
 
-    /// Sets the base type's fingerprint of an object that has none.
+    /// Sets the base type's fingerprint of an object of which it is `was`; 0: it has none.
     ///
     /// # Errors
-    /// [`Error::WrongType`] if it has one, [`Error::AccessDenied`], no memory.
-    pub(crate) fn set_type(&self, fingerprint: u64) -> Result<(), Error> {
+    /// [`Error::WrongType`] if it has another one, [`Error::AccessDenied`], no memory.
+    pub(crate) fn set_type(&self, fingerprint: u64, was: u64) -> Result<(), Error> {
         self.check_writable()?;
         let state = self.state.write();
         let mut metadata = Metadata::new_zeroed();
@@ -84,7 +84,7 @@ impl Object {
         if metadata.fingerprint == fingerprint {
             return Ok(());
         }
-        if metadata.fingerprint != 0 {
+        if metadata.fingerprint != was {
             return Err(Error::WrongType);
         }
         metadata.fingerprint = fingerprint;

@@ -127,8 +127,10 @@ fn refuses_nonsense(_: &Boot) -> Result<(), String> {
     let read_only = create::volatile(ObjectFlags::empty(), Rights::READ).map_err(say)?;
     check!(read_only.populate(BASE_OFFSET, PAGE) == Err(Error::AccessDenied));
     check!(delete::by_id(read_only.id) == Err(Error::AccessDenied));
-    object.set_type(5).map_err(say)?;
-    check!(object.set_type(6) == Err(Error::WrongType));
+    object.set_type(5, 0).map_err(say)?;
+    check!(object.set_type(6, 0) == Err(Error::WrongType));
+    object.set_type(6, 5).map_err(say)?;
+    object.set_type(5, 6).map_err(say)?;
     delete::delete(&read_only).map_err(say)?;
     delete::delete(&object).map_err(say)
 }

@@ -97,7 +97,8 @@ numbered! {
         Discard = 1,
         /// `(offset, bytes)`: gives the pages back and makes every access to them a fault. Volatile objects.
         Forbid = 2,
-        /// `(fingerprint, 0)`: sets the base type's fingerprint, of an object that has none.
+        /// `(fingerprint, was)`: sets the base type's fingerprint, of an object of which it is `was` (0: it has none). Durable, at
+        /// once for all, for a persistent one.
         SetType = 3,
         /// `(0, 0)`: does nothing. For measuring a call.
         Nothing = 4,

@@ -248,18 +248,25 @@ impl<P: Persist, L: RawMutex> Store<P, L> {
         Ok(root)
     }
 
-    /// Gives an untyped object its base type: durable on return. Under the object's exclusive lock.
+    /// Gives an object whose base type's fingerprint is `was` (0: it has none) another one: durable on return. Under the object's
+    /// exclusive lock.
     ///
     /// # Errors
     /// As for [`Store::open`]; [`Error::WrongType`] where it has another type, [`Error::OutOfFrames`],
     /// [`Error::ReadOnly`].
-    pub fn set_type(&self, id: ObjId, fingerprint: u64, inv: &mut impl Invalidate) -> Result<(), Error> {
+    pub fn set_type(
+        &self,
+        id: ObjId,
+        was: u64,
+        fingerprint: u64,
+        inv: &mut impl Invalidate,
+    ) -> Result<(), Error> {
         self.writable()?;
         let opened = self.open(id)?;
         if opened.metadata.fingerprint == fingerprint {
             return Ok(());
         }
-        if opened.metadata.fingerprint != 0 {
+        if opened.metadata.fingerprint != was {
             return Err(Error::WrongType);
         }
         let metadata = Metadata { fingerprint, ..opened.metadata }.sealed();

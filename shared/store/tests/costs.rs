@@ -122,7 +122,7 @@ fn a_type_costs_a_page_of_metadata_and_two_fences() {
     let store = store();
     let id = store.create(&inputs(1), 0).expect("room");
     // Metadata 2, the entry 1.
-    assert_eq!(cost(&store, || store.set_type(id, 1, &mut Unmapped)), (3, 2));
+    assert_eq!(cost(&store, || store.set_type(id, 0, 1, &mut Unmapped)), (3, 2));
 }
 
 #[test]

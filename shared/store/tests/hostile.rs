@@ -48,7 +48,7 @@ fn survivors(bytes: &[u8]) -> Result<Vec<u128>, MountError> {
     store.check().expect("heap");
     for id in ids(&store) {
         let _ = store.stat(id);
-        let _ = store.set_type(id, 9, &mut Unmapped);
+        let _ = store.set_type(id, 0, 9, &mut Unmapped);
         if let Ok(root) = store.extend(id, 700) {
             let _ = Tree::new(store.frames(), root).fill(650, Batch::Line);
             let _ = Tree::new(store.frames(), root).discard(2..5, &mut Unmapped);

@@ -91,7 +91,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 }
             }
             Step::Type(object, fingerprint) => {
-                let done = store.set_type(id_of(object), fingerprint, &mut Unmapped);
+                let done = store.set_type(id_of(object), 0, fingerprint, &mut Unmapped);
                 match model.get_mut(&id_of(object)) {
                     None => prop_assert_eq!(done, Err(Error::NoSuchObject)),
                     Some(own) if own.fingerprint == 0 => match done {

@@ -108,9 +108,11 @@ fn a_full_store_refuses_and_can_be_emptied() {
 fn a_type_is_given_once() {
     let store = fresh(4 * MIB);
     let id = store.create(&inputs(1), 0).expect("room");
-    store.set_type(id, 5, &mut Unmapped).expect("untyped");
-    store.set_type(id, 5, &mut Unmapped).expect("the same");
-    assert_eq!(store.set_type(id, 6, &mut Unmapped), Err(Error::WrongType));
+    store.set_type(id, 0, 5, &mut Unmapped).expect("untyped");
+    store.set_type(id, 0, 5, &mut Unmapped).expect("the same");
+    assert_eq!(store.set_type(id, 0, 6, &mut Unmapped), Err(Error::WrongType));
+    store.set_type(id, 5, 6, &mut Unmapped).expect("what it was");
+    store.set_type(id, 6, 5, &mut Unmapped).expect("what it was");
     let (store, _) = again(&store);
     assert_eq!(store.open(id).expect("verifies").metadata.fingerprint, 5);
     assert_clean(&store);
