@@ -5,24 +5,28 @@ use std::fmt::Write as _;
 
 use twizzler_abi::Error;
 use twizzler_crashsim::Rng;
-use twizzler_object::{Guard, InvPtr, Object, Ptr, Reader, Space, Tx, record};
+use twizzler_object::{Guard, InvPtr, Object, Ptr, Reader, Space, Stored, Tx};
 
 use crate::objects::SimObjects;
 
-record! {
-    /// A list.
-    struct List: "campaign.list", 1 {
-        first: InvPtr<Node>,
-        /// Another list, in another object.
-        other: InvPtr<List>,
-        len: u64,
-    }
+/// A list.
+#[derive(Stored)]
+#[stored(name = "campaign.list", version = 1)]
+#[repr(C)]
+struct List {
+    first: InvPtr<Node>,
+    /// Another list, in another object.
+    other: InvPtr<List>,
+    len: u64,
+}
 
-    /// A node. Nodes of a list may lie in either object.
-    struct Node: "campaign.node", 1 {
-        next: InvPtr<Node>,
-        value: u64,
-    }
+/// A node. Nodes of a list may lie in either object.
+#[derive(Stored)]
+#[stored(name = "campaign.node", version = 1)]
+#[repr(C)]
+struct Node {
+    next: InvPtr<Node>,
+    value: u64,
 }
 
 /// A transaction on the lists.

@@ -6,7 +6,7 @@ use core::ops::Bound::{Excluded, Included, Unbounded};
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_object::collections::{BytesMap, MapRoot};
-use twizzler_object::{Area, Backend, Guard, Locked, Object, Ptr, Reader, Stored, Tx, record};
+use twizzler_object::{Area, Backend, Guard, Locked, Object, Ptr, Reader, Stored, Tx};
 
 use crate::entry::{Bound, DirectoryNo, Entry, key};
 use crate::error::NameError;
@@ -15,15 +15,16 @@ use crate::path;
 /// Everyone finds the names by this.
 const NONCE: [u8; 16] = *b"twizzler names\0\0";
 
-record! {
-    /// Root of the names.
-    struct Root: "twizzler.names", 1 {
-        /// Number of the newest directory.
-        newest: u64,
-        reserved: u64,
-        /// (directory, name) to what it stands for.
-        entries: MapRoot,
-    }
+/// Root of the names.
+#[derive(Stored)]
+#[stored(name = "twizzler.names", version = 1)]
+#[repr(C)]
+struct Root {
+    /// Number of the newest directory.
+    newest: u64,
+    reserved: u64,
+    /// (directory, name) to what it stands for.
+    entries: MapRoot,
 }
 
 /// All names of the system.

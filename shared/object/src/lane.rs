@@ -39,44 +39,52 @@ pub(crate) const RECORD_OFFSET: u64 = BASE_OFFSET + 4096;
 /// Bytes of the record area that are made to exist when a lane is claimed.
 const RECORD_START_BYTES: u64 = 64 * 1024;
 
-record! {
-    /// Lists the lanes.
-    pub(crate) struct Directory: "twizzler.lanes", 1 {
-        /// Lanes that exist; the first so many slots are in use.
-        pub(crate) len: u64,
-        pub(crate) reserved: [u64; 7],
-        pub(crate) slots: [LaneSlot; LANES_MAX],
-    }
+/// Lists the lanes.
+#[derive(Stored)]
+#[stored(name = "twizzler.lanes", version = 1)]
+#[repr(C)]
+pub(crate) struct Directory {
+    /// Lanes that exist; the first so many slots are in use.
+    pub(crate) len: u64,
+    pub(crate) reserved: [u64; 7],
+    pub(crate) slots: [LaneSlot; LANES_MAX],
+}
 
-    /// One lane.
-    #[derive(Clone, Copy)]
-    pub(crate) struct LaneSlot: "twizzler.lane-slot", 1 {
-        pub(crate) lane: ObjId,
-        /// [`Backend::owner`] of who writes to it; 0: nobody, and nothing is unfinished.
-        pub(crate) owner: u64,
-        pub(crate) reserved: u64,
-    }
+/// One lane.
+#[derive(Stored, Clone, Copy)]
+#[stored(name = "twizzler.lane-slot", version = 1)]
+#[repr(C)]
+pub(crate) struct LaneSlot {
+    pub(crate) lane: ObjId,
+    /// [`Backend::owner`] of who writes to it; 0: nobody, and nothing is unfinished.
+    pub(crate) owner: u64,
+    pub(crate) reserved: u64,
+}
 
-    /// A lane's own state.
-    pub(crate) struct LaneHead: "twizzler.lane", 1 {
-        /// Seeds the checks of record and intents.
-        pub(crate) generation: u64,
-        /// Last transaction with intents that is known to have committed.
-        pub(crate) done: u64,
-        /// Last transaction that is known to be in place. Written after fence 2, not flushed: seen after a kill, perhaps not
-        /// after a power cut.
-        pub(crate) applied: u64,
-        pub(crate) reserved: [u64; 5],
-        pub(crate) intents: [Intent; INTENTS_MAX],
-    }
+/// A lane's own state.
+#[derive(Stored)]
+#[stored(name = "twizzler.lane", version = 1)]
+#[repr(C)]
+pub(crate) struct LaneHead {
+    /// Seeds the checks of record and intents.
+    pub(crate) generation: u64,
+    /// Last transaction with intents that is known to have committed.
+    pub(crate) done: u64,
+    /// Last transaction that is known to be in place. Written after fence 2, not flushed: seen after a kill, perhaps not
+    /// after a power cut.
+    pub(crate) applied: u64,
+    pub(crate) reserved: [u64; 5],
+    pub(crate) intents: [Intent; INTENTS_MAX],
+}
 
-    /// An object that a transaction has made.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) struct Intent: "twizzler.intent", 1 {
-        pub(crate) id: ObjId,
-        pub(crate) transaction: u64,
-        pub(crate) check: u64,
-    }
+/// An object that a transaction has made.
+#[derive(Stored, Clone, Copy, PartialEq, Eq, Debug)]
+#[stored(name = "twizzler.intent", version = 1)]
+#[repr(C)]
+pub(crate) struct Intent {
+    pub(crate) id: ObjId,
+    pub(crate) transaction: u64,
+    pub(crate) check: u64,
 }
 
 impl Intent {

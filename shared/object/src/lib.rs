@@ -5,7 +5,6 @@ extern crate alloc;
 // The derive macros speak of the crate by its name, here too.
 extern crate self as twizzler_object;
 
-#[macro_use]
 mod stored;
 
 pub mod backend;
@@ -38,7 +37,6 @@ pub use reader::Reader;
 pub use recover::Recovery;
 pub use space::{Access, Space};
 pub use stored::{Choice, Damaged, Field, Fingerprint, Flag, Stored, StoredEnum, Value};
-pub use twizzler_derive::{Stored, StoredEnum};
 pub use tx::Tx;
 
 /// What the derive macros' code uses.

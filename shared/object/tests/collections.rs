@@ -8,12 +8,13 @@ use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
 use twizzler_object::collections::{BytesMap, KEY_BYTES_MAX, MapRoot};
-use twizzler_object::{Access, Backend, Guard, Space, record};
+use twizzler_object::{Access, Backend, Guard, Space, Stored};
 
-record! {
-    struct Root: "test.map-root", 1 {
-        map: MapRoot,
-    }
+#[derive(Stored)]
+#[stored(name = "test.map-root", version = 1)]
+#[repr(C)]
+struct Root {
+    map: MapRoot,
 }
 
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;

@@ -10,24 +10,28 @@ use twizzler_campaign::objects::{SimObjects, memory_bytes};
 use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, check_crashes, mutation_run};
 use twizzler_object::backend::TRANSLATION_BYTES;
 use twizzler_object::{
-    Access, Backend, Guard, InvBytes, InvPtr, Object, Ptr, Reader, Space, Tx, TypeName, record,
+    Access, Backend, Guard, InvBytes, InvPtr, Object, Ptr, Reader, Space, Stored, Tx, TypeName,
 };
 
-record! {
-    /// What each test object holds: some sums, and a list.
-    struct Root: "test.crash", 1 {
-        sums: [u64; 16],
-        first: InvPtr<Node>,
-        other: InvPtr<Root>,
-        /// An object that comes and goes.
-        guest: InvPtr<Root>,
-    }
+/// What each test object holds: some sums, and a list.
+#[derive(Stored)]
+#[stored(name = "test.crash", version = 1)]
+#[repr(C)]
+struct Root {
+    sums: [u64; 16],
+    first: InvPtr<Node>,
+    other: InvPtr<Root>,
+    /// An object that comes and goes.
+    guest: InvPtr<Root>,
+}
 
-    struct Node: "test.crash-node", 1 {
-        next: InvPtr<Node>,
-        value: u64,
-        text: InvBytes,
-    }
+#[derive(Stored)]
+#[stored(name = "test.crash-node", version = 1)]
+#[repr(C)]
+struct Node {
+    next: InvPtr<Node>,
+    value: u64,
+    text: InvBytes,
 }
 
 /// Everyone's start.

@@ -3,12 +3,13 @@
 use proptest::prelude::*;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Bytes, Space, record};
+use twizzler_object::{Access, Bytes, Space, Stored};
 
-record! {
-    struct Root: "test.heap-root", 1 {
-        some: u64,
-    }
+#[derive(Stored)]
+#[stored(name = "test.heap-root", version = 1)]
+#[repr(C)]
+struct Root {
+    some: u64,
 }
 
 fn new_object(backend: &MemoryBackend) -> ObjId {

@@ -4,19 +4,23 @@ use proptest::prelude::*;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET};
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Backend, InvBytes, InvPtr, Reader, Space, record};
+use twizzler_object::{Access, Backend, InvBytes, InvPtr, Reader, Space, Stored};
 
-record! {
-    struct Root: "test.hostile", 1 {
-        first: InvPtr<Node>,
-        other: InvPtr<Root>,
-        text: InvBytes,
-    }
+#[derive(Stored)]
+#[stored(name = "test.hostile", version = 1)]
+#[repr(C)]
+struct Root {
+    first: InvPtr<Node>,
+    other: InvPtr<Root>,
+    text: InvBytes,
+}
 
-    struct Node: "test.hostile-node", 1 {
-        next: InvPtr<Node>,
-        value: u64,
-    }
+#[derive(Stored)]
+#[stored(name = "test.hostile-node", version = 1)]
+#[repr(C)]
+struct Node {
+    next: InvPtr<Node>,
+    value: u64,
 }
 
 /// Two objects that point to each other, with lists, and a record in a lane that is not in place.

@@ -2,24 +2,28 @@
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Backend, InvPtr, Ptr, Reader, Space, Tx, record};
+use twizzler_object::{Access, Backend, InvPtr, Ptr, Reader, Space, Stored, Tx};
 
-record! {
-    /// Root of a list.
-    struct List: "test.list", 1 {
-        /// The first node.
-        first: InvPtr<Node>,
-        /// How many there are.
-        len: u64,
-    }
+/// Root of a list.
+#[derive(Stored)]
+#[stored(name = "test.list", version = 1)]
+#[repr(C)]
+struct List {
+    /// The first node.
+    first: InvPtr<Node>,
+    /// How many there are.
+    len: u64,
+}
 
-    /// A node.
-    struct Node: "test.node", 1 {
-        /// The next one.
-        next: InvPtr<Node>,
-        /// What it holds.
-        value: u64,
-    }
+/// A node.
+#[derive(Stored)]
+#[stored(name = "test.node", version = 1)]
+#[repr(C)]
+struct Node {
+    /// The next one.
+    next: InvPtr<Node>,
+    /// What it holds.
+    value: u64,
 }
 
 fn push<'s, B: Backend>(tx: &mut Tx<'s, B>, list: Ptr<'s, List>, value: u64) -> Result<(), Error> {

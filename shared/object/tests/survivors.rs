@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights, address::Slot};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Backend, Reader, Space, record};
+use twizzler_object::{Access, Backend, Reader, Space, Stored};
 
-record! {
-    struct Counter: "test.counter", 1 {
-        values: [u64; 8],
-    }
+#[derive(Stored)]
+#[stored(name = "test.counter", version = 1)]
+#[repr(C)]
+struct Counter {
+    values: [u64; 8],
 }
 
 fn new_counter(backend: &MemoryBackend) -> ObjId {

@@ -4,44 +4,53 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Area, Backend, Guard, InvPtr, Stored, record};
+use twizzler_object::{Area, Backend, Guard, InvPtr, Stored};
 
 /// Segments that a catalog can list; merging keeps them far fewer.
 pub(crate) const SEGMENTS_MAX: usize = 64;
 
-record! {
-    /// The root of an index: the one object that changes. All zero is an empty index.
-    #[derive(Clone, Copy)]
-    pub struct IndexRoot: "twz.index.root", 1 {
-        /// Counts changes; the catalog says the same.
-        pub generation: u64,
-        /// The current catalog; none where the index is empty.
-        pub catalog: ObjId,
-    }
+/// The root of an index: the one object that changes. All zero is an empty index.
+#[derive(Stored, Clone, Copy)]
+#[stored(name = "twz.index.root", version = 1)]
+#[repr(C)]
+pub struct IndexRoot {
+    /// Counts changes; the catalog says the same.
+    pub generation: u64,
+    /// The current catalog; none where the index is empty.
+    pub catalog: ObjId,
+}
 
-    /// The base of a catalog; [`crate::catalog`] says what follows.
-    pub(crate) struct CatalogBase: "twz.index.catalog", 1 {
-        /// Bytes that follow this record.
-        pub(crate) bytes: u64,
-        /// The segments.
-        pub(crate) segments: [InvPtr<SegmentBase>; SEGMENTS_MAX],
-    }
+/// The base of a catalog; [`crate::catalog`] says what follows.
+#[derive(Stored)]
+#[stored(name = "twz.index.catalog", version = 1)]
+#[repr(C)]
+pub(crate) struct CatalogBase {
+    /// Bytes that follow this record.
+    pub(crate) bytes: u64,
+    /// The segments.
+    pub(crate) segments: [InvPtr<SegmentBase>; SEGMENTS_MAX],
+}
 
-    /// The base of a segment; [`crate::segment`] says what follows.
-    pub(crate) struct SegmentBase: "twz.index.segment", 1 {
-        /// The header, encoded.
-        pub(crate) header: [u8; 120],
-        /// The last object with postings; null where they lie in this object.
-        pub(crate) postings: InvPtr<PostingsBase>,
-    }
+/// The base of a segment; [`crate::segment`] says what follows.
+#[derive(Stored)]
+#[stored(name = "twz.index.segment", version = 1)]
+#[repr(C)]
+pub(crate) struct SegmentBase {
+    /// The header, encoded.
+    pub(crate) header: [u8; 120],
+    /// The last object with postings; null where they lie in this object.
+    pub(crate) postings: InvPtr<PostingsBase>,
+}
 
-    /// The base of an object with postings, which follow.
-    pub(crate) struct PostingsBase: "twz.index.postings", 1 {
-        /// The object with postings of the same segment that was filled before; null in the first.
-        pub(crate) previous: InvPtr<PostingsBase>,
-        /// Zero.
-        pub(crate) reserved: u64,
-    }
+/// The base of an object with postings, which follow.
+#[derive(Stored)]
+#[stored(name = "twz.index.postings", version = 1)]
+#[repr(C)]
+pub(crate) struct PostingsBase {
+    /// The object with postings of the same segment that was filled before; null in the first.
+    pub(crate) previous: InvPtr<PostingsBase>,
+    /// Zero.
+    pub(crate) reserved: u64,
 }
 
 /// Fingerprints of the types of an index's objects other than the root: they go with it.

@@ -6,12 +6,13 @@ use twizzler_command::harness::Harness;
 use twizzler_image::MemoryBackend;
 use twizzler_index::run;
 use twizzler_names::{NameError, Names};
-use twizzler_object::record;
+use twizzler_object::Stored;
 
-record! {
-    struct Other: "test.other", 1 {
-        number: u64,
-    }
+#[derive(Stored)]
+#[stored(name = "test.other", version = 1)]
+#[repr(C)]
+struct Other {
+    number: u64,
 }
 
 fn index(backend: &MemoryBackend) -> Harness<'_, MemoryBackend> {

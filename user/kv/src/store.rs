@@ -4,16 +4,17 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 use twizzler_object::collections::{BytesMap, KEY_BYTES_MAX, MapRoot, VALUE_BYTES_MAX};
-use twizzler_object::{Backend, Guard, Object, Tx, record};
+use twizzler_object::{Backend, Guard, Object, Stored, Tx};
 
 use crate::lines::{BadLine, Lines};
 
-record! {
-    /// The base of a store. All zero is an empty store.
-    pub struct StoreRoot: "twizzler.kv", 1 {
-        /// The entries.
-        pub map: MapRoot,
-    }
+/// The base of a store. All zero is an empty store.
+#[derive(Stored)]
+#[stored(name = "twizzler.kv", version = 1)]
+#[repr(C)]
+pub struct StoreRoot {
+    /// The entries.
+    pub map: MapRoot,
 }
 
 /// A load rewrites the whole map, instead of changing it entry by entry, if that has at most so many times the entries of the load.

@@ -3,25 +3,31 @@
 use std::time::Duration;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Access, Guard, InvPtr, InvSpan, Ptr, Space, Tx, record};
+use twizzler_object::{Access, Guard, InvPtr, InvSpan, Ptr, Space, Stored, Tx};
 
 use super::raw;
 use super::ring::{Place, Ring};
 use crate::backend::Memory;
 use crate::clock::Stopwatch;
 
-record! {
-    /// The root of an object: its nodes.
-    pub(super) struct Root: "bench.hop-root", 1 { pub(super) nodes: InvSpan<Node>, }
+/// The root of an object: its nodes.
+#[derive(Stored)]
+#[stored(name = "bench.hop-root", version = 1)]
+#[repr(C)]
+pub(super) struct Root {
+    pub(super) nodes: InvSpan<Node>,
+}
 
-    /// A node: one cache line.
-    pub(super) struct Node: "bench.hop-node", 1 {
-        /// The next node, as programs would have it.
-        pub(super) next: InvPtr<Node>,
-        /// Its address while the ring is measured, for plain pointers in the very same layout.
-        pub(super) raw: u64,
-        pub(super) payload: [u64; 6],
-    }
+/// A node: one cache line.
+#[derive(Stored)]
+#[stored(name = "bench.hop-node", version = 1)]
+#[repr(C)]
+pub(super) struct Node {
+    /// The next node, as programs would have it.
+    pub(super) next: InvPtr<Node>,
+    /// Its address while the ring is measured, for plain pointers in the very same layout.
+    pub(super) raw: u64,
+    pub(super) payload: [u64; 6],
 }
 
 /// Links that are made in one transaction.

@@ -3,22 +3,28 @@
 use std::time::Duration;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Access, Guard, InvPtr, Ptr, Reader, Space, Tx, record};
+use twizzler_object::{Access, Guard, InvPtr, Ptr, Reader, Space, Stored, Tx};
 
 use super::Operation;
 use crate::backend::Memory;
 use crate::clock::Stopwatch;
 
-record! {
-    /// What transactions change.
-    struct Area: "bench.tx-area", 1 {
-        words: [u64; 64],
-        page: [u8; 4096],
-        block: InvPtr<Block>,
-    }
+/// What transactions change.
+#[derive(Stored)]
+#[stored(name = "bench.tx-area", version = 1)]
+#[repr(C)]
+struct Area {
+    words: [u64; 64],
+    page: [u8; 4096],
+    block: InvPtr<Block>,
+}
 
-    /// What they allocate.
-    struct Block: "bench.tx-block", 1 { bytes: [u64; 8], }
+/// What they allocate.
+#[derive(Stored)]
+#[stored(name = "bench.tx-block", version = 1)]
+#[repr(C)]
+struct Block {
+    bytes: [u64; 8],
 }
 
 /// Two objects to work on.

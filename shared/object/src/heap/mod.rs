@@ -47,24 +47,25 @@ const MAGIC: u64 = u64::from_le_bytes(*b"TWZHEAP\x02");
 const PAGE_COLOURS: u64 = 128;
 const LINE_COLOURS: u64 = 60;
 
-record! {
-    /// The allocator's root. The page map follows it.
-    struct Heap: "twizzler.heap", 2 {
-        /// [`MAGIC`].
-        magic: u64,
-        /// Bytes of the page map that are known to exist; the map ends with a page.
-        map_bytes: u64,
-        /// No page before this one is free: low pages are used first, so that an object keeps small.
-        hint: u64,
-        /// The first page that can be given out; slabs are aligned from here.
-        origin: u64,
-        /// Colours the heads of slabs.
-        colour: u64,
-        reserved: [u64; 3],
-        /// For each class, the page of the first slab with a free block; 0: none.
-        heads: [u32; CLASSES],
-        reserved2: [u32; 15],
-    }
+/// The allocator's root. The page map follows it.
+#[derive(Stored)]
+#[stored(name = "twizzler.heap", version = 2)]
+#[repr(C)]
+struct Heap {
+    /// [`MAGIC`].
+    magic: u64,
+    /// Bytes of the page map that are known to exist; the map ends with a page.
+    map_bytes: u64,
+    /// No page before this one is free: low pages are used first, so that an object keeps small.
+    hint: u64,
+    /// The first page that can be given out; slabs are aligned from here.
+    origin: u64,
+    /// Colours the heads of slabs.
+    colour: u64,
+    reserved: [u64; 3],
+    /// For each class, the page of the first slab with a free block; 0: none.
+    heads: [u32; CLASSES],
+    reserved2: [u32; 15],
 }
 
 /// Bytes of the root: whole lines, so that the map begins a line.

@@ -9,20 +9,21 @@ use super::{HEAP_BYTES, Heap, PAGES};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
+use crate::stored::Stored;
 use crate::tx::Tx;
 
 /// Bytes of the page map of a full object.
 pub(super) const MAP_BYTES: u64 = PAGES / 64 * size_of::<Pages>() as u64;
 
-record! {
-    /// 64 pages.
-    #[derive(Clone, Copy)]
-    pub(super) struct Pages: "twizzler.heap-pages", 1 {
-        /// Bit set: the page is in use.
-        pub(super) used: u64,
-        /// Bit set: a slab begins there.
-        pub(super) slabs: u64,
-    }
+/// 64 pages.
+#[derive(Stored, Clone, Copy)]
+#[stored(name = "twizzler.heap-pages", version = 1)]
+#[repr(C)]
+pub(super) struct Pages {
+    /// Bit set: the page is in use.
+    pub(super) used: u64,
+    /// Bit set: a slab begins there.
+    pub(super) slabs: u64,
 }
 
 impl<'s, B: Backend> Tx<'s, B> {

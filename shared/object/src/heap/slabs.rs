@@ -11,6 +11,7 @@ use super::classes::{Class, HEAD_BYTES, MAP_WORDS};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
+use crate::stored::Stored;
 use crate::tx::Tx;
 
 /// Upper three bytes of a slab's mark; the lowest is its class.
@@ -18,24 +19,24 @@ pub(super) const MARK: u32 = u32::from_le_bytes(*b"\0SLB");
 /// Pages that are made to exist at a time.
 const GROW_PAGES: u32 = 4;
 
-record! {
-    /// A slab's head.
-    #[derive(Clone, Copy)]
-    pub(super) struct Slab: "twizzler.slab", 2 {
-        /// [`MARK`] and the class.
-        pub(super) mark: u32,
-        /// The slab's own page.
-        pub(super) page: u32,
-        /// Page of the next slab with a free block; 0: none.
-        next: u32,
-        /// Page of the one before.
-        previous: u32,
-        /// Bytes from the start that are known to exist.
-        exist_bytes: u32,
-        reserved: [u32; 3],
-        /// Bit set: the block is in use, or under the head, or there is no such block.
-        pub(super) map: [u64; MAP_WORDS],
-    }
+/// A slab's head.
+#[derive(Stored, Clone, Copy)]
+#[stored(name = "twizzler.slab", version = 2)]
+#[repr(C)]
+pub(super) struct Slab {
+    /// [`MARK`] and the class.
+    pub(super) mark: u32,
+    /// The slab's own page.
+    pub(super) page: u32,
+    /// Page of the next slab with a free block; 0: none.
+    next: u32,
+    /// Page of the one before.
+    previous: u32,
+    /// Bytes from the start that are known to exist.
+    exist_bytes: u32,
+    reserved: [u32; 3],
+    /// Bit set: the block is in use, or under the head, or there is no such block.
+    pub(super) map: [u64; MAP_WORDS],
 }
 
 const _: () = assert!(size_of::<Slab>() == HEAD_BYTES as usize);

@@ -10,14 +10,14 @@ mod choice;
 mod field;
 mod fingerprint;
 mod layout;
-#[macro_use]
-mod record;
 mod shape;
 pub mod teach;
 #[cfg(test)]
 mod tests;
 
 use twizzler_abi::ObjId;
+
+pub use twizzler_derive::{Stored, StoredEnum};
 
 pub use choice::{Choice, Damaged, Flag, StoredEnum};
 pub use field::Field;

@@ -22,11 +22,12 @@ pub(super) const ENTRIES: usize = 16;
 /// Where the number of all bytes is.
 pub(super) const BYTES: usize = 24;
 
-record! {
-    /// A node's head; the rest of the node depends on the types of keys and values.
-    pub(super) struct Node: "twizzler.map-node", 2 {
-        bytes: [u64; HEAD_BYTES / 8],
-    }
+/// A node's head; the rest of the node depends on the types of keys and values.
+#[derive(Stored)]
+#[stored(name = "twizzler.map-node", version = 2)]
+#[repr(C)]
+pub(super) struct Node {
+    bytes: [u64; HEAD_BYTES / 8],
 }
 
 /// What a cell holds beside its key.

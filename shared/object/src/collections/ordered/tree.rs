@@ -19,19 +19,21 @@ use crate::backend::Backend;
 use crate::memory;
 use crate::pointer::{Area, InvPtr, Ptr};
 use crate::reader::Reader;
+use crate::stored::Stored;
 use crate::tx::Tx;
 
 /// Levels that a map has at most: far more than fit an object.
 const LEVELS_MAX: u16 = 24;
 
-record! {
-    /// The root of a map, whatever the types. All zero is an empty map.
-    pub(super) struct TreeRoot: "twizzler.map-root", 2 {
-        /// The root node.
-        pub(super) node: InvPtr<Node>,
-        /// How many transactions have changed the map.
-        pub(super) version: u64,
-    }
+/// The root of a map, whatever the types. All zero is an empty map.
+#[derive(Stored)]
+#[stored(name = "twizzler.map-root", version = 2)]
+#[repr(C)]
+pub(super) struct TreeRoot {
+    /// The root node.
+    pub(super) node: InvPtr<Node>,
+    /// How many transactions have changed the map.
+    pub(super) version: u64,
 }
 
 type Owned<P> = <<P as Page>::Key as ToOwned>::Owned;
