@@ -60,11 +60,13 @@ impl HostedBackend {
             prepare(&disk, options, &mut block, kind)?;
         }
         let persistence = match (kind, joined) {
-            (Kind::Log, Joined::After) => Persistence::Log(recover::attach_log(&disk, &block, options.mode)?),
+            (Kind::Log, Joined::After) => {
+                Persistence::Log(Box::new(recover::attach_log(&disk, &block, options.mode)?))
+            }
             (Kind::Log, Joined::First) => {
                 let (log, found) = recover::open_log(&disk, &segment, &block, options.mode)?;
                 replayed = found;
-                Persistence::Log(log)
+                Persistence::Log(Box::new(log))
             }
             (other, _) => Persistence::stores(other),
         };

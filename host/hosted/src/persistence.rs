@@ -36,7 +36,7 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) enum Persistence {
     /// [`Kind::Log`].
-    Log(Log),
+    Log(Box<Log>),
     /// The others.
     Stores {
         /// How lines are written back; None: they need not be.

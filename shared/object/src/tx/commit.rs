@@ -16,6 +16,9 @@ use crate::recover::version_word;
 use crate::space::area_of;
 use twizzler_abi::address::Slot;
 
+/// Objects that a transaction changes, and where they are mapped.
+type Changes<'s> = Vec<(Area<'s>, Changed)>;
+
 impl<'s, B: Backend> Tx<'s, B> {
     /// Makes all changes at once. When it returns, they are durable.
     ///
@@ -59,7 +62,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     }
 
     /// Writes the record into the lane and starts writing it back. Gives the changed objects.
-    fn write_record(&mut self) -> Result<Vec<(Area<'s>, Changed)>, Error> {
+    fn write_record(&mut self) -> Result<Changes<'s>, Error> {
         let (lane, generation) = self.lane()?;
         let (changed, words) = self.record(generation)?;
         let len_bytes = words.len() as u64 * 8;
@@ -72,8 +75,8 @@ impl<'s, B: Backend> Tx<'s, B> {
     }
 
     /// The record's words, checked by that seed, and the objects that it changes.
-    pub(super) fn record(&self, seed: u64) -> Result<(Vec<(Area<'s>, Changed)>, Vec<u64>), Error> {
-        let mut changed: Vec<(Area<'s>, Changed)> = Vec::new();
+    pub(super) fn record(&self, seed: u64) -> Result<(Changes<'s>, Vec<u64>), Error> {
+        let mut changed = Changes::new();
         let mut numbers: HashMap<u64, usize> = HashMap::new();
         for &(address, _) in self.overlay.lines() {
             let area = area_at(address);
