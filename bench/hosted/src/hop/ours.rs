@@ -15,7 +15,7 @@ use crate::clock::Stopwatch;
 #[stored(name = "bench.hop-root", version = 1)]
 #[repr(C)]
 pub(super) struct Root {
-    nodes: InvSpan<Node>,
+    pub(super) nodes: InvSpan<Node>,
 }
 
 /// A node: one cache line.
@@ -24,13 +24,11 @@ pub(super) struct Root {
 #[repr(C)]
 pub(super) struct Node {
     /// The next node, as programs would have it.
-    next: InvPtr<Node>,
+    pub(super) next: InvPtr<Node>,
     /// Its address while the ring is measured, for plain pointers in the very same layout.
-    raw: u64,
-    payload: [u64; 6],
+    pub(super) raw: u64,
+    pub(super) payload: [u64; 6],
 }
-
-type In<'s, 'b> = Guard<'s, &'b Memory>;
 
 /// Links that are made in one transaction.
 const BATCH: usize = 4096;
@@ -38,17 +36,17 @@ const BATCH: usize = 4096;
 /// Makes the ring. The first object is where it starts.
 pub(super) fn build(backend: &Memory, ring: &Ring) -> Result<Vec<ObjId>, Error> {
     let space = Space::attach(backend)?;
-    let guard = space.enter();
     let mut ids = Vec::new();
     for _ in 0..ring.objects {
-        ids.push(guard.transact(|tx| {
+        ids.push(space.transact(|tx| {
             let object = tx.create::<Root>()?;
             let nodes = tx.alloc_span::<Node>(object.area(), ring.nodes.into())?;
             tx.link_span(object.base().at(Root::nodes), nodes)?;
-            Ok::<_, Error>(guard.id_of(object.area()))
+            Ok::<_, Error>(space.id_of(object.area()))
         })?);
     }
     let links: Vec<(Place, Place)> = ring.links().collect();
+    let guard = space.enter();
     let nodes = nodes(&guard, &ids)?;
     for batch in links.chunks(BATCH) {
         guard.transact(|tx| batch.iter().try_for_each(|&(from, to)| link(tx, nodes(from)?, nodes(to)?)))?;
@@ -62,10 +60,10 @@ fn link<'s>(tx: &mut Tx<'s, &Memory>, from: Ptr<'s, Node>, to: Ptr<'s, Node>) ->
 }
 
 /// Where the nodes lie.
-fn nodes<'g>(
-    guard: &'g In<'g, '_>,
+fn nodes<'s>(
+    guard: &'s Guard<'_, &Memory>,
     ids: &[ObjId],
-) -> Result<impl Fn(Place) -> Result<Ptr<'g, Node>, Error> + use<'g>, Error> {
+) -> Result<impl Fn(Place) -> Result<Ptr<'s, Node>, Error> + use<'s>, Error> {
     let mut spans = Vec::new();
     for &id in ids {
         let root = guard.open::<Root>(id, Access::Write)?.base();
@@ -76,14 +74,14 @@ fn nodes<'g>(
 
 /// The ring as one program sees it.
 pub(super) struct Chaser<'s, 'b> {
-    guard: &'s In<'s, 'b>,
+    guard: &'s Guard<'s, &'b Memory>,
     at: Ptr<'s, Node>,
     /// Where the plain pointers are.
     raw: u64,
 }
 
 impl<'s, 'b> Chaser<'s, 'b> {
-    pub(super) fn new(guard: &'s In<'s, 'b>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
+    pub(super) fn new(guard: &'s Guard<'s, &'b Memory>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
         let start = nodes(guard, ids)?(ring.visits[0])?;
         Ok(Self { guard, at: start, raw: start.address() })
     }
@@ -106,7 +104,7 @@ impl<'s, 'b> Chaser<'s, 'b> {
 
 #[inline(never)]
 fn chase<'s>(
-    guard: &'s In<'s, '_>,
+    guard: &'s Guard<'_, &Memory>,
     start: Ptr<'s, Node>,
     number: u64,
 ) -> Result<(Duration, Ptr<'s, Node>), Error> {

@@ -3,7 +3,15 @@
 //! Reading goes through any [`crate::Reader`], changing through a [`crate::Tx`]; a value that a collection takes out of an object
 //! is a copy. Whatever lies on media may be wrong: that is [`twizzler_abi::Error::Damaged`], never a panic.
 
+mod chunks;
+pub mod entry;
+mod hash;
+mod hash_map;
 pub mod ordered;
 mod raw;
+mod table;
+mod vector;
 
+pub use hash_map::{HashMap, HashMapRoot};
 pub use ordered::{BytesMap, KEY_BYTES_MAX, MapRoot, OrderedMap, OrderedMapRoot, VALUE_BYTES_MAX};
+pub use vector::{Vector, VectorRoot};

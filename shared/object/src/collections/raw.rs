@@ -1,6 +1,8 @@
 //! Values in private copies of object memory.
 
 use crate::memory;
+use crate::pointer::{InvPtr, Ptr};
+use crate::reader::Reader;
 use crate::stored::{Stored, Value};
 
 /// The value whose bytes are at `at`.
@@ -21,4 +23,10 @@ pub(super) fn bytes_of<T: Value>(value: &T) -> &[u8] {
 /// `at`, or what follows it and is aligned for a `T`.
 pub(super) const fn aligned<T: Stored>(at: usize) -> usize {
     at.next_multiple_of(align_of::<T>())
+}
+
+/// The offset that a pointer into its own object leads to: not yet checked, and no offset at all if it leads elsewhere. 0: null.
+#[inline(always)]
+pub(super) fn local<'s, T>(reader: &impl Reader<'s>, place: Ptr<'s, InvPtr<T>>) -> u64 {
+    reader.get(place.bits())
 }

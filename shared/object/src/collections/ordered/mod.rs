@@ -10,7 +10,6 @@
 mod arrays;
 mod bulk;
 mod cursor;
-mod entry;
 mod page;
 mod range;
 mod slots;
@@ -25,6 +24,7 @@ use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 use twizzler_abi::Error;
 
+use super::entry::{Entry, Keyed};
 use super::raw::{bytes_of, value_at};
 use crate::backend::Backend;
 use crate::pointer::Ptr;
@@ -33,7 +33,6 @@ use crate::stored::{Field, Fingerprint, Stored, Value};
 use crate::tx::Tx;
 use arrays::Arrays;
 pub use cursor::Cursor;
-pub use entry::{Entry, OccupiedEntry, VacantEntry};
 use page::Page;
 pub use range::Range;
 pub use slots::KEY_BYTES_MAX;
@@ -331,7 +330,7 @@ impl<'s, K: Value + Ord, V: Value> OrderedMap<'s, K, V> {
         &self,
         tx: &'t mut Tx<'s, B>,
         key: K,
-    ) -> Result<Entry<'t, 's, B, K, V>, Error> {
+    ) -> Result<Entry<'t, 's, B, Self, K, V>, Error> {
         Entry::new(*self, tx, key)
     }
 
@@ -345,6 +344,18 @@ impl<'s, K: Value + Ord, V: Value> OrderedMap<'s, K, V> {
             return Err(Error::InvalidArgument);
         }
         self.tree().merge(tx, entries.iter().map(|(key, value)| (key, bytes_of(value))))
+    }
+}
+
+impl<'s, K: Value + Ord, V: Value> Keyed<'s, K, V> for OrderedMap<'s, K, V> {
+    fn get<B: Backend>(&self, tx: &Tx<'s, B>, key: &K) -> Result<Option<V>, Error> {
+        self.get(tx, key)
+    }
+    fn put<B: Backend>(&self, tx: &mut Tx<'s, B>, key: K, value: V) -> Result<(), Error> {
+        self.insert(tx, key, value).map(drop)
+    }
+    fn delete<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &K) -> Result<(), Error> {
+        self.delete(tx, key).map(drop)
     }
 }
 

@@ -1,0 +1,286 @@
+//! A vector.
+
+use core::marker::PhantomData;
+
+use twizzler_abi::Error;
+
+use super::chunks::{Chunks, ChunksRoot};
+use super::raw::bytes_of;
+use crate::Stored;
+use crate::backend::Backend;
+use crate::pointer::Ptr;
+use crate::reader::Reader;
+use crate::stored::{Field, Fingerprint, Value};
+use crate::tx::Tx;
+
+/// What a vector is in an object, whatever the type of its elements.
+#[derive(Stored)]
+#[stored(name = "twizzler.vector-root", version = 1)]
+#[repr(C)]
+struct Root {
+    chunks: ChunksRoot,
+    len: u64,
+}
+
+/// What a vector is in an object: put one into a record of your own. All zero is an empty vector.
+#[repr(transparent)]
+pub struct VectorRoot<T> {
+    root: Root,
+    element: PhantomData<fn() -> T>,
+}
+
+// SAFETY: transparent over a stored record.
+unsafe impl<T: Stored> Stored for VectorRoot<T> {
+    const NAME: &'static str = "twizzler.vector";
+    const FINGERPRINT: u64 = Fingerprint::new("vector", 1).word(T::FINGERPRINT).finish();
+    const LAYOUT: () = T::LAYOUT;
+}
+
+impl<T> VectorRoot<T> {
+    const ROOT: Field<Self, Root> = {
+        // SAFETY: transparent: the root is at 0.
+        unsafe { Field::new(0) }
+    };
+}
+
+/// A vector whose root lies somewhere in an object. It grows without copying its elements, but for the first 64 KiB.
+pub struct Vector<'s, T> {
+    root: Ptr<'s, VectorRoot<T>>,
+}
+
+impl<T> Clone for Vector<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Vector<'_, T> {}
+impl<T> core::fmt::Debug for Vector<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "vector at {:?}", self.root)
+    }
+}
+
+impl<'s, T: Stored> Vector<'s, T> {
+    const SOUND: () =
+        assert!(align_of::<T>() <= 16 && size_of::<T>() > 0, "elements are aligned to 16 bytes at most");
+
+    /// The vector of that root.
+    #[must_use]
+    pub const fn new(root: Ptr<'s, VectorRoot<T>>) -> Self {
+        let () = Self::SOUND;
+        Self { root }
+    }
+
+    fn field(&self) -> Ptr<'s, Root> {
+        self.root.at(VectorRoot::ROOT)
+    }
+
+    fn chunks(&self) -> Chunks<'s> {
+        Chunks::new(self.field().at(Root::chunks), size_of::<T>() as u64)
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self, reader: &impl Reader<'s>) -> u64 {
+        reader.get(self.field().at(Root::len))
+    }
+
+    /// True without elements.
+    #[must_use]
+    pub fn is_empty(&self, reader: &impl Reader<'s>) -> bool {
+        self.len(reader) == 0
+    }
+
+    /// Where an element lies; None beyond the end. It moves when a vector of less than 64 KiB grows.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    pub fn place(&self, reader: &impl Reader<'s>, index: u64) -> Result<Option<Ptr<'s, T>>, Error> {
+        if index >= self.len(reader) { Ok(None) } else { self.at(reader, index).map(Some) }
+    }
+
+    #[inline]
+    fn at(&self, reader: &impl Reader<'s>, index: u64) -> Result<Ptr<'s, T>, Error> {
+        let offset = self.chunks().offset(reader, index)?;
+        self.root.object().place(offset).ok_or(Error::Damaged)
+    }
+
+    /// Adds an element of zeros at the end, and gives its place: to be filled field by field, with pointers as well.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] where the object is full; [`Error::Damaged`]; what the transaction says.
+    pub fn push_zeroed<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<Ptr<'s, T>, Error> {
+        let place = self.push_place(tx)?;
+        tx.zero(place.as_span().as_bytes())?;
+        Ok(place)
+    }
+
+    fn push_place<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<Ptr<'s, T>, Error> {
+        let chunks = self.chunks();
+        tx.lock(self.root.object())?;
+        let len = self.len(tx);
+        let more = len.checked_add(1).ok_or(Error::Damaged)?;
+        chunks.grow(tx, more)?;
+        tx.set(self.field().at(Root::len), more)?;
+        self.at(tx, len)
+    }
+
+    /// Forgets the elements from `len` on. Their memory is kept for others to come.
+    ///
+    /// # Errors
+    /// What the transaction says.
+    pub fn truncate<B: Backend>(&self, tx: &mut Tx<'s, B>, len: u64) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        if len < self.len(tx) { tx.set(self.field().at(Root::len), len) } else { Ok(()) }
+    }
+
+    /// Forgets all elements, and gives their memory back.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    pub fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
+        self.truncate(tx, 0)?;
+        self.chunks().clear(tx)
+    }
+
+    /// The places of all elements.
+    pub fn places<'r, R: Reader<'s>>(
+        &self,
+        reader: &'r R,
+    ) -> impl DoubleEndedIterator<Item = Result<Ptr<'s, T>, Error>> + use<'r, 's, R, T> {
+        let vector = *self;
+        (0..self.len(reader)).map(move |index| vector.at(reader, index))
+    }
+}
+
+impl<'s, T: Value> Vector<'s, T> {
+    /// An element; None beyond the end.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    pub fn get(&self, reader: &impl Reader<'s>, index: u64) -> Result<Option<T>, Error> {
+        Ok(self.place(reader, index)?.map(|place| reader.get(place)))
+    }
+
+    /// The first element.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn first(&self, reader: &impl Reader<'s>) -> Result<Option<T>, Error> {
+        self.get(reader, 0)
+    }
+
+    /// The last element.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn last(&self, reader: &impl Reader<'s>) -> Result<Option<T>, Error> {
+        self.len(reader).checked_sub(1).map_or(Ok(None), |last| self.get(reader, last))
+    }
+
+    /// All elements, from both ends.
+    pub fn iter<'r, R: Reader<'s>>(
+        &self,
+        reader: &'r R,
+    ) -> impl DoubleEndedIterator<Item = Result<T, Error>> + use<'r, 's, R, T> {
+        self.places(reader).map(|place| Ok(reader.get(place?)))
+    }
+
+    /// Replaces an element; gives the old one.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] beyond the end; [`Error::Damaged`]; what the transaction says.
+    pub fn set<B: Backend>(&self, tx: &mut Tx<'s, B>, index: u64, value: T) -> Result<T, Error> {
+        tx.lock(self.root.object())?;
+        let place = self.place(tx, index)?.ok_or(Error::OutOfRange)?;
+        let old = tx.get(place);
+        tx.set(place, value)?;
+        Ok(old)
+    }
+
+    /// Adds an element at the end.
+    ///
+    /// # Errors
+    /// As [`Vector::push_zeroed`].
+    pub fn push<B: Backend>(&self, tx: &mut Tx<'s, B>, value: T) -> Result<(), Error> {
+        let place = self.push_place(tx)?;
+        tx.set(place, value)
+    }
+
+    /// Adds elements at the end; what they take is written in place, once.
+    ///
+    /// # Errors
+    /// As [`Vector::push_zeroed`].
+    pub fn extend_from_slice<B: Backend>(&self, tx: &mut Tx<'s, B>, values: &[T]) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let len = self.len(tx);
+        let end = len.checked_add(values.len() as u64).ok_or(Error::OutOfRange)?;
+        self.chunks().grow(tx, end)?;
+        for (index, value) in (len..).zip(values) {
+            let place = self.at(tx, index)?;
+            tx.write(place.as_span().as_bytes(), 0, bytes_of(value))?;
+        }
+        tx.set(self.field().at(Root::len), end)
+    }
+
+    /// Takes the last element.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    pub fn pop<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<Option<T>, Error> {
+        tx.lock(self.root.object())?;
+        let Some(last) = self.len(tx).checked_sub(1) else { return Ok(None) };
+        let value = tx.get(self.at(tx, last)?);
+        tx.set(self.field().at(Root::len), last)?;
+        Ok(Some(value))
+    }
+
+    /// Puts an element at `index`; those from there on move up by one.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] beyond the end; as [`Vector::push_zeroed`].
+    pub fn insert<B: Backend>(&self, tx: &mut Tx<'s, B>, index: u64, value: T) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let len = self.len(tx);
+        if index > len {
+            return Err(Error::OutOfRange);
+        }
+        self.push(tx, value)?;
+        for at in (index..len).rev() {
+            let moved = tx.get(self.at(tx, at)?);
+            tx.set(self.at(tx, at + 1)?, moved)?;
+        }
+        tx.set(self.at(tx, index)?, value)
+    }
+
+    /// Takes the element at `index`; those behind it move down by one.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] beyond the end; [`Error::Damaged`]; what the transaction says.
+    pub fn remove<B: Backend>(&self, tx: &mut Tx<'s, B>, index: u64) -> Result<T, Error> {
+        tx.lock(self.root.object())?;
+        let value = self.get(tx, index)?.ok_or(Error::OutOfRange)?;
+        let last = self.len(tx) - 1;
+        for at in index..last {
+            let moved = tx.get(self.at(tx, at + 1)?);
+            tx.set(self.at(tx, at)?, moved)?;
+        }
+        tx.set(self.field().at(Root::len), last)?;
+        Ok(value)
+    }
+
+    /// Takes the element at `index`, and puts the last one there.
+    ///
+    /// # Errors
+    /// As [`Vector::remove`].
+    pub fn swap_remove<B: Backend>(&self, tx: &mut Tx<'s, B>, index: u64) -> Result<T, Error> {
+        let value = self.get(tx, index)?.ok_or(Error::OutOfRange)?;
+        let last = self.pop(tx)?.ok_or(Error::Damaged)?;
+        if index < self.len(tx) {
+            self.set(tx, index, last)?;
+        }
+        Ok(value)
+    }
+}
