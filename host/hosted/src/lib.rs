@@ -26,5 +26,7 @@ pub use hosted::HostedBackend;
 pub use options::{Durability, Mode, Options};
 pub use store::Store;
 pub use twizzler_abi::{Error, ObjId, Rights};
+// These speak of this crate, so that it is all that a program depends on. They hide those of `twizzler_object`.
+pub use twizzler_derive::{StoredEnumOfTwizzler as StoredEnum, StoredOfTwizzler as Stored};
 pub use twizzler_names::{Entry, NameError, Names};
 pub use twizzler_object::*;

@@ -1,0 +1,135 @@
+//! Commands that are run together.
+//!
+//! All commands that have arrived at a thread, from whatever clients, run in one transaction: it is durable once for all
+//! of them, and nobody is answered before. That is how Redis writes its log, and it gives each client what it would
+//! have if its commands had run alone, one after the other.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use twizzler::{Access, Error, Guard, HostedBackend, ObjId, Ptr};
+
+use super::commands::{After, Arguments, Run, find};
+use super::control::Server;
+use super::keys::{Database, Fail, Keys, SHARDS, Shard, View};
+use super::resp::{Command, Replies};
+
+/// A command of a client, and the answer.
+pub(super) struct Request {
+    pub(super) command: Command,
+    pub(super) replies: Replies,
+    pub(super) after: After,
+}
+
+impl Request {
+    pub(super) fn new(command: Command) -> Self {
+        Self { command, replies: Replies::default(), after: After::Stay }
+    }
+}
+
+/// The parts of a database.
+fn shards<'g>(guard: &'g Guard<'g, HostedBackend>, id: ObjId) -> Result<Vec<Ptr<'g, Shard>>, Error> {
+    let base = guard.open::<Database>(id, Access::Write).map_err(Error::from)?.base();
+    let shard = |index| {
+        let place = base.at(Database::shards).index(index).ok_or(Error::Damaged)?;
+        guard.follow(place)?.ok_or(Error::Damaged)
+    };
+    (0..SHARDS).map(shard).collect()
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Runs commands and fills in their answers. When it returns, what they changed is durable.
+pub(super) fn run(
+    server: &Server,
+    space: &twizzler::Space<HostedBackend>,
+    database: ObjId,
+    requests: &mut [Request],
+) {
+    server.commands.fetch_add(requests.len() as u64, Ordering::Relaxed);
+    let guard = space.enter();
+    let changes = requests.iter().any(|request| changes(&request.command));
+    let result = shards(&guard, database).map_err(Stop::System).and_then(|shards| {
+        let now_ms = now_ms();
+        if !changes {
+            let mut keys = Keys::new(View::Look(&guard), &shards, now_ms);
+            return requests.iter_mut().try_for_each(|request| answer(server, &mut keys, request));
+        }
+        server.transactions.fetch_add(1, Ordering::Relaxed);
+        // A program has one transaction at a time, so far.
+        let _turn = server.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.transact(|tx| {
+            let mut keys = Keys::new(View::Change(tx), &shards, now_ms);
+            requests.iter_mut().try_for_each(|request| answer(server, &mut keys, request))
+        })
+    });
+    match (result, requests) {
+        (Ok(()), _) => {}
+        (Err(stop), [request]) => {
+            request.replies = Replies::default();
+            match stop {
+                Stop::Refused(text) => request.replies.error(text),
+                Stop::System(error) => request.replies.error(&format!("ERR the store says: {error}")),
+            }
+        }
+        // Whoever it was that asked too much, the others get what they asked for.
+        (Err(_), requests) => {
+            for request in requests {
+                run(server, space, database, std::slice::from_mut(request));
+            }
+        }
+    }
+}
+
+fn changes(command: Arguments<'_>) -> bool {
+    find(command).is_ok_and(|spec| matches!(spec.run, Run::Change(_)))
+}
+
+/// Why whatever was done is to be undone.
+enum Stop {
+    /// A command was refused when it had changed something.
+    Refused(&'static str),
+    /// The system says no.
+    System(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Runs one command.
+fn answer(server: &Server, keys: &mut Keys<'_, '_>, request: &mut Request) -> Result<(), Stop> {
+    // The transaction may run again.
+    request.replies = Replies::default();
+    let (arguments, replies) = (request.command.as_slice(), &mut request.replies);
+    let spec = match find(arguments) {
+        Ok(spec) => spec,
+        Err(text) => {
+            replies.error(&text);
+            return Ok(());
+        }
+    };
+    keys.take_changed();
+    let done = match spec.run {
+        Run::Look(run) | Run::Change(run) => run(keys, arguments, replies),
+        Run::Control(run) => {
+            request.after = run(server, arguments, replies);
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => Ok(()),
+        Err(Fail::Refused(text)) if keys.take_changed() => Err(Stop::Refused(text)),
+        Err(Fail::Refused(text)) => {
+            replies.truncate(0);
+            replies.error(text);
+            Ok(())
+        }
+        Err(Fail::System(error)) => Err(Stop::System(error)),
+    }
+}

@@ -1,0 +1,133 @@
+//! A thread that serves clients: it waits until some have sent something, runs all of that, and answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use twizzler::{HostedBackend, ObjId, Space};
+
+use super::batch::{self, Request};
+use super::commands::After;
+use super::connection::{Connection, State};
+use super::control::Server;
+
+/// Commands that run together at most, and bytes of them.
+const BATCH_COMMANDS_MAX: usize = 4096;
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// How often to look whether the server is to stop.
+const TICK: Duration = Duration::from_millis(50);
+/// What wakes the thread for new clients.
+pub(super) const WAKER: Token = Token(usize::MAX);
+
+/// The thread's state.
+pub(super) struct Executor<'s> {
+    server: &'s Server,
+    space: &'s Space<HostedBackend>,
+    database: ObjId,
+    poll: Poll,
+    arriving: Receiver<TcpStream>,
+    connections: BTreeMap<usize, Connection>,
+    next: usize,
+}
+
+impl<'s> Executor<'s> {
+    pub(super) fn new(
+        server: &'s Server,
+        space: &'s Space<HostedBackend>,
+        database: ObjId,
+        poll: Poll,
+        arriving: Receiver<TcpStream>,
+    ) -> Self {
+        Self { server, space, database, poll, arriving, connections: BTreeMap::new(), next: 0 }
+    }
+
+    /// Serves until the server stops.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        // Those with commands that the last batch had no room for.
+        let mut again = BTreeSet::new();
+        while !self.server.is_stopping() {
+            let wait = if again.is_empty() { TICK } else { Duration::ZERO };
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            let mut ready = std::mem::take(&mut again);
+            ready.extend(events.iter().map(|event| event.token().0));
+            ready.extend(self.admit()?);
+            for &token in &ready {
+                self.keep_or_drop(token, Connection::receive);
+            }
+            again = self.serve(&ready);
+        }
+        Ok(())
+    }
+
+    /// Registers new clients.
+    fn admit(&mut self) -> io::Result<Vec<usize>> {
+        let mut tokens = Vec::new();
+        while let Ok(mut stream) = self.arriving.try_recv() {
+            let token = self.next;
+            self.next += 1;
+            self.poll.registry().register(
+                &mut stream,
+                Token(token),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
+            self.connections.insert(token, Connection::new(stream));
+            self.server.connections.fetch_add(1, Ordering::Relaxed);
+            tokens.push(token);
+        }
+        Ok(tokens)
+    }
+
+    /// Runs what these clients have sent, and answers. Gives those that have more.
+    fn serve(&mut self, ready: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut requests = Vec::new();
+        let mut of = Vec::new();
+        let mut bytes = 0;
+        let mut again = BTreeSet::new();
+        for &token in ready {
+            let Some(connection) = self.connections.get_mut(&token) else { continue };
+            loop {
+                if requests.len() >= BATCH_COMMANDS_MAX || bytes >= BATCH_BYTES_MAX {
+                    again.insert(token);
+                    break;
+                }
+                let Some(command) = connection.next() else { break };
+                bytes += command.iter().map(Vec::len).sum::<usize>();
+                requests.push(Request::new(command));
+                of.push(token);
+            }
+        }
+        if !requests.is_empty() {
+            batch::run(self.server, self.space, self.database, &mut requests);
+        }
+        for (request, token) in requests.iter().zip(of) {
+            if let Some(connection) = self.connections.get_mut(&token) {
+                connection.answer(&request.replies);
+                if request.after == After::Close {
+                    connection.close();
+                }
+            }
+        }
+        for &token in ready {
+            self.keep_or_drop(token, Connection::send);
+        }
+        again
+    }
+
+    /// Does something with a client's connection, and drops it where it is done or broken.
+    fn keep_or_drop(&mut self, token: usize, act: impl FnOnce(&mut Connection) -> io::Result<State>) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        if !matches!(act(connection), Ok(State::Open)) {
+            let _ = self.poll.registry().deregister(&mut connection.stream);
+            self.connections.remove(&token);
+            self.server.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The key-value server as clients see it.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use support::{Client, Server};
+
+fn session(client: &mut Client, steps: &[(&str, &str)]) {
+    for (command, wanted) in steps {
+        assert_eq!(client.ask(command), *wanted, "{command}");
+    }
+}
+
+#[test]
+fn commands_answer_as_redis_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);
+    let mut client = server.client();
+    session(&mut client, STRINGS);
+    session(&mut client, KEYS);
+    session(&mut client, COLLECTIONS);
+    session(&mut client, LISTS);
+    session(&mut client, REFUSALS);
+    session(&mut client, &[("FLUSHALL", "OK"), ("DBSIZE", "0"), ("KEYS *", "[]"), ("GET a", "nil")]);
+}
+
+const STRINGS: &[(&str, &str)] = &[
+    ("PING", "PONG"),
+    ("PING hello", "hello"),
+    ("ECHO hello", "hello"),
+    ("GET a", "nil"),
+    ("SET a 1", "OK"),
+    ("GET a", "1"),
+    ("SET a 2 NX", "nil"),
+    ("SET b 2 XX", "nil"),
+    ("SET a 3 XX GET", "1"),
+    ("GETSET a 4", "3"),
+    ("SETNX a 5", "0"),
+    ("SETNX c 5", "1"),
+    ("INCR a", "5"),
+    ("INCRBY a 10", "15"),
+    ("DECR a", "14"),
+    ("DECRBY a 20", "-6"),
+    ("INCR new", "1"),
+    ("APPEND t ab", "2"),
+    ("APPEND t cd", "4"),
+    ("STRLEN t", "4"),
+    ("MSET x 1 y 2", "OK"),
+    ("MGET x nosuch y", "[1 nil 2]"),
+    ("GETDEL x", "1"),
+    ("EXISTS x y y", "2"),
+    ("DEL y nosuch t", "2"),
+    ("INCR c", "6"),
+    ("SET c 9223372036854775807", "OK"),
+    ("INCR c", "ERR increment or decrement would overflow"),
+];
+
+const KEYS: &[(&str, &str)] = &[
+    ("TTL a", "-1"),
+    ("TTL nosuch", "-2"),
+    ("EXPIRE a 100", "1"),
+    ("TTL a", "100"),
+    ("SET a 1 KEEPTTL", "OK"),
+    ("TTL a", "100"),
+    ("PERSIST a", "1"),
+    ("PERSIST a", "0"),
+    ("TTL a", "-1"),
+    ("SETEX gone 1 x", "OK"),
+    ("PEXPIREAT gone 1", "1"),
+    ("EXISTS gone", "0"),
+    ("SET gone x PXAT 1", "OK"),
+    ("GET gone", "nil"),
+    ("LPUSH gone x", "1"),
+    ("TYPE gone", "list"),
+    ("DEL gone", "1"),
+    ("TYPE a", "string"),
+    ("TYPE nosuch", "none"),
+    ("DBSIZE", "3"),
+    ("KEYS ?", "[a c]"),
+    ("KEYS n[aeiou]w", "[new]"),
+    ("SELECT 0", "OK"),
+];
+
+const COLLECTIONS: &[(&str, &str)] = &[
+    ("HSET h f 1 g 2", "2"),
+    ("HSET h f 3", "0"),
+    ("HGET h f", "3"),
+    ("HGET h nosuch", "nil"),
+    ("HMGET h g nosuch", "[2 nil]"),
+    ("HGETALL h", "[f 3 g 2]"),
+    ("HKEYS h", "[f g]"),
+    ("HVALS h", "[3 2]"),
+    ("HLEN h", "2"),
+    ("HEXISTS h g", "1"),
+    ("HINCRBY h f 4", "7"),
+    ("HDEL h f g nosuch", "2"),
+    ("EXISTS h", "0"),
+    ("SADD s b a b", "2"),
+    ("SMEMBERS s", "[a b]"),
+    ("SISMEMBER s a", "1"),
+    ("SCARD s", "2"),
+    ("SREM s a nosuch", "1"),
+    ("SPOP s", "b"),
+    ("SPOP s", "nil"),
+    ("TYPE s", "none"),
+];
+
+const LISTS: &[(&str, &str)] = &[
+    ("RPUSH l c d", "2"),
+    ("LPUSH l b a", "4"),
+    ("LRANGE l 0 -1", "[a b c d]"),
+    ("LRANGE l -2 9", "[c d]"),
+    ("LRANGE l 5 9", "[]"),
+    ("LINDEX l 1", "b"),
+    ("LINDEX l -5", "nil"),
+    ("LPOP l", "a"),
+    ("RPOP l 2", "[d c]"),
+    ("LLEN l", "1"),
+    ("RPOP l", "b"),
+    ("LPOP l 2", "nil"),
+    ("EXISTS l", "0"),
+];
+
+const REFUSALS: &[(&str, &str)] = &[
+    ("LPUSH a x", "WRONGTYPE Operation against a key holding the wrong kind of value"),
+    ("SET s x EX 0", "ERR invalid expire time"),
+    ("SET s x NX XX", "ERR syntax error"),
+    ("INCRBY a x", "ERR value is not an integer or out of range"),
+    ("HSET h f", "ERR wrong number of arguments for 'hset' command"),
+    ("HSET h f 1 g", "ERR wrong number of arguments for 'hset' command"),
+    ("nonsense", "ERR unknown command 'nonsense'"),
+    ("SELECT 1", "ERR DB index is out of range: there is one database, 0"),
+];
+
+#[test]
+fn a_command_that_is_refused_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);
+    let mut client = server.client();
+    let long = "k".repeat(2000);
+    let refused = "ERR the key, with its field, is too long";
+    assert_eq!(client.ask(&format!("MSET a 1 {long} 2")), refused);
+    assert_eq!(client.ask(&format!("HSET h f 1 {long} 2")), refused);
+    assert_eq!(client.ask(&format!("SADD s f {long}")), refused);
+    session(
+        &mut client,
+        &[
+            ("GET a", "nil"),
+            ("EXISTS h s", "0"),
+            ("DBSIZE", "0"),
+            ("HSET h g 2", "1"),
+            ("HGETALL h", "[g 2]"),
+        ],
+    );
+    assert_eq!(client.ask(&format!("GET {long}")), "nil");
+}
+
+#[test]
+fn pipelines_are_answered_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);
+    let mut client = server.client();
+    for n in 0..10_000 {
+        client.send(&format!("SET key{n} {n}"));
+        client.send(&format!("GET key{n}"));
+    }
+    for n in 0..10_000 {
+        assert_eq!((client.reply(), client.reply()), ("OK".into(), n.to_string()));
+    }
+    assert_eq!(client.ask("DBSIZE"), "10000");
+    let mut found = std::collections::BTreeSet::new();
+    let mut cursor = String::from("0");
+    loop {
+        let reply = client.ask(&format!("SCAN {cursor} MATCH key* COUNT 10"));
+        let (next, keys) = reply[1..reply.len() - 1].split_once(' ').expect("two items");
+        found
+            .extend(keys.trim_matches(['[', ']']).split(' ').filter(|key| !key.is_empty()).map(String::from));
+        cursor = next.into();
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(found.len(), 10_000);
+    // What makes no sense ends the connection, after what came before was answered.
+    client.raw(b"PING\r\n*1\r\n:5\r\n");
+    assert_eq!(
+        (client.reply(), client.reply()),
+        ("PONG".into(), "ERR Protocol error: expected a length".into())
+    );
+    assert!(client.is_closed());
+}
+
+#[test]
+fn clients_at_once_lose_no_update() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill", "--threads", "4"]);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let mut client = server.client();
+            scope.spawn(move || {
+                for round in 0..250 {
+                    client.send("INCR shared");
+                    client.send(&format!("MSET a{n} {round} b{n} {round} c{n} {round}"));
+                    client.send(&format!("MGET a{n} b{n} c{n}"));
+                    client.reply();
+                    assert_eq!(client.reply(), "OK");
+                    assert_eq!(client.reply(), format!("[{round} {round} {round}]"));
+                }
+            });
+        }
+    });
+    assert_eq!(server.client().ask("GET shared"), "2000");
+}
+
+/// How many numbers were pushed and counted, in two commands.
+fn counted(client: &mut Client) -> (u64, u64) {
+    let number = |reply: String| reply.parse().unwrap_or(0);
+    (number(client.ask("GET n")), number(client.ask("LLEN list")))
+}
+
+#[test]
+fn what_was_answered_survives_a_kill() {
+    for survives in ["power-cut", "kill"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("store");
+        let mut acknowledged = 0;
+        for round in 0..3 {
+            let server = Server::start(&store, &["--survives", survives]);
+            let mut client = server.client();
+            for _ in 0..50 {
+                client.ask("RPUSH list x");
+                acknowledged = client.ask("INCR n").parse().expect("a number");
+            }
+            // Not waited for.
+            client.send("RPUSH list x");
+            server.kill();
+            let server = Server::start(&store, &["--survives", survives]);
+            let mut client = server.client();
+            let (n, len) = counted(&mut client);
+            assert_eq!(n, acknowledged, "round {round}");
+            assert!(len == n || len == n + 1, "round {round}: {len} of {n}");
+            client.ask(&format!("SET n {len}"));
+            client.send("SHUTDOWN");
+            assert!(client.is_closed());
+            server.ends_well();
+        }
+    }
+}
