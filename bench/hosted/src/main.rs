@@ -5,19 +5,25 @@
 
 mod backend;
 mod clock;
+mod disk;
+mod engine;
 mod hop;
+mod kv13;
 mod machine;
+mod maps;
 mod measure;
+mod open;
 mod page;
 mod plot;
+mod race;
 mod report;
 mod tx;
+mod ycsb;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
-#[cfg(feature = "peers")]
 use tempfile::TempDir;
 
 use backend::Caches;
@@ -32,6 +38,9 @@ struct Arguments {
     /// So short that the figures mean little
     #[arg(long)]
     quick: bool,
+    /// Also what takes many gigabytes: a store of 10 GiB to open
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
     /// Folder on the disk to measure; made, and emptied at the end
     #[arg(long, value_name = "FOLDER")]
     disk: PathBuf,
@@ -52,13 +61,23 @@ enum Name {
     Tx,
     /// The same where caches survive a power cut
     TxCaches,
+    /// Commits on a disk
+    Disk,
+    /// Operations of maps
+    Maps,
+    /// A key-value store against the same over file I/O
+    Kv13,
+    /// YCSB, and transfers
+    Ycsb,
+    /// Opening a store
+    Open,
 }
 
 /// How and where to measure.
 struct Context {
     quick: bool,
+    full: bool,
     disk: PathBuf,
-    #[cfg(feature = "peers")]
     memory: PathBuf,
 }
 
@@ -68,8 +87,13 @@ impl Context {
         Effort::short(self.quick)
     }
 
+    /// A new folder on the disk, gone when dropped.
+    fn disk_folder(&self) -> Result<TempDir> {
+        let folder = tempfile::Builder::new().prefix("twizzler-bench-").tempdir_in(&self.disk);
+        folder.with_context(|| format!("can't write to {}", self.disk.display()))
+    }
+
     /// A new folder in memory, gone when dropped.
-    #[cfg(feature = "peers")]
     fn memory_folder(&self) -> Result<TempDir> {
         tempfile::Builder::new().prefix("twizzler-bench-").tempdir_in(&self.memory).with_context(|| {
             format!("can't write to {}: name another folder in memory with --memory", self.memory.display())
@@ -79,13 +103,16 @@ impl Context {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(folder) = open::asked_to_write() {
+        return open::write_until_killed(folder.as_ref());
+    }
     std::fs::create_dir_all(&arguments.disk)
         .with_context(|| format!("can't make {}", arguments.disk.display()))?;
     prepare()?;
     let context = Context {
         quick: arguments.quick,
+        full: arguments.full,
         disk: arguments.disk,
-        #[cfg(feature = "peers")]
         memory: arguments.memory,
     };
     let sections: Vec<Name> =
@@ -102,10 +129,18 @@ fn main() -> Result<()> {
         let (notes, contests) = match name {
             Name::Hop => (hop::NOTES.as_slice(), hop::run(&context)?),
             Name::Tx => (tx::NOTES.as_slice(), tx::run(&context, Caches::Lost)?),
+            Name::Disk => (disk::NOTES.as_slice(), disk::run(&context)?),
+            Name::Maps => (maps::NOTES.as_slice(), maps::run(&context)?),
+            Name::Kv13 => (kv13::NOTES.as_slice(), kv13::run(&context)?),
+            Name::Open => (open::NOTES.as_slice(), open::run(&context)?),
+            Name::Ycsb => (ycsb::NOTES.as_slice(), ycsb::run(&context)?),
             Name::TxCaches => (tx::NOTES_CACHES.as_slice(), tx::run(&context, Caches::Durable)?),
         };
         machine::loaded(&mut machine);
-        let notes = notes.iter().map(|&note| note.to_owned()).collect();
+        let mut notes: Vec<String> = notes.iter().map(|&note| note.to_owned()).collect();
+        if matches!(name, Name::Disk | Name::Maps | Name::Ycsb | Name::Open) {
+            notes.push(engine::SETTINGS.to_owned());
+        }
         let section = Section { machine, notes, contests };
         if let Some(into) = &arguments.into {
             // Written after each section, so that a run that is broken off leaves what it has.

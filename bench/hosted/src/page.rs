@@ -107,6 +107,7 @@ fn table(page: &mut String, contest: &Contest) -> Result<()> {
     };
     let tail = match contest.percentile {
         Percentile::OfRounds => "p99 of rounds",
+        Percentile::OfOperations if contest.unit == Unit::PerSecond => "p99, us",
         Percentile::OfOperations => "p99",
     };
     let counts: Vec<&str> = {

@@ -30,6 +30,8 @@ pub enum Step<'a> {
     SyncFile(&'a str),
     /// A directory's entries are made durable.
     SyncDirectory(&'a str),
+    /// All of the file system is made durable.
+    SyncAll,
     /// A file gets another name, in place of another file where there is one.
     Rename(&'a str, &'a str),
     /// A name goes; not an error where it is gone.
@@ -138,6 +140,11 @@ impl Disk {
         self.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY)?.sync_all()
     }
 
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        self.step(Step::SyncAll)?;
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
     /// Renames, in place of what may have the new name.
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.step(Step::Rename(from, to))?;
@@ -148,6 +155,15 @@ impl Disk {
     pub(crate) fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
         self.step(Step::Rename(from, to))?;
         Ok(rustix::fs::renameat_with(&self.root, from, &self.root, to, RenameFlags::NOREPLACE)?)
+    }
+
+    /// True if something has that name.
+    pub(crate) fn exists(&self, path: &str) -> io::Result<bool> {
+        match rustix::fs::statat(&self.root, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a name; says if it was there.

@@ -1,25 +1,32 @@
 //! The programming model over a store's directory.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::ops::Range;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use rustix::thread::{Timespec, futex};
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::METADATA_OFFSET;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
-use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket};
 use twizzler_slots::{Area, Reserved};
 
+use crate::commit;
 use crate::disk::Disk;
 use crate::fork::Birth;
+use crate::futex;
+use crate::log::{Log, Who};
 use crate::mapped::{Mapping, Mappings};
 use crate::objects::{self, NEW, OBJECTS, host, new_path_of, path_of};
 use crate::options::Mode;
 use crate::persistence::Persistence;
 use crate::process;
+use crate::recover::{self, Replayed};
 use crate::segment::Segment;
 
 /// A store's objects: the system that a [`crate::Space`] of the hosted runtime works on.
@@ -33,6 +40,29 @@ pub struct HostedBackend {
     pub(crate) mapped: Mappings,
     pub(crate) tables: Mutex<Vec<Area>>,
     pub(crate) birth: Birth,
+    pub(crate) unpublished: Unpublished,
+    pub(crate) replayed: Replayed,
+}
+
+/// Objects that this process is making, which lie under another name until their transaction has committed.
+#[derive(Debug, Default)]
+pub(crate) struct Unpublished {
+    ids: Mutex<HashSet<ObjId>>,
+    len: AtomicUsize,
+}
+
+impl Unpublished {
+    fn change<R>(&self, change: impl FnOnce(&mut HashSet<ObjId>) -> R) -> R {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut ids);
+        self.len.store(ids.len(), Ordering::Relaxed);
+        result
+    }
+
+    fn contains(&self, id: ObjId) -> bool {
+        self.len.load(Ordering::Relaxed) != 0
+            && self.ids.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
 }
 
 /// Space is set aside in steps that grow with the object, so that growing it costs few calls.
@@ -58,12 +88,93 @@ impl HostedBackend {
         self.segment.is_poisoned()
     }
 
+    /// What recovery found when this process opened the store.
+    #[must_use]
+    pub const fn replayed(&self) -> Replayed {
+        self.replayed
+    }
+
+    /// True where commits go through the log: the store is durable through power cuts, on an ordinary disk.
+    #[must_use]
+    pub const fn is_logged(&self) -> bool {
+        self.the_log().is_some()
+    }
+
+    /// Syncs what has been committed and lets the log be written over. Happens by itself when the log is half full.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] after a failed sync: the store is poisoned then.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.may_write()?;
+        self.the_log().map_or(Ok(()), |log| log.checkpoint(self.who()))
+    }
+
+    pub(crate) const fn who(&self) -> Who<'_> {
+        Who { disk: &self.disk, segment: &self.segment, owner: self.owner }
+    }
+
+    pub(crate) const fn the_log(&self) -> Option<&Log> {
+        match &self.persistence {
+            Persistence::Log(log) => Some(log),
+            Persistence::Stores { .. } => None,
+        }
+    }
+
+    /// Where the object lies at this moment, for this process.
+    fn path(&self, id: ObjId) -> String {
+        if self.unpublished.contains(id) { new_path_of(self.owner, id) } else { path_of(id) }
+    }
+
+    /// Makes an object that gets its name by [`Backend::log`]. Waits while another thread is making the same one.
+    fn make_unpublished(
+        &self,
+        id: ObjId,
+        new: &str,
+        inputs: &IdInputs,
+        fingerprint: u64,
+    ) -> Result<ObjId, Error> {
+        while !self.unpublished.change(|ids| ids.insert(id)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let made = match host(self.disk.exists(&path_of(id))) {
+            Ok(true) => Err(Error::Exists),
+            Ok(false) => objects::make(&self.disk, new, inputs, fingerprint),
+            Err(error) => Err(error),
+        };
+        if made.is_err() {
+            self.unpublished.change(|ids| ids.remove(&id));
+        }
+        made.map(|_| id)
+    }
+
+    /// Gives a new object its name at once, durably.
+    fn publish_alone(&self, id: ObjId, new: &str, file: &File) -> std::io::Result<()> {
+        if self.persistence.syncs_names() {
+            self.disk.sync_file(file, new)?;
+            self.disk.sync_directory(NEW)?;
+        }
+        self.disk.rename_new(new, &path_of(id))?;
+        if self.persistence.syncs_names() { self.disk.sync_directory(OBJECTS) } else { Ok(()) }
+    }
+
     /// Whoever may only read, and a child that was forked, changes nothing.
     pub(crate) fn may_write(&self) -> Result<(), Error> {
         if self.mode == Mode::Read || self.segment.is_poisoned() {
             return Err(Error::ReadOnly);
         }
         self.not_forked()
+    }
+
+    /// Finishes what a dead owner has left.
+    pub(crate) fn bury(&self, dead: u64) -> Result<(), Error> {
+        match self.the_log() {
+            Some(log) => recover::bury(self.who(), log, dead),
+            None => {
+                host(objects::remove_made_by(&self.disk, |owner| owner == dead))?;
+                self.segment.leave(dead);
+                Ok(())
+            }
+        }
     }
 
     fn not_forked(&self) -> Result<(), Error> {
@@ -83,16 +194,11 @@ unsafe impl Backend for HostedBackend {
         let inputs = objects::inputs(spec)?;
         let id = ObjId::derive(&inputs);
         let new = new_path_of(self.owner, id);
+        if self.the_log().is_some() {
+            return self.make_unpublished(id, &new, &inputs, spec.fingerprint);
+        }
         let file = objects::make(&self.disk, &new, &inputs, spec.fingerprint)?;
-        let published = || {
-            if self.persistence.syncs() {
-                self.disk.sync_file(&file, &new)?;
-                self.disk.sync_directory(NEW)?;
-            }
-            self.disk.rename_new(&new, &path_of(id))?;
-            if self.persistence.syncs() { self.disk.sync_directory(OBJECTS) } else { Ok(()) }
-        };
-        let result = host(published());
+        let result = host(self.publish_alone(id, &new, &file));
         if result.is_err() {
             // What can't be removed now goes when the store is opened next.
             let _ = self.disk.remove(&new);
@@ -101,16 +207,19 @@ unsafe impl Backend for HostedBackend {
     }
 
     fn delete(&self, id: ObjId) -> Result<(), Error> {
-        self.may_write()?;
-        if !host(self.disk.remove(&path_of(id)))? {
+        // What nobody has seen yet may go even after a failed sync.
+        if self.unpublished.contains(id) { self.not_forked() } else { self.may_write() }?;
+        let removed = host(self.disk.remove(&self.path(id)))?;
+        self.unpublished.change(|ids| ids.remove(&id));
+        if !removed {
             return Err(Error::NoSuchObject);
         }
         self.mapped.deleted(id);
-        if self.persistence.syncs() { host(self.disk.sync_directory(OBJECTS)) } else { Ok(()) }
+        if self.persistence.syncs_names() { host(self.disk.sync_directory(OBJECTS)) } else { Ok(()) }
     }
 
     fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
-        let file = objects::open(&self.disk, &path_of(id), false)?;
+        let file = objects::open(&self.disk, &self.path(id), false)?;
         let mut stat = objects::stat(&file, id)?;
         if self.mode == Mode::Read {
             stat.default_rights &= !(Rights::WRITE | Rights::DELETE).bits();
@@ -121,7 +230,7 @@ unsafe impl Backend for HostedBackend {
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         self.not_forked()?;
         let writable = rights.contains(Rights::WRITE);
-        let file = objects::open(&self.disk, &path_of(id), writable)?;
+        let file = objects::open(&self.disk, &self.path(id), writable)?;
         let memory = self.reserve()?;
         host(memory.show_file(&file, writable, self.persistence.map_flags()))?;
         let slot = memory.slot();
@@ -143,7 +252,7 @@ unsafe impl Backend for HostedBackend {
             return Ok(());
         }
         self.may_write()?;
-        let path = path_of(id);
+        let path = self.path(id);
         let file = objects::open(&self.disk, &path, true)?;
         let generous = wanted.start..step_end(wanted.end);
         let allocate =
@@ -168,18 +277,51 @@ unsafe impl Backend for HostedBackend {
         address
     }
 
-    #[inline]
     fn coordination(&self) -> u64 {
         self.segment.coordination()
     }
 
+    fn sink(&self) -> Sink {
+        if self.the_log().is_some() { Sink::Log } else { Sink::Lanes }
+    }
+
+    fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
+        self.may_write()?;
+        let log = self.the_log().ok_or(Error::NotSupported)?;
+        let ticket = commit::log(self, log, commit)?;
+        self.unpublished.change(|ids| {
+            commit.created.iter().for_each(|id| {
+                ids.remove(id);
+            })
+        });
+        Ok(ticket)
+    }
+
+    fn applied(&self, ticket: Ticket) {
+        if let Some(log) = self.the_log() {
+            commit::applied(self.who(), log, ticket);
+        }
+    }
+
+    fn sync(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.may_write()?;
+        let log = self.the_log().ok_or(Error::NotSupported)?;
+        let path = self.path(id);
+        if path.starts_with(NEW) {
+            commit::sync_new(self.who(), &path)
+        } else {
+            commit::sync(self.who(), log, id, offset, len_bytes)
+        }
+    }
+
+    #[inline]
     fn flush(&self, address: u64, len_bytes: u64) {
-        self.persistence.flush(self, address, len_bytes);
+        self.persistence.flush(address, len_bytes);
     }
 
     #[inline]
     fn fence(&self) {
-        self.persistence.fence(self);
+        self.persistence.fence();
     }
 
     fn owner(&self) -> u64 {
@@ -187,20 +329,20 @@ unsafe impl Backend for HostedBackend {
     }
 
     fn is_alive(&self, owner: u64) -> bool {
-        owner == self.owner || self.segment.is_alive(owner)
+        if owner == self.owner || self.segment.is_alive(owner) {
+            return true;
+        }
+        // As long as it isn't buried, others keep waiting for it.
+        self.segment.is_listed(owner) && self.bury(owner).is_err()
     }
 
     fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(i64::MAX),
-            tv_nsec: (timeout_ns % 1_000_000_000) as i64,
-        };
-        // Woken, changed meanwhile or timed out: the caller looks again. The lower half of the word tells.
-        let _ = futex::wait(low_half(address), futex::Flags::empty(), value as u32, Some(&timeout));
+        // Woken, changed meanwhile or timed out: the caller looks again.
+        let _ = futex::wait(word_at(address), value, timeout_ns);
     }
 
     fn wake(&self, address: u64) {
-        let _ = futex::wake(low_half(address), futex::Flags::empty(), i32::MAX as u32);
+        futex::wake(word_at(address));
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
@@ -208,9 +350,9 @@ unsafe impl Backend for HostedBackend {
     }
 }
 
-/// The lower half of the word at that address, which lies in a mapped object or in shared memory.
-fn low_half(address: u64) -> &'static AtomicU32 {
-    // SAFETY: the caller has the word mapped while it waits or wakes, aligned by eight; x86-64 stores the lower half first.
+/// The word at that address, which lies in a mapped object or in shared memory.
+fn word_at(address: u64) -> &'static AtomicU64 {
+    // SAFETY: the caller has the word mapped while it waits or wakes, aligned by eight; the reference does not outlive the call.
     unsafe { &*std::ptr::with_exposed_provenance(address as usize) }
 }
 

@@ -6,17 +6,24 @@
 //! An object is a sparse file whose bytes are the object's; programs work on it where it is mapped. What a committed transaction
 //! survives is said by [`Durability`]. See `docs/hosted.md` for guarantees, layout and limits.
 
+mod apply;
+mod commit;
 mod disk;
 mod error;
 mod fork;
+mod futex;
 mod hosted;
+mod log;
 mod mapped;
 mod medium;
 mod objects;
+mod open;
 mod options;
 mod persistence;
 mod process;
+mod recover;
 mod segment;
+mod shared_lock;
 mod store;
 mod superblock;
 
@@ -24,6 +31,7 @@ pub use disk::{Observer, Step};
 pub use error::StoreError;
 pub use hosted::HostedBackend;
 pub use options::{Durability, Mode, Options};
+pub use recover::Replayed;
 pub use store::Store;
 pub use twizzler_abi::{Error, ObjId, Rights};
 // These speak of this crate, so that it is all that a program depends on. They hide those of `twizzler_object`.

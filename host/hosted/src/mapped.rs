@@ -67,12 +67,6 @@ impl Mappings {
         self.read().get(&id).cloned()
     }
 
-    /// The object that is mapped where `address` lies.
-    pub(crate) fn at(&self, address: u64) -> Option<ObjId> {
-        let slot = Slot::of(address)?;
-        self.read().iter().find(|(_, mapping)| mapping.memory.slot() == slot).map(|(id, _)| *id)
-    }
-
     pub(crate) fn add(&self, id: ObjId, mapping: Mapping) {
         if let Some(old) = self.write().insert(id, Arc::new(mapping)) {
             self.bury(old);

@@ -3,6 +3,7 @@
 //! `objects/ID` is an object: a sparse file of 1 GiB whose bytes are the object's range, as on Twizzler. `new/OWNER-ID` is one that a
 //! program is making: it gets its name when it is whole, and goes when its owner has died.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -73,12 +74,7 @@ pub(crate) fn make(disk: &Disk, path: &str, inputs: &IdInputs, fingerprint: u64)
     // One that was left by an attempt that failed half-way.
     host(disk.remove(path))?;
     let file = host(disk.create(path))?;
-    let filled = || {
-        disk.set_len(&file, path, SLOT_BYTES)?;
-        disk.allocate(&file, path, METADATA_OFFSET, BASE_OFFSET - METADATA_OFFSET)?;
-        disk.write_at(&file, path, METADATA_OFFSET, Metadata::new(inputs, fingerprint).as_bytes())
-    };
-    if let Err(error) = filled() {
+    if let Err(error) = fill(disk, &file, path, inputs, fingerprint) {
         // What can't be removed now goes when the store is opened next.
         let _ = disk.remove(path);
         return Err(system(&error));
@@ -86,10 +82,28 @@ pub(crate) fn make(disk: &Disk, path: &str, inputs: &IdInputs, fingerprint: u64)
     Ok(file)
 }
 
+/// Gives a file what every object has: its length, space for the first pages, metadata.
+pub(crate) fn fill(
+    disk: &Disk,
+    file: &File,
+    path: &str,
+    inputs: &IdInputs,
+    fingerprint: u64,
+) -> io::Result<()> {
+    disk.set_len(file, path, SLOT_BYTES)?;
+    disk.allocate(file, path, METADATA_OFFSET, BASE_OFFSET - METADATA_OFFSET)?;
+    disk.write_at(file, path, METADATA_OFFSET, Metadata::new(inputs, fingerprint).as_bytes())
+}
+
 /// Opens an object's file.
 pub(crate) fn open(disk: &Disk, path: &str, writable: bool) -> Result<File, Error> {
     let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
     host(disk.open_file(path, flags))
+}
+
+/// Opens a file to sync it.
+pub(crate) fn open_for_sync(disk: &Disk, path: &str) -> io::Result<File> {
+    disk.open_file(path, OFlags::RDWR)
 }
 
 /// The object in a file: its metadata, if that is sound.
@@ -134,11 +148,21 @@ pub(crate) fn list(disk: &Disk) -> io::Result<Vec<ObjId>> {
     Ok(disk.names(OBJECTS)?.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// Removes what dead owners were making.
-pub(crate) fn remove_abandoned(disk: &Disk, is_alive: impl Fn(u64) -> bool) -> io::Result<()> {
+/// Objects that somebody is making, or was when he died, and where they lie.
+pub(crate) fn unpublished(disk: &Disk) -> io::Result<HashMap<ObjId, String>> {
+    let names = disk.names(NEW)?;
+    let found = names.iter().filter_map(|name| {
+        let id = name.split_once('-')?.1.parse().ok()?;
+        Some((id, format!("{NEW}/{name}")))
+    });
+    Ok(found.collect())
+}
+
+/// Removes what was being made by those of whom `is_gone` says that they will not go on.
+pub(crate) fn remove_made_by(disk: &Disk, is_gone: impl Fn(u64) -> bool) -> io::Result<()> {
     for name in disk.names(NEW)? {
         let owner = name.split_once('-').and_then(|(owner, _)| u64::from_str_radix(owner, 16).ok());
-        if owner.is_none_or(|owner| !is_alive(owner)) {
+        if owner.is_none_or(&is_gone) {
             disk.remove(&format!("{NEW}/{name}"))?;
         }
     }

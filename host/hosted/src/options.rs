@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::Observer;
 use crate::error::StoreError;
+use crate::hosted::HostedBackend;
 use crate::store::Store;
 
 /// What a committed transaction survives.
@@ -128,7 +129,7 @@ impl Options {
     /// # Errors
     /// [`StoreError`] says which of the many things is wrong. Nothing has been changed then.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store, StoreError> {
-        Store::open_with(path.as_ref(), self)
+        Store::over(HostedBackend::open(path.as_ref(), self)?)
     }
 
     /// Makes a store, in a directory that doesn't exist or is empty.
@@ -136,7 +137,7 @@ impl Options {
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::NotEmpty`], and as [`Options::open`].
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Store, StoreError> {
-        Store::create_with(path.as_ref(), self)
+        Store::over(HostedBackend::create(path.as_ref(), self)?)
     }
 
     /// Opens a store; makes it where there is none.
@@ -148,6 +149,24 @@ impl Options {
             Err(StoreError::Exists { .. }) => self.open(path),
             result => result,
         }
+    }
+}
+
+impl Options {
+    /// Opens a store, but not its objects: for tools that look at files, and for tests of the backend.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_backend(&self, path: impl AsRef<Path>) -> Result<HostedBackend, StoreError> {
+        HostedBackend::open(path.as_ref(), self)
+    }
+
+    /// Makes a store and opens it as [`Options::open_backend`] does.
+    ///
+    /// # Errors
+    /// As [`Options::create`].
+    pub fn create_backend(&self, path: impl AsRef<Path>) -> Result<HostedBackend, StoreError> {
+        HostedBackend::create(path.as_ref(), self)
     }
 }
 

@@ -1,81 +1,79 @@
 //! What makes a store to a mapped object durable.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{Ordering, compiler_fence};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::MapFlags;
-use twizzler_abi::ObjId;
 use twizzler_pmem::cache::{self, WriteBack};
 
-use crate::hosted::HostedBackend;
-use crate::objects::{self, path_of};
+use crate::log::Log;
 
-/// How stores become durable.
+/// How stores become durable. All processes that share a store must agree; the number is in the coordination segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// By the log, on an ordinary disk.
+    Log = 1,
+    /// By leaving the CPU's caches; the host says that this is enough (`MAP_SYNC`).
+    Direct = 2,
+    /// The same, but nobody said so.
+    Assumed = 3,
+    /// They need not be: the page cache survives processes.
+    Kept = 4,
+}
+
+impl Kind {
+    pub(crate) fn of_number(number: u32) -> Option<Self> {
+        [Self::Log, Self::Direct, Self::Assumed, Self::Kept].into_iter().find(|&kind| kind as u32 == number)
+    }
+
+    /// True if what was committed survives a power cut, as far as the host says.
+    pub(crate) const fn is_durable(self) -> bool {
+        matches!(self, Self::Log | Self::Direct)
+    }
+}
+
+/// The same, with what it takes.
 #[derive(Debug)]
 pub(crate) enum Persistence {
-    /// By leaving the CPU's caches, if need be: persistent memory, or the page cache where that is enough.
+    /// [`Kind::Log`].
+    Log(Box<Log>),
+    /// The others.
     Stores {
         /// How lines are written back; None: they need not be.
         flush: Option<WriteBack>,
-        /// The host says that no sync is needed (`MAP_SYNC`).
+        /// [`Kind::Direct`].
         direct: bool,
-    },
-    /// By syncing the files that were stored to.
-    Sync {
-        /// Objects with stores that are not durable.
-        dirty: Mutex<BTreeSet<ObjId>>,
     },
 }
 
 impl Persistence {
-    /// True where files and directories have to be synced.
-    pub(crate) const fn syncs(&self) -> bool {
-        !matches!(self, Self::Stores { direct: false, .. })
+    /// For all kinds but the log.
+    pub(crate) fn stores(kind: Kind) -> Self {
+        Self::Stores { flush: (kind != Kind::Kept).then(WriteBack::detect), direct: kind == Kind::Direct }
+    }
+
+    /// True where files and directories have to be synced when objects are made and deleted.
+    pub(crate) const fn syncs_names(&self) -> bool {
+        matches!(self, Self::Stores { direct: true, .. })
     }
 
     pub(crate) fn map_flags(&self) -> MapFlags {
-        match self {
-            Self::Stores { direct: true, .. } => MapFlags::SHARED_VALIDATE | MapFlags::SYNC,
-            _ => MapFlags::SHARED,
+        if self.syncs_names() { MapFlags::SHARED_VALIDATE | MapFlags::SYNC } else { MapFlags::SHARED }
+    }
+
+    #[inline]
+    pub(crate) fn flush(&self, address: u64, len_bytes: u64) {
+        if let Self::Stores { flush: Some(flush), .. } = self {
+            flush.flush(address, len_bytes);
         }
     }
 
     #[inline]
-    pub(crate) fn flush(&self, backend: &HostedBackend, address: u64, len_bytes: u64) {
-        match self {
-            Self::Stores { flush: Some(flush), .. } => {
-                flush.flush(address, len_bytes);
-            }
-            Self::Stores { flush: None, .. } => {}
-            Self::Sync { dirty } => {
-                if let Some(id) = backend.mapped.at(address) {
-                    dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-                }
-            }
-        }
-    }
-
-    #[inline]
-    pub(crate) fn fence(&self, backend: &HostedBackend) {
+    pub(crate) fn fence(&self) {
         match self {
             Self::Stores { flush: Some(_), .. } => cache::fence(),
             // x86 keeps stores in order: only the compiler is told.
-            Self::Stores { flush: None, .. } => compiler_fence(Ordering::SeqCst),
-            Self::Sync { dirty } => {
-                for id in std::mem::take(&mut *dirty.lock().unwrap_or_else(PoisonError::into_inner)) {
-                    let path = path_of(id);
-                    let synced = objects::open(&backend.disk, &path, true)
-                        .and_then(|file| objects::host(backend.disk.sync_file(&file, &path)));
-                    if synced.is_err() {
-                        backend.segment.poison();
-                        eprintln!(
-                            "twizzler: {path} could not be synced; the process stops before it relies on that"
-                        );
-                        std::process::abort();
-                    }
-                }
-            }
+            _ => compiler_fence(Ordering::SeqCst),
         }
     }
 }

@@ -11,13 +11,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use twizzler_object::backend::COORDINATION_BYTES;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use twizzler_object::backend::COORDINATION_BYTES;
+
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::log::shared::{LogShared, RING_BYTES};
 use crate::objects::OBJECTS;
 use crate::process::{self, Process};
 
@@ -39,8 +41,10 @@ pub(crate) struct Shared {
     /// PID namespace that process numbers count in.
     namespace: AtomicU64,
     poisoned: AtomicU32,
-    reserved: AtomicU32,
+    /// [`crate::persistence::Kind`] of all.
+    kind: AtomicU32,
     owners: [OwnerSlot; OWNERS_MAX],
+    pub(crate) log: LogShared,
 }
 
 #[repr(C)]
@@ -52,9 +56,10 @@ struct OwnerSlot {
     pid: AtomicU64,
 }
 
-/// Offset of the programming model's coordination segment.
-const COORDINATION: usize = size_of::<Shared>().next_multiple_of(4096);
-const LEN_BYTES: usize = COORDINATION + COORDINATION_BYTES as usize;
+/// After what begins the segment: the ring of the log, then what the programming model keeps there.
+const RING_OFFSET: usize = size_of::<Shared>().next_multiple_of(4096);
+const COORDINATION_OFFSET: usize = RING_OFFSET + RING_BYTES as usize;
+const LEN_BYTES: usize = COORDINATION_OFFSET + COORDINATION_BYTES as usize;
 
 /// The segment, mapped.
 #[derive(Debug)]
@@ -154,22 +159,44 @@ impl Segment {
         Ok((segment, joined))
     }
 
-    /// Address of the programming model's coordination segment.
-    pub(crate) fn coordination(&self) -> u64 {
-        (self.start.expose_provenance() + COORDINATION) as u64
-    }
-
     pub(crate) fn shared(&self) -> &Shared {
         // SAFETY: the mapping is as long as a `Shared`, lives as long as `self`, and every bit pattern is one: atomics all.
         unsafe { &*self.start.cast::<Shared>() }
     }
 
+    /// Copies words into the ring. The append lock is held, and the place is free.
+    pub(crate) fn write_ring(&self, position: u64, words: &[u64]) {
+        for (at, &word) in (position..).step_by(8).zip(words) {
+            // SAFETY: within the ring, aligned; atomics alone write it.
+            let place =
+                unsafe { &*self.start.add(RING_OFFSET + (at % RING_BYTES) as usize).cast::<AtomicU64>() };
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The ring's bytes from `position` on, up to its end at most. The flush lock is held, and these bytes are logged and not
+    /// yet synced: nobody writes them before that.
+    pub(crate) fn ring(&self, position: u64, len_bytes: u64) -> &[u8] {
+        let from = position % RING_BYTES;
+        assert!(from + len_bytes <= RING_BYTES, "the caller stops at the ring's end");
+        // SAFETY: within the mapping.
+        let start = unsafe { self.start.add(RING_OFFSET + from as usize) };
+        // SAFETY: as many bytes as were just checked; nobody writes them while the caller holds the lock, as documented, and
+        // the borrow ends before.
+        unsafe { std::slice::from_raw_parts(start, len_bytes as usize) }
+    }
+
+    /// Where the programming model's part begins. Its provenance is exposed.
+    pub(crate) fn coordination(&self) -> u64 {
+        // SAFETY: within the mapping.
+        unsafe { self.start.add(COORDINATION_OFFSET) }.expose_provenance() as u64
+    }
+
     /// Enters this process among the owners; gives its word. The gate is held.
     pub(crate) fn enroll(&self) -> Result<u64, StoreError> {
-        let slot = self.shared().owners.iter().find(|slot| !slot.lives());
+        let slot = self.shared().owners.iter().find(|slot| slot.word.load(Ordering::Acquire) == 0);
         let slot = slot.ok_or(StoreError::InUse { why: "by as many processes as there can be" })?;
         let me = Process::me();
-        slot.word.store(0, Ordering::Release);
         slot.pid.store(u64::from(me.pid), Ordering::Relaxed);
         slot.start.store(me.start, Ordering::Relaxed);
         let random = process::random_word().map_err(StoreError::io("reading", Path::new("/dev/urandom")))?;
@@ -184,6 +211,17 @@ impl Segment {
         {
             slot.word.store(0, Ordering::Release);
         }
+    }
+
+    /// True if nobody has taken the owner off the list.
+    pub(crate) fn is_listed(&self, word: u64) -> bool {
+        word != 0 && self.shared().owners.iter().any(|slot| slot.word.load(Ordering::Acquire) == word)
+    }
+
+    /// Owners on the list that won't act any more.
+    pub(crate) fn dead(&self) -> Vec<u64> {
+        let words = self.shared().owners.iter().filter(|slot| !slot.lives());
+        words.map(|slot| slot.word.load(Ordering::Acquire)).filter(|&word| word != 0).collect()
     }
 
     /// True while the owner may act.
@@ -201,6 +239,14 @@ impl Segment {
     pub(crate) fn remove(&self) {
         // What remains is replaced by the next one who opens the store.
         let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// How stores become durable, in all processes alike. The first one says.
+    pub(crate) fn agree_on(&self, kind: u32, joined: Joined) -> u32 {
+        if joined == Joined::First {
+            self.shared().kind.store(kind, Ordering::Relaxed);
+        }
+        self.shared().kind.load(Ordering::Relaxed)
     }
 
     /// True after a failed sync: what is on the disk is not known, and nothing more is written.

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use twizzler::{Durability, NameError, Names, Options, Store, StoreError};
+use twizzler::{Durability, Error, Mode, NameError, Names, Options, Store, StoreError};
 
 fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -66,11 +66,28 @@ fn power_cut_durability_works_on_the_disk() {
     assert_eq!(read(&Store::open(&path).expect("opens"), "a").as_deref(), Some("hello"));
 }
 
+/// Nobody would want to lose power for a test: the disk is asked for what it promises, wherever it lies.
+fn by_log() -> Options {
+    #[derive(Debug)]
+    struct Nobody;
+    impl twizzler::Observer for Nobody {
+        fn before(&self, _: twizzler::Step<'_>) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    Options::new().log_bytes(1 << 20).observer(std::sync::Arc::new(Nobody))
+}
+
 #[test]
 fn two_stores_of_one_process_share() {
+    share(&options());
+    share(&by_log());
+}
+
+fn share(options: &Options) {
     let (_keep, path) = place();
-    let one = options().create(&path).expect("new");
-    let two = options().open(&path).expect("shared");
+    let one = options.create(&path).expect("new");
+    let two = options.open(&path).expect("shared");
     write(&one, "a", "first");
     assert_eq!(read(&two, "a").as_deref(), Some("first"));
     write(&two, "b", "second");
@@ -136,4 +153,38 @@ fn a_store_of_lower_durability_never_claims_the_higher() {
         "{refused:?}"
     );
     drop(Options::new().any_durability().open(&path).expect("a tool opens all"));
+}
+
+#[test]
+fn a_log_is_written_over_and_over() {
+    let (_keep, path) = place();
+    let store = by_log().create(&path).expect("new");
+    let text = "x".repeat(60_000);
+    for n in 0..60 {
+        write(&store, &format!("file {n}"), &text);
+    }
+    drop(store);
+    let store = by_log().open(&path).expect("opens");
+    assert_eq!(store.backend().replayed(), twizzler::Replayed::default(), "it was closed in order");
+    for n in 0..60 {
+        assert_eq!(read(&store, &format!("file {n}")).as_deref(), Some(&text[..]));
+    }
+}
+
+#[test]
+fn readers_can_not_write() {
+    for options in [options(), by_log()] {
+        let (_keep, path) = place();
+        let store = options.create(&path).expect("new");
+        write(&store, "a", "hello");
+        if store.backend().is_logged() {
+            let reader = options.clone().mode(Mode::Read).open(&path).expect("shared");
+            let id = Names::open(&store.enter()).expect("names").object("a").expect("there");
+            let guard = reader.enter();
+            let area = guard.open_any(id, twizzler::Access::Read).expect("readable");
+            assert_eq!(guard.to_vec(guard.content(area)), b"hello");
+            assert!(matches!(guard.open_any(id, twizzler::Access::Write), Err(Error::AccessDenied)));
+            assert_eq!(reader.transact(|tx| tx.create_any().map(drop)), Err(Error::ReadOnly));
+        }
+    }
 }

@@ -21,7 +21,7 @@ use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Sink};
 use crate::error::OpenError;
 use crate::lock::lock_word;
 use crate::memory;
@@ -148,6 +148,9 @@ impl<B: Backend> Space<B> {
     /// Opens the object that `spec` makes.
     fn open_well_known<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
         let id = id_of(spec)?;
+        if self.backend().sink() == Sink::Log {
+            return self.open_well_known_by_log(spec, id);
+        }
         let object = match self.open_typed(id, Access::Write) {
             Err(OpenError::System(Error::NoSuchObject)) => match self.backend().create(spec) {
                 Ok(made) if made != id => return Err(Error::Damaged),
@@ -164,6 +167,30 @@ impl<B: Backend> Space<B> {
             self.store_durably(len, &(size_of::<T>() as u64));
         }
         Ok(object)
+    }
+
+    /// The same where objects are made by transactions alone, so that one that is there is whole. Who may only read opens it for that.
+    fn open_well_known_by_log<T: Stored>(
+        &self,
+        spec: &CreateSpec,
+        id: ObjId,
+    ) -> Result<Object<'_, T>, Error> {
+        loop {
+            match self.open_typed(id, Access::Write) {
+                Err(OpenError::System(Error::NoSuchObject)) => {}
+                Err(OpenError::System(Error::AccessDenied)) => return Ok(self.open_typed(id, Access::Read)?),
+                result => return Ok(result?),
+            }
+            let made = self.enter().transact_once(|tx| {
+                let area = tx.create_as(spec, size_of::<T>() as u64)?;
+                tx.name_base::<T>(area)
+            });
+            match made {
+                // Somebody else was faster.
+                Ok(()) | Err(Error::Exists) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Opens the directory. One that is damaged beyond opening is made anew: what its lanes would have finished is lost, and said to

@@ -11,7 +11,7 @@ use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::{HEADER_OFFSET, Header};
 use twizzler_abi::{Error, ObjId};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Sink};
 use crate::journal::{Record, words_of};
 use crate::lane::{Directory, INTENTS_MAX, LANES_MAX, LaneHead, LaneSlot, RECORD_OFFSET, lane_slot};
 use crate::memory;
@@ -46,6 +46,10 @@ type Newest = HashMap<ObjId, u64>;
 impl<B: Backend> Space<B> {
     /// Recovers every lane whose owner no longer lives.
     pub(crate) fn recover(&self) -> Result<(), Error> {
+        if self.backend().sink() == Sink::Log {
+            // The backend has done it.
+            return Ok(());
+        }
         self.with_directory(|directory| {
             let dead = self.dead_lanes(directory)?;
             let mut newest = Newest::new();

@@ -22,6 +22,9 @@ pub struct Arguments {
     /// So short that the figures mean little
     #[arg(long)]
     quick: bool,
+    /// Also what takes many gigabytes: a store of 10 GiB to open
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
     /// Folder on the disk to measure [default: in the target directory]
     #[arg(long, value_name = "FOLDER")]
     disk: Option<PathBuf>,
@@ -44,6 +47,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     program.arg("--disk").arg(arguments.disk.clone().unwrap_or_else(|| paths::target().join("bench-disk")));
     if arguments.quick {
         program.arg("--quick");
+    }
+    if arguments.full {
+        program.arg("--full");
     }
     let into = arguments.into.clone().or_else(|| (!arguments.quick).then(|| paths::root().join("docs")));
     if let Some(into) = &into {

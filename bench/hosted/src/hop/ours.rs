@@ -15,7 +15,7 @@ use crate::clock::Stopwatch;
 #[stored(name = "bench.hop-root", version = 1)]
 #[repr(C)]
 pub(super) struct Root {
-    pub(super) nodes: InvSpan<Node>,
+    nodes: InvSpan<Node>,
 }
 
 /// A node: one cache line.
@@ -24,11 +24,13 @@ pub(super) struct Root {
 #[repr(C)]
 pub(super) struct Node {
     /// The next node, as programs would have it.
-    pub(super) next: InvPtr<Node>,
+    next: InvPtr<Node>,
     /// Its address while the ring is measured, for plain pointers in the very same layout.
-    pub(super) raw: u64,
-    pub(super) payload: [u64; 6],
+    raw: u64,
+    payload: [u64; 6],
 }
+
+type In<'s, 'b> = Guard<'s, &'b Memory>;
 
 /// Links that are made in one transaction.
 const BATCH: usize = 4096;
@@ -36,17 +38,17 @@ const BATCH: usize = 4096;
 /// Makes the ring. The first object is where it starts.
 pub(super) fn build(backend: &Memory, ring: &Ring) -> Result<Vec<ObjId>, Error> {
     let space = Space::attach(backend)?;
+    let guard = space.enter();
     let mut ids = Vec::new();
     for _ in 0..ring.objects {
-        ids.push(space.transact(|tx| {
+        ids.push(guard.transact(|tx| {
             let object = tx.create::<Root>()?;
             let nodes = tx.alloc_span::<Node>(object.area(), ring.nodes.into())?;
             tx.link_span(object.base().at(Root::nodes), nodes)?;
-            Ok::<_, Error>(space.id_of(object.area()))
+            Ok::<_, Error>(guard.id_of(object.area()))
         })?);
     }
     let links: Vec<(Place, Place)> = ring.links().collect();
-    let guard = space.enter();
     let nodes = nodes(&guard, &ids)?;
     for batch in links.chunks(BATCH) {
         guard.transact(|tx| batch.iter().try_for_each(|&(from, to)| link(tx, nodes(from)?, nodes(to)?)))?;
@@ -60,10 +62,10 @@ fn link<'s>(tx: &mut Tx<'s, &Memory>, from: Ptr<'s, Node>, to: Ptr<'s, Node>) ->
 }
 
 /// Where the nodes lie.
-fn nodes<'s>(
-    guard: &'s Guard<'_, &Memory>,
+fn nodes<'g>(
+    guard: &'g In<'g, '_>,
     ids: &[ObjId],
-) -> Result<impl Fn(Place) -> Result<Ptr<'s, Node>, Error> + use<'s>, Error> {
+) -> Result<impl Fn(Place) -> Result<Ptr<'g, Node>, Error> + use<'g>, Error> {
     let mut spans = Vec::new();
     for &id in ids {
         let root = guard.open::<Root>(id, Access::Write)?.base();
@@ -74,14 +76,14 @@ fn nodes<'s>(
 
 /// The ring as one program sees it.
 pub(super) struct Chaser<'s, 'b> {
-    guard: &'s Guard<'s, &'b Memory>,
+    guard: &'s In<'s, 'b>,
     at: Ptr<'s, Node>,
     /// Where the plain pointers are.
     raw: u64,
 }
 
 impl<'s, 'b> Chaser<'s, 'b> {
-    pub(super) fn new(guard: &'s Guard<'s, &'b Memory>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
+    pub(super) fn new(guard: &'s In<'s, 'b>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
         let start = nodes(guard, ids)?(ring.visits[0])?;
         Ok(Self { guard, at: start, raw: start.address() })
     }
@@ -104,7 +106,7 @@ impl<'s, 'b> Chaser<'s, 'b> {
 
 #[inline(never)]
 fn chase<'s>(
-    guard: &'s Guard<'_, &Memory>,
+    guard: &'s In<'s, '_>,
     start: Ptr<'s, Node>,
     number: u64,
 ) -> Result<(Duration, Ptr<'s, Node>), Error> {

@@ -39,7 +39,7 @@ impl<'b> Bench<'b> {
         let make = || {
             space.transact(|tx| {
                 let object = tx.create::<Area>()?;
-                Ok::<_, Error>(space.id_of(object.area()))
+                Ok::<_, Error>(tx.space().id_of(object.area()))
             })
         };
         let ids = [make()?, make()?];
@@ -90,10 +90,10 @@ impl<'b> Bench<'b> {
     }
 }
 
-fn repeat<'s, 'b>(
-    guard: &'s Guard<'s, &'b Memory>,
+fn repeat<'g, 'b>(
+    guard: &'g Guard<'g, &'b Memory>,
     number: u64,
-    mut change: impl FnMut(&mut Tx<'s, &'b Memory>, u64) -> Result<(), Error>,
+    mut change: impl FnMut(&mut Tx<'g, &'b Memory>, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
     (0..number).try_for_each(|i| guard.transact(|tx| change(tx, i)))
 }

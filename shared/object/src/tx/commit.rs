@@ -7,7 +7,7 @@ use twizzler_abi::Error;
 use twizzler_abi::address::SLOT_BYTES;
 
 use super::Tx;
-use crate::backend::Backend;
+use crate::backend::{Backend, Sink};
 use crate::journal::{self, Changed};
 use crate::lane::{LaneHead, RECORD_OFFSET};
 use crate::memory;
@@ -15,6 +15,9 @@ use crate::pointer::Area;
 use crate::recover::version_word;
 use crate::space::area_of;
 use twizzler_abi::address::Slot;
+
+/// Objects that a transaction changes, and where they are mapped.
+type Changes<'s> = Vec<(Area<'s>, Changed)>;
 
 impl<'s, B: Backend> Tx<'s, B> {
     /// Makes all changes at once. When it returns, they are durable.
@@ -33,6 +36,9 @@ impl<'s, B: Backend> Tx<'s, B> {
             return Ok(());
         }
         let backend = self.space.backend();
+        if backend.sink() == Sink::Log {
+            return self.commit_by_log();
+        }
         if !self.fresh.is_empty() {
             // Fence 0. Before the record is written: if all its lines happen to arrive, it counts, fence 1 or not.
             self.fresh.flush(backend);
@@ -45,31 +51,32 @@ impl<'s, B: Backend> Tx<'s, B> {
         if let Some(lane) = self.space.lane.lock(self.space.backend()).as_mut() {
             lane.transaction = self.number;
         }
-        for &(address, ref line) in self.overlay.lines() {
-            let area = area_at(address);
-            self.space.apply(area, address % SLOT_BYTES, line)?;
-        }
-        for (area, Changed { version, .. }) in &changed {
-            self.space.store_flushed(version_word(*area), version);
-        }
+        self.apply_all(&changed)?;
         let head = self.space.open_lane(self.lane()?.0)?;
         if !self.created.is_empty() {
             self.space.store_flushed(head.at(LaneHead::done), &self.number);
         }
         backend.fence();
         memory::store(backend, head.at(LaneHead::applied), &self.number);
-        let mut result = Ok(());
-        for &id in &self.deletes {
-            if let Err(error) = self.space.delete_if_there(id) {
-                result = Err(error);
-            }
-        }
-        result
+        self.delete_all()
     }
 
     /// Writes the record into the lane and starts writing it back. Gives the changed objects.
-    fn write_record(&mut self) -> Result<Vec<(Area<'s>, Changed)>, Error> {
-        let mut changed: Vec<(Area<'s>, Changed)> = Vec::new();
+    fn write_record(&mut self) -> Result<Changes<'s>, Error> {
+        let (lane, generation) = self.lane()?;
+        let (changed, words) = self.record(generation)?;
+        let len_bytes = words.len() as u64 * 8;
+        self.room_for(len_bytes)?;
+        let area = self.space.map(lane)?;
+        let to = area.span::<u64>(RECORD_OFFSET, words.len() as u64).ok_or(Error::OutOfRange)?;
+        memory::write_words(self.space.backend(), to, &words);
+        self.space.backend().flush(to.address(), len_bytes);
+        Ok(changed)
+    }
+
+    /// The record's words, checked by that seed, and the objects that it changes.
+    pub(super) fn record(&self, seed: u64) -> Result<(Changes<'s>, Vec<u64>), Error> {
+        let mut changed = Changes::new();
         let mut numbers: HashMap<u64, usize> = HashMap::new();
         for &(address, _) in self.overlay.lines() {
             let area = area_at(address);
@@ -85,15 +92,30 @@ impl<'s, B: Backend> Tx<'s, B> {
             (numbers[&start], address - start, line)
         });
         let objects: Vec<Changed> = changed.iter().map(|(_, object)| *object).collect();
-        let (lane, generation) = self.lane()?;
-        let words = journal::encode(generation, self.number, &objects, &self.deletes, &[], lines);
-        let len_bytes = words.len() as u64 * 8;
-        self.room_for(len_bytes)?;
-        let area = self.space.map(lane)?;
-        let to = area.span::<u64>(RECORD_OFFSET, words.len() as u64).ok_or(Error::OutOfRange)?;
-        memory::write_words(self.space.backend(), to, &words);
-        self.space.backend().flush(to.address(), len_bytes);
-        Ok(changed)
+        let words = journal::encode(seed, self.number, &objects, &self.deletes, &self.specs, lines);
+        Ok((changed, words))
+    }
+
+    /// Stores what was staged where it belongs, then the versions, and starts writing all of it back.
+    pub(super) fn apply_all(&self, changed: &[(Area<'s>, Changed)]) -> Result<(), Error> {
+        for &(address, ref line) in self.overlay.lines() {
+            self.space.apply(area_at(address), address % SLOT_BYTES, line)?;
+        }
+        for (area, Changed { version, .. }) in changed {
+            self.space.store_flushed(version_word(*area), version);
+        }
+        Ok(())
+    }
+
+    /// Performs the deletes of a transaction that has committed.
+    pub(super) fn delete_all(&self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for &id in &self.deletes {
+            if let Err(error) = self.space.delete_if_there(id) {
+                result = Err(error);
+            }
+        }
+        result
     }
 
     /// Makes sure that a record of that length has its pages.

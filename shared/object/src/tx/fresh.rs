@@ -39,6 +39,18 @@ impl Fresh {
         self.objects.push(Made { start: area.start(), dirty: (0, 0) });
     }
 
+    /// Blocks: (address, bytes), those that touch as one.
+    pub(super) fn blocks(&self) -> Vec<(u64, u64)> {
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (&from, &to) in &self.blocks {
+            match joined.last_mut() {
+                Some((start, len)) if *start + *len == from && from % SLOT_BYTES != 0 => *len += to - from,
+                _ => joined.push((from, to - from)),
+            }
+        }
+        joined
+    }
+
     /// True for an object that the transaction made.
     pub(super) fn made(&self, area: Area<'_>) -> bool {
         self.objects.iter().any(|made| made.start == area.start())

@@ -13,6 +13,7 @@
 mod commit;
 mod fresh;
 mod link;
+mod log;
 mod objects;
 pub(crate) mod overlay;
 
@@ -20,11 +21,12 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::sync::atomic::Ordering as MemoryOrder;
 
+use twizzler_abi::call::CreateSpec;
 use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId, address::Slot};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Sink};
 use crate::error::OpenError;
 use crate::guard::Guard;
 use crate::heap::Freed;
@@ -44,6 +46,8 @@ pub struct Tx<'s, B: Backend> {
     fresh: Fresh,
     locked: Vec<Area<'s>>,
     created: Vec<ObjId>,
+    /// What those were made of; with [`Sink::Log`] alone.
+    specs: Vec<CreateSpec>,
     deletes: Vec<ObjId>,
     frees: Vec<Freed<'s>>,
     /// FOT entries that it staged: (object, index, target).
@@ -58,6 +62,8 @@ pub struct Tx<'s, B: Backend> {
 /// Allocated bytes that a transaction stages before it writes them in place. What is written in place costs a fence of its own
 /// (see [`Tx::commit`]); what is staged is written twice.
 const STAGED_BYTES_MAX: u64 = 512;
+/// The same with [`Sink::Log`], where writing in place costs a sync of the object's file.
+const STAGED_BYTES_MAX_LOG: u64 = 256 * 1024;
 
 impl<B: Backend> Guard<'_, B> {
     /// Begins a transaction, to be ended by [`Tx::commit`] or [`Tx::abort`]. Prefer [`Guard::transact`], which runs it again where it
@@ -70,7 +76,11 @@ impl<B: Backend> Guard<'_, B> {
         if self.in_transaction.swap(true, MemoryOrder::Acquire) {
             return Err(Error::Busy);
         }
-        if let Err(error) = self.claim_lane() {
+        let claimed = match self.backend().sink() {
+            Sink::Lanes => self.claim_lane(),
+            Sink::Log => Ok(()),
+        };
+        if let Err(error) = claimed {
             self.in_transaction.store(false, MemoryOrder::Release);
             return Err(error);
         }
@@ -82,6 +92,7 @@ impl<B: Backend> Guard<'_, B> {
             fresh: Fresh::default(),
             locked: Vec::new(),
             created: Vec::new(),
+            specs: Vec::new(),
             deletes: Vec::new(),
             frees: Vec::new(),
             entries: Vec::new(),
@@ -223,7 +234,11 @@ impl<'s, B: Backend> Tx<'s, B> {
         if self.fresh.contains(bytes.address(), bytes.len()) {
             return;
         }
-        if self.staged_bytes + bytes.len() <= STAGED_BYTES_MAX {
+        let staged_bytes_max = match self.space.backend().sink() {
+            Sink::Lanes => STAGED_BYTES_MAX,
+            Sink::Log => STAGED_BYTES_MAX_LOG,
+        };
+        if self.staged_bytes + bytes.len() <= staged_bytes_max {
             self.staged_bytes += bytes.len();
         } else {
             self.fresh.add_block(bytes.address(), bytes.len());
@@ -242,7 +257,14 @@ impl<'s, B: Backend> Tx<'s, B> {
             self.fresh.wrote(self.space.backend(), bytes.address(), bytes.len());
             return Ok(());
         }
-        self.write(bytes, 0, &[0; STAGED_BYTES_MAX as usize][..bytes.len() as usize])
+        const ZEROS: [u8; 512] = [0; 512];
+        let mut at = 0;
+        while at < bytes.len() {
+            let len = (bytes.len() - at).min(ZEROS.len() as u64);
+            self.write(bytes, at, &ZEROS[..len as usize])?;
+            at += len;
+        }
+        Ok(())
     }
 
     pub(crate) fn push_free(&mut self, freed: Freed<'s>) {

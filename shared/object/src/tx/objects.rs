@@ -12,7 +12,7 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 
 use super::Tx;
-use crate::backend::Backend;
+use crate::backend::{Backend, Sink};
 use crate::error::TypeName;
 use crate::lane::{INTENTS_MAX, Intent, LaneHead, id_of};
 use crate::memory;
@@ -27,10 +27,15 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// [`Error::OutOfNvm`], [`Error::TooMany`] beyond [`INTENTS_MAX`] in one transaction, and the system's own.
     pub fn create<T: Stored>(&mut self) -> Result<Object<'s, T>, Error> {
         let area = self.create_of(T::FINGERPRINT, size_of::<T>() as u64)?;
+        self.name_base::<T>(area)?;
+        Ok(Object::new(area))
+    }
+
+    /// Writes the header of an object whose base is a `T`.
+    pub(crate) fn name_base<T: Stored>(&mut self, area: Area<'s>) -> Result<(), Error> {
         let name = *TypeName::of(T::NAME).bytes();
         self.set(header_place(area, offset_of!(Header, type_name)), name)?;
-        self.set_len_bytes(area, size_of::<T>() as u64)?;
-        Ok(Object::new(area))
+        self.set_len_bytes(area, size_of::<T>() as u64)
     }
 
     /// Makes a persistent object of plain bytes, for instance a file.
@@ -51,14 +56,28 @@ impl<'s, B: Backend> Tx<'s, B> {
             default_rights: USUAL_RIGHTS.bits(),
             fingerprint,
         };
-        let id = id_of(&spec)?;
-        self.intend(id)?;
-        if self.space.backend().create(&spec)? != id {
+        self.create_as(&spec, len_bytes)
+    }
+
+    /// Makes the object of that spec, with room for so many bytes from its base.
+    pub(crate) fn create_as(&mut self, spec: &CreateSpec, len_bytes: u64) -> Result<Area<'s>, Error> {
+        let id = id_of(spec)?;
+        let by_log = self.space.backend().sink() == Sink::Log;
+        if !by_log {
+            self.intend(id)?;
+        }
+        if self.space.backend().create(spec)? != id {
             return Err(Error::Damaged);
+        }
+        if by_log {
+            self.created.push(id);
+            self.specs.push(*spec);
         }
         self.space.backend().ensure(id, HEADER_OFFSET, PAGE_BYTES + len_bytes)?;
         let area = self.space.map(id)?;
-        self.fresh.add_object(area);
+        if !by_log {
+            self.fresh.add_object(area);
+        }
         Ok(area)
     }
 

@@ -1,0 +1,141 @@
+//! Ours: an ordered map in one object of a hosted store.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use twizzler::collections::{OrderedMap, OrderedMapRoot};
+use twizzler::{Access, Durability, Error, Guard, HostedBackend, ObjId, Options, Store, Tx};
+
+use super::{Engine, Session, Survives, changed, touched};
+
+/// A store with one map, whose values have `N` bytes.
+pub(crate) struct Twizzler<const N: usize> {
+    store: Store,
+    /// The object whose base is the map.
+    id: ObjId,
+}
+
+type In<'g> = Guard<'g, HostedBackend>;
+type Map<'g, const N: usize> = OrderedMap<'g, u64, [u8; N]>;
+type Root<const N: usize> = OrderedMapRoot<u64, [u8; N]>;
+
+impl<const N: usize> Engine for Twizzler<N> {
+    const NAME: &'static str = "Twizzler, ordered map";
+    type Session<'e> = &'e Self;
+
+    fn open(folder: &Path, survives: Survives) -> Result<Self> {
+        let durability = match survives {
+            Survives::PowerCut => Durability::PowerCut,
+            Survives::ProcessKill => Durability::ProcessKill,
+        };
+        let store = Options::new().durability(durability).open_or_create(folder.join("store"))?;
+        let guard = store.space().enter();
+        let id = guard.id_of(guard.well_known::<Root<N>>(*b"bench map object")?.area());
+        drop(guard);
+        Ok(Self { store, id })
+    }
+
+    fn session(&self) -> Result<Self::Session<'_>> {
+        Ok(self)
+    }
+}
+
+/// The value, which has as many bytes as the map's values.
+fn value_of<const N: usize>(value: &[u8]) -> [u8; N] {
+    value.try_into().expect("all values of a contest have the same length")
+}
+
+impl<const N: usize> Twizzler<N> {
+    /// The store.
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Closes the store in order.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) fn close(self) -> Result<()> {
+        Ok(self.store.close()?)
+    }
+
+    fn map<'g>(&self, guard: &'g In<'g>) -> Result<Map<'g, N>, Error> {
+        Ok(OrderedMap::new(guard.open::<Root<N>>(self.id, Access::Write)?.base()))
+    }
+
+    fn change<R>(
+        &self,
+        mut change: impl for<'g> FnMut(&Map<'g, N>, &mut Tx<'g, HostedBackend>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let guard = self.store.space().enter();
+        let map = self.map(&guard)?;
+        guard.transact(|tx| change(&map, tx))
+    }
+
+    /// Replaces the values of keys that are there, in one transaction.
+    fn replace(&self, keys: &[u64], new: impl Fn(usize, &[u8]) -> Vec<u8>) -> Result<()> {
+        self.change(|map, tx| {
+            for (i, &key) in keys.iter().enumerate() {
+                let old = map.get(tx, &key)?.ok_or(Error::NoSuchObject)?;
+                map.insert(tx, key, value_of(&new(i, &old)))?;
+            }
+            Ok(())
+        })
+        .context("can't change values")
+    }
+}
+
+/// Entries that a transaction of a load puts.
+const BATCH: usize = 4096;
+
+impl<const N: usize> Session for &Twizzler<N> {
+    fn load(&mut self, entries: &mut dyn Iterator<Item = (u64, &[u8])>) -> Result<()> {
+        loop {
+            let batch: Vec<(u64, [u8; N])> =
+                entries.take(BATCH).map(|(key, value)| (key, value_of(value))).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.change(|map, tx| {
+                batch.iter().try_for_each(|&(key, value)| map.insert(tx, key, value).map(|_| ()))
+            })?;
+        }
+    }
+
+    fn get(&mut self, key: u64, value: &mut Vec<u8>) -> Result<bool> {
+        let guard = &self.store.space().enter();
+        let found = self.map(guard)?.get(&guard, &key)?;
+        if let Some(found) = found {
+            value.clear();
+            value.extend_from_slice(&found);
+        }
+        Ok(found.is_some())
+    }
+
+    fn put(&mut self, key: u64, value: &[u8]) -> Result<()> {
+        self.change(|map, tx| map.insert(tx, key, value_of(value)))?;
+        Ok(())
+    }
+
+    fn delete(&mut self, key: u64) -> Result<bool> {
+        Ok(self.change(|map, tx| map.remove(tx, &key))?.is_some())
+    }
+
+    fn scan(&mut self, from: u64, number: usize) -> Result<u64> {
+        let guard = &self.store.space().enter();
+        let mut sum = 0;
+        for entry in self.map(guard)?.range(&guard, from..).take(number) {
+            sum += u64::from(entry?.1[0]);
+        }
+        Ok(sum)
+    }
+
+    fn modify(&mut self, key: u64) -> Result<()> {
+        self.replace(&[key], |_, value| touched(value))
+    }
+
+    fn transfer(&mut self, from: u64, to: u64, amount: u64) -> Result<()> {
+        let amount = amount.cast_signed();
+        self.replace(&[from, to], |i, value| changed(value, if i == 0 { -amount } else { amount }))
+    }
+}

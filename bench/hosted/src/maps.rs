@@ -1,0 +1,220 @@
+//! Section `maps`: what the operations of a map cost, without the disk.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::Context;
+use crate::clock::Stopwatch;
+use crate::engine::{Engine, Hash, Session, Survives, Tree, Twizzler};
+#[cfg(feature = "peers")]
+use crate::engine::{Lmdb, Redb, RocksDb, Sqlite};
+use crate::measure::{Contender, Effort, Tail, compete, row};
+use crate::race::{Course, Racer, race, threads};
+use crate::report::{Contest, Percentile, Unit};
+
+pub(crate) const NOTES: [&str; 2] = [
+    "Keys of 8 bytes, values of 8 or 100. Every store lies on the disk's file system and survives a killed process, not a power cut, so that the disk does \
+     not hide what the operations themselves cost; for durable ones see the section before. Every get, update and delete is a transaction of its own. Times of one thread \
+     are processor times. The volatile maps are the limit: std's, behind a `RwLock`.",
+    "libpmemobj's maps are examples that its packages don't contain; they are left out. Ours are over an ordinary file system; with persistent \
+     memory see the transactions above.",
+];
+
+/// An operation of a map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operation {
+    Get,
+    Update,
+    DeleteAndInsert,
+    Scan,
+}
+
+/// Entries of a scan.
+const SCANNED: usize = 100;
+
+/// Measures.
+pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
+    let entries = if context.quick { 20_000 } else { 1_000_000 };
+    let mut contests = Vec::new();
+    of_value::<8>(context, entries, &mut contests)?;
+    of_value::<100>(context, entries, &mut contests)?;
+    Ok(contests)
+}
+
+fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<Contest>) -> Result<()> {
+    let folder = context.disk_folder()?;
+    let mut loads = Vec::new();
+    let tree: Tree = load::<_, N>(folder.path(), entries, &mut loads)?;
+    let hash: Hash = load::<_, N>(folder.path(), entries, &mut loads)?;
+    let ours: Twizzler<N> = load::<_, N>(folder.path(), entries, &mut loads)?;
+    #[cfg(feature = "peers")]
+    let (lmdb, redb, sqlite, rocks): (Lmdb, Redb, Sqlite, RocksDb) = (
+        load::<_, N>(folder.path(), entries, &mut loads)?,
+        load::<_, N>(folder.path(), entries, &mut loads)?,
+        load::<_, N>(folder.path(), entries, &mut loads)?,
+        load::<_, N>(folder.path(), entries, &mut loads)?,
+    );
+    let about = format!("{entries} entries, values of {N} bytes");
+    contests.push(once(format!("load, {about}"), Unit::Nanoseconds, &loads, |load| load.ns));
+    let stored: Vec<Loaded> = loads.into_iter().filter(|load| load.bytes > 0.0).collect();
+    contests.push(once(format!("space for an entry, {about}"), Unit::Bytes, &stored, |load| load.bytes));
+    let operations = [
+        (Operation::Get, "get"),
+        (Operation::Update, "update"),
+        (Operation::DeleteAndInsert, "delete and insert again"),
+        (Operation::Scan, "scan of 100 entries"),
+    ];
+    for (operation, name) in operations {
+        let mut contenders = vec![contender::<_, N>(&tree, operation, entries)];
+        if operation != Operation::Scan {
+            contenders.push(contender::<_, N>(&hash, operation, entries));
+        }
+        contenders.push(contender::<_, N>(&ours, operation, entries));
+        #[cfg(feature = "peers")]
+        contenders.extend([
+            contender::<_, N>(&lmdb, operation, entries),
+            contender::<_, N>(&redb, operation, entries),
+            contender::<_, N>(&sqlite, operation, entries),
+            contender::<_, N>(&rocks, operation, entries),
+        ]);
+        let effort = Effort { round: Duration::from_millis(2), ..context.effort() };
+        let effort = Effort { rounds: effort.rounds.min(31), ..effort };
+        let mut contest =
+            compete(format!("{name}, {about}"), Tree::NAME, effort, Tail::OfOperations(300), contenders);
+        if operation == Operation::Get {
+            let ratio = contest.row(Twizzler::<N>::NAME).map_or(f64::NAN, |row| row.ratio);
+            contest.aim("of BTreeMap's time", ratio, 1.5);
+        }
+        contests.push(contest);
+    }
+    for (operation, name) in [(Operation::Get, "get"), (Operation::Update, "update")] {
+        #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
+        let mut racers = vec![
+            racer::<_, N>(&tree, operation, entries),
+            racer::<_, N>(&hash, operation, entries),
+            racer::<_, N>(&ours, operation, entries),
+        ];
+        #[cfg(feature = "peers")]
+        racers.extend([
+            racer::<_, N>(&lmdb, operation, entries),
+            racer::<_, N>(&redb, operation, entries),
+            racer::<_, N>(&sqlite, operation, entries),
+            racer::<_, N>(&rocks, operation, entries),
+        ]);
+        let course = Course { time: Course::of(context.quick).time / 3, ..Course::of(context.quick) };
+        contests.push(race(format!("{name}, 2 threads, {about}"), Tree::NAME, course, racers)?);
+    }
+    Ok(())
+}
+
+/// Keys are spread over all numbers, in no order.
+fn key(i: u64) -> u64 {
+    i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
+}
+
+/// Loads a store in the order of keys; notes for how long, for one entry.
+fn load<E: Engine, const N: usize>(folder: &Path, entries: u64, loads: &mut Vec<Loaded>) -> Result<E> {
+    let folder = folder.join(E::NAME.replace([' ', ','], ""));
+    std::fs::create_dir(&folder)?;
+    let engine =
+        E::open(&folder, Survives::ProcessKill).with_context(|| format!("can't open {}", E::NAME))?;
+    let mut keys: Vec<u64> = (0..entries).map(key).collect();
+    keys.sort_unstable();
+    let start = Instant::now();
+    engine.session()?.load(&mut keys.iter().map(|&key| (key, [7; N].as_slice())))?;
+    let ns = start.elapsed().as_nanos() as f64 / entries as f64;
+    loads.push(Loaded { name: E::NAME, ns, bytes: on_disk(&folder)? as f64 / entries as f64 });
+    Ok(engine)
+}
+
+/// What a load took.
+struct Loaded {
+    name: &'static str,
+    /// For one entry.
+    ns: f64,
+    /// On the disk, for one entry.
+    bytes: f64,
+}
+
+/// Bytes that a folder's files take on the disk.
+fn on_disk(folder: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { on_disk(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
+
+/// Loads happen once.
+fn once(title: String, unit: Unit, loads: &[Loaded], figure: fn(&Loaded) -> f64) -> Contest {
+    let reference = [figure(&loads[0])];
+    let contest = Contest {
+        title,
+        unit,
+        percentile: Percentile::OfRounds,
+        reference: loads[0].name.to_owned(),
+        rows: loads
+            .iter()
+            .map(|load| row(load.name, &[figure(load)], &reference, figure(load), Vec::new()))
+            .collect(),
+        goals: Vec::new(),
+    };
+    eprintln!("{}", crate::page::brief(&contest));
+    contest
+}
+
+/// Does the operation once, on a key that `random` says.
+fn work<const N: usize>(
+    session: &mut impl Session,
+    operation: Operation,
+    entries: u64,
+    random: &mut StdRng,
+    value: &mut Vec<u8>,
+) -> Result<()> {
+    let key = key(random.random_range(0..entries));
+    match operation {
+        Operation::Get => anyhow::ensure!(session.get(key, value)? && value.len() == N, "an entry is lost"),
+        // Never what is there: SQLite would write nothing then.
+        Operation::Update => session.put(key, &[random.random(); N])?,
+        Operation::DeleteAndInsert => {
+            anyhow::ensure!(session.delete(key)?, "an entry is lost");
+            session.put(key, &[7; N])?;
+        }
+        Operation::Scan => {
+            std::hint::black_box(session.scan(key, SCANNED)?);
+        }
+    }
+    Ok(())
+}
+
+fn contender<E: Engine, const N: usize>(engine: &E, operation: Operation, entries: u64) -> Contender<'_> {
+    let mut random = StdRng::seed_from_u64(23);
+    let mut value = Vec::new();
+    let mut session = engine.session().expect("the store is open");
+    Contender::new(E::NAME, move |number| {
+        let clock = Stopwatch::start();
+        for _ in 0..number {
+            work::<N>(&mut session, operation, entries, &mut random, &mut value)
+                .unwrap_or_else(|error| panic!("{}: {error:#}", E::NAME));
+        }
+        clock.elapsed()
+    })
+}
+
+fn racer<E: Engine, const N: usize>(engine: &E, operation: Operation, entries: u64) -> Racer<'_> {
+    Racer::new(E::NAME, move |time| {
+        threads(
+            2,
+            time,
+            || Ok((engine.session()?, StdRng::from_os_rng(), Vec::new())),
+            |(session, random, value), _, _| work::<N>(session, operation, entries, random, value),
+        )
+    })
+}

@@ -1,0 +1,155 @@
+//! Races: many threads work on one store for a time, and what counts is how much they get done.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::measure::{percentile, row};
+use crate::report::{Contest, Percentile, Unit};
+
+/// What threads have done.
+pub(crate) struct Laps {
+    /// How long each operation took.
+    pub(crate) ns: Vec<f64>,
+    /// From the first start to the last end.
+    pub(crate) took: Duration,
+}
+
+/// Somebody whose threads work for so long.
+pub(crate) struct Racer<'a> {
+    name: String,
+    run: Box<dyn FnMut(Duration) -> Result<Laps> + 'a>,
+}
+
+impl<'a> Racer<'a> {
+    pub(crate) fn new(name: impl Into<String>, run: impl FnMut(Duration) -> Result<Laps> + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// How long to race.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course {
+    /// Rounds, in each of which every racer runs once.
+    pub(crate) rounds: usize,
+    /// How long each runs in a round.
+    pub(crate) time: Duration,
+}
+
+impl Course {
+    pub(crate) const fn of(quick: bool) -> Self {
+        if quick {
+            Self { rounds: 1, time: Duration::from_millis(50) }
+        } else {
+            Self { rounds: 5, time: Duration::from_millis(300) }
+        }
+    }
+}
+
+/// Lets all run in turns: operations a second, and the 99th percentile of their times in microseconds.
+pub(crate) fn race(
+    title: impl Into<String>,
+    reference: &str,
+    course: Course,
+    mut racers: Vec<Racer<'_>>,
+) -> Result<Contest> {
+    let len = racers.len();
+    let mut rates = vec![Vec::new(); len];
+    let mut times = vec![Vec::new(); len];
+    for round in 0..course.rounds {
+        for turn in 0..len {
+            let who = (turn + round) % len;
+            let laps = (racers[who].run)(course.time)?;
+            rates[who].push(laps.ns.len() as f64 / laps.took.as_secs_f64());
+            times[who].extend(laps.ns);
+        }
+    }
+    let at = racers.iter().position(|racer| racer.name == reference).expect("the reference is a racer");
+    let rows = (0..len)
+        .map(|who| {
+            row(&racers[who].name, &rates[who], &rates[at], percentile(&times[who], 0.99) / 1e3, Vec::new())
+        })
+        .collect();
+    let contest = Contest {
+        title: title.into(),
+        unit: Unit::PerSecond,
+        percentile: Percentile::OfOperations,
+        reference: reference.to_owned(),
+        rows,
+        goals: Vec::new(),
+    };
+    eprintln!("{}", crate::page::brief(&contest));
+    Ok(contest)
+}
+
+/// Runs `work` in so many threads, again and again until the time is over; each is given the number of its thread and of the repetition.
+/// `begin` prepares a thread.
+pub(crate) fn threads<S>(
+    number: usize,
+    time: Duration,
+    begin: impl Fn() -> Result<S> + Sync,
+    work: impl Fn(&mut S, usize, u64) -> Result<()> + Sync,
+) -> Result<Laps> {
+    let start = Barrier::new(number);
+    let one = |thread: usize| -> Result<(Vec<f64>, Instant, Instant)> {
+        let ready = begin();
+        start.wait();
+        let mut session = ready?;
+        let began = Instant::now();
+        let (mut ns, mut before) = (Vec::new(), began);
+        while before - began < time {
+            work(&mut session, thread, ns.len() as u64)?;
+            let now = Instant::now();
+            ns.push((now - before).as_nanos() as f64);
+            before = now;
+        }
+        Ok((ns, began, before))
+    };
+    std::thread::scope(|scope| {
+        let one = &one;
+        let threads: Vec<_> = (0..number).map(|thread| scope.spawn(move || one(thread))).collect();
+        let mut laps = Vec::new();
+        let mut span: Option<(Instant, Instant)> = None;
+        for thread in threads {
+            let (ns, began, ended) = thread.join().expect("no thread panics")?;
+            laps.extend(ns);
+            span = Some(span.map_or((began, ended), |(first, last)| (first.min(began), last.max(ended))));
+        }
+        let took = span.map_or(Duration::ZERO, |(first, last)| last - first);
+        Ok(Laps { ns: laps, took })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_threads_work_and_every_operation_is_timed() {
+        let laps = threads(
+            3,
+            Duration::from_millis(5),
+            || Ok(0),
+            |count, _, i| {
+                assert_eq!(*count, i);
+                *count += 1;
+                Ok(())
+            },
+        );
+        let laps = laps.expect("nothing fails");
+        assert!(laps.ns.len() >= 3 && laps.took >= Duration::from_millis(5));
+        assert!(
+            threads(
+                2,
+                Duration::from_millis(5),
+                || Ok(()),
+                |(), thread, _| {
+                    anyhow::ensure!(thread == 0, "thread 1 fails");
+                    Ok(())
+                }
+            )
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! Recovery: what the first one who opens a store does about those before him, and the living about the dead.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::OFlags;
+use twizzler_abi::{Error, ObjId};
+use twizzler_object::journal::{LOG_SEED, Record};
+
+use crate::apply::Applier;
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::log::frame::{Kind, SECTOR};
+use crate::log::reader::LogReader;
+use crate::log::{Log, Who};
+use crate::objects;
+use crate::options::Mode;
+use crate::segment::Segment;
+use crate::superblock::Superblock;
+
+/// What recovery found in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Replayed {
+    /// Records that were applied again.
+    pub records: u64,
+    /// Parts of records that made no sense and were left out.
+    pub damaged: u32,
+}
+
+/// Ranges that were written in place after older records, by object: (position, start, end). Whole objects where they were made.
+#[derive(Debug, Default)]
+struct Barriers {
+    of: HashMap<ObjId, Vec<(u64, u64, u64)>>,
+}
+
+impl Barriers {
+    fn add(&mut self, id: ObjId, position: u64, start: u64, end: u64) {
+        self.of.entry(id).or_default().push((position, start, end));
+    }
+
+    /// True if a record at `position` may be applied to that range.
+    fn allow(&self, position: u64, id: ObjId, offset: u64, len: u64) -> bool {
+        let ranges = self.of.get(&id).map_or(&[][..], |ranges| ranges);
+        !ranges.iter().any(|&(at, start, end)| at > position && offset < end && start < offset + len)
+    }
+}
+
+/// Opens the log of a store that nobody else has open, and brings the objects up to it.
+pub(crate) fn open_log(
+    disk: &Disk,
+    segment: &Segment,
+    block: &Superblock,
+    mode: Mode,
+) -> Result<(Log, Replayed), StoreError> {
+    let log = attach_log(disk, block, mode)?;
+    let header = *log.header.lock().expect("nobody else has it yet");
+    let (replayed, end) = replay(disk, &log, header.epoch, header.start, mode)?;
+    let shared = &segment.shared().log;
+    let begun = header.closed == 0 && (mode == Mode::Write);
+    let start = end.next_multiple_of(SECTOR);
+    if begun || replayed.records > 0 {
+        // COMMIT: the log's records are in place; a new epoch makes sure that nothing behind them ever counts.
+        let mut header = log.header.lock().expect("nobody else has it yet");
+        header.epoch += 1;
+        header.start = start;
+        header.closed = 1;
+        header
+            .write(disk, &log.file)
+            .map_err(StoreError::io("writing", &disk.path().join(crate::log::FILE)))?;
+    }
+    for position in [&shared.tail, &shared.synced, &shared.start] {
+        position.store(start, Ordering::Relaxed);
+    }
+    Ok((log, replayed))
+}
+
+/// Opens the log of a store that others have open.
+pub(crate) fn attach_log(disk: &Disk, block: &Superblock, mode: Mode) -> Result<Log, StoreError> {
+    let flags = if mode == Mode::Write { OFlags::RDWR } else { OFlags::RDONLY };
+    let log = Log::open(disk, block.uuid, block.log_bytes, flags)
+        .map_err(StoreError::io("opening", &disk.path().join(crate::log::FILE)))?;
+    log.ok_or(StoreError::Damaged { what: "its log has no sound head" })
+}
+
+/// Applies every record from `start` on; gives where the log ends.
+fn replay(disk: &Disk, log: &Log, epoch: u64, start: u64, mode: Mode) -> Result<(Replayed, u64), StoreError> {
+    let reader = || LogReader::new(&log.file, log.data_bytes, epoch, start);
+    let unreadable = |error| StoreError::io("reading", &disk.path().join(crate::log::FILE))(error);
+    // First pass: what was written in place, and where.
+    let mut barriers = Barriers::default();
+    let mut frames = reader();
+    while let Some(frame) = frames.next_frame().map_err(unreadable)? {
+        if mode == Mode::Read {
+            return Err(StoreError::NeedsRecovery);
+        }
+        match (frame.kind, frame.words.as_slice()) {
+            (Kind::Barrier, &[hi, lo, offset, len]) => {
+                barriers.add(ObjId { hi, lo }, frame.position, offset, offset.saturating_add(len));
+            }
+            (Kind::Barrier, _) => {}
+            (Kind::Record, words) => {
+                for id in made_by(words) {
+                    barriers.add(id, frame.position, 0, u64::MAX);
+                }
+            }
+        }
+    }
+    // Second pass.
+    let mut applier = Applier::new(disk)?;
+    let mut records = 0;
+    let mut frames = reader();
+    while let Some(frame) = frames.next_frame().map_err(unreadable)? {
+        if frame.kind == Kind::Record {
+            let allowed = |id, offset, len| barriers.allow(frame.position, id, offset, len);
+            applier.apply(&frame.words, &allowed)?;
+            records += 1;
+        }
+    }
+    if records > 0 {
+        applier.sync()?;
+    }
+    Ok((Replayed { records, damaged: applier.damaged }, frames.position()))
+}
+
+fn made_by(words: &[u64]) -> Vec<ObjId> {
+    let specs = Record::decode(LOG_SEED, words).into_iter().flat_map(|record| record.created());
+    specs.filter_map(|spec| objects::inputs(&spec).ok()).map(|inputs| ObjId::derive(&inputs)).collect()
+}
+
+/// Finishes what a dead owner has logged and not applied, and removes what it was making. Its locks are taken only after that.
+pub(crate) fn bury(who: Who<'_>, log: &Log, dead: u64) -> Result<(), Error> {
+    let _held = who.checkpoint();
+    bury_alone(who, log, dead)
+}
+
+/// The same, where the checkpoint lock is held.
+pub(crate) fn bury_alone(who: Who<'_>, log: &Log, dead: u64) -> Result<(), Error> {
+    if !who.segment.is_listed(dead) {
+        return Ok(());
+    }
+    let shared = &who.segment.shared().log;
+    // Its half-made frame, if it died over that, must not pass for somebody's next one.
+    if let Some(held) = shared.append.inherit(dead, who.owner) {
+        who.repair_append(dead);
+        drop(held);
+    }
+    let mut applier = Applier::new(who.disk)?;
+    for flight in shared.flights().iter().filter(|flight| flight.owner.load(Ordering::Relaxed) == dead) {
+        // Acquire: partner of the release in `append`.
+        if let Some(position) = flight.position.load(Ordering::Acquire).checked_sub(1) {
+            log.sync(who, flight.end.load(Ordering::Relaxed))?;
+            let epoch = shared.epoch.load(Ordering::Relaxed);
+            let mut reader = LogReader::new(&log.file, log.data_bytes, epoch, position);
+            let frame = objects::host(reader.next_frame())?.ok_or(Error::Damaged)?;
+            applier.apply(&frame.words, &|_, _, _| true)?;
+        }
+        flight.position.store(0, Ordering::Release);
+        flight.owner.store(0, Ordering::Release);
+    }
+    objects::host(objects::remove_made_by(who.disk, |owner| owner == dead))?;
+    who.segment.leave(dead);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn barriers_keep_older_records_out() {
+        let mut barriers = Barriers::default();
+        let id = ObjId::new(7);
+        barriers.add(id, 100, 4096, 8192);
+        assert!(!barriers.allow(50, id, 4096, 64));
+        assert!(!barriers.allow(50, id, 4090, 64));
+        assert!(barriers.allow(50, id, 8192, 64) && barriers.allow(50, id, 4032, 64));
+        assert!(barriers.allow(150, id, 4096, 64) && barriers.allow(50, ObjId::new(8), 4096, 64));
+    }
+}

@@ -1,0 +1,510 @@
+//! Power cuts at any moment, on a disk that loses and tears what was not synced. The backend is driven as the programming model drives it.
+
+mod model;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{Choice, Event, Fail, Recorder, Rng, cut};
+use twizzler::backend::{Commit, Ticket};
+use twizzler::journal::{self, Changed, LINE, LOG_SEED, Line};
+use twizzler::{Backend, Error, HostedBackend, ObjId, Options, Rights};
+use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
+use twizzler_abi::rights::ObjectFlags;
+
+/// What a transaction of a script does. Objects and words go by number.
+#[derive(Clone, Debug)]
+enum Do {
+    Create(u8),
+    Delete(u8),
+    Set(u8, u64, u64),
+    /// Writes a page in place, as a large fresh block is written, and makes it durable before the record.
+    Fresh(u8, u64, u64),
+    /// Not a transaction: the host is told to checkpoint.
+    Checkpoint,
+}
+
+/// Object number to words.
+type State = BTreeMap<u8, BTreeMap<u64, u64>>;
+
+fn spec(number: u8) -> CreateSpec {
+    CreateSpec {
+        nonce: [number + 1; 16],
+        owner: ObjId::NONE,
+        flags: ObjectFlags::PERSISTENT.bits(),
+        default_rights: USUAL_RIGHTS.bits(),
+        fingerprint: 0,
+    }
+}
+
+fn id_of(number: u8) -> ObjId {
+    let spec = spec(number);
+    ObjId::derive(&twizzler_abi::id::IdInputs {
+        nonce: spec.nonce,
+        owner: spec.owner,
+        flags: ObjectFlags::PERSISTENT,
+        default_rights: USUAL_RIGHTS,
+    })
+}
+
+/// The place of a word: a line each, spread over pages.
+fn place(word: u64) -> u64 {
+    BASE_OFFSET + word * 1088 / 64 * 64
+}
+
+fn line_of(value: u64) -> Line {
+    let mut line = Line { mask: 0xff, bytes: [0; LINE as usize] };
+    line.bytes[..8].copy_from_slice(&value.to_le_bytes());
+    line
+}
+
+fn store(address: u64, value: u64) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    // SAFETY: the tests store to objects that they have mapped, at aligned offsets that were made to exist.
+    let word = unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address as usize) };
+    word.store(value, Ordering::Relaxed);
+}
+
+/// Runs one transaction, as the programming model would.
+fn run(
+    backend: &HostedBackend,
+    number: u64,
+    what: &[Do],
+    versions: &mut BTreeMap<ObjId, u64>,
+) -> Result<(), Error> {
+    let (mut created, mut specs, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lines: Vec<(ObjId, u64, Line)> = Vec::new();
+    let undo = |created: &[ObjId]| created.iter().for_each(|&id| backend.delete(id).expect("ours"));
+    let mut slots = BTreeMap::new();
+    let mut slot = |id: ObjId| -> Result<u64, Error> {
+        if let Some(&base) = slots.get(&id) {
+            return Ok(base);
+        }
+        let base = backend.map(id, Rights::READ | Rights::WRITE)?.base();
+        slots.insert(id, base);
+        Ok(base)
+    };
+    let mut prepared = || -> Result<(), Error> {
+        for step in what {
+            match *step {
+                Do::Create(object) => {
+                    created.push(backend.create(&spec(object))?);
+                    specs.push(spec(object));
+                }
+                Do::Delete(object) => deletes.push(id_of(object)),
+                Do::Set(object, word, value) => {
+                    backend.ensure(id_of(object), place(word), LINE)?;
+                    lines.push((id_of(object), place(word), line_of(value)));
+                }
+                Do::Fresh(object, word, value) => {
+                    backend.ensure(id_of(object), place(word), LINE)?;
+                    store(slot(id_of(object))? + place(word), value);
+                    backend.sync(id_of(object), place(word), LINE)?;
+                    // What makes it reachable.
+                    let flag = place(0) + 64;
+                    backend.ensure(id_of(object), flag, LINE)?;
+                    lines.push((id_of(object), flag, line_of(word)));
+                }
+                Do::Checkpoint => {}
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = prepared() {
+        undo(&created);
+        return Err(error);
+    }
+    let touched: BTreeSet<ObjId> = lines.iter().map(|line| line.0).collect();
+    let changed: Vec<Changed> =
+        touched.iter().map(|&id| Changed { id, version: versions.get(&id).map_or(1, |v| v + 1) }).collect();
+    let numbered = lines.iter().map(|(id, at, line)| {
+        (changed.iter().position(|object| object.id == *id).expect("touched"), *at, line)
+    });
+    let words = journal::encode(LOG_SEED, number, &changed, &deletes, &specs, numbered);
+    let ticket: Ticket = match backend.log(&Commit { words: &words, created: &created }) {
+        Ok(ticket) => ticket,
+        Err(error) => {
+            undo(&created);
+            return Err(error);
+        }
+    };
+    for (id, at, line) in &lines {
+        store(slot(*id)? + at, u64::from_le_bytes(line.bytes[..8].try_into().expect("eight")));
+    }
+    for object in &changed {
+        let at = HEADER_OFFSET + std::mem::offset_of!(Header, domain_versions) as u64;
+        store(slot(object.id)? + at, object.version);
+        versions.insert(object.id, object.version);
+    }
+    for base in slots.values() {
+        backend.unmap(twizzler_abi::address::Slot::of(*base).expect("a slot"));
+    }
+    for id in deletes {
+        backend.delete(id)?;
+        versions.remove(&id);
+    }
+    backend.applied(ticket);
+    Ok(())
+}
+
+fn expect(state: &mut State, what: &[Do]) {
+    for step in what {
+        match *step {
+            Do::Create(object) => drop(state.insert(object, BTreeMap::new())),
+            Do::Delete(object) => drop(state.remove(&object)),
+            Do::Set(object, word, value) => {
+                state.get_mut(&object).expect("there").insert(place(word), value);
+            }
+            Do::Fresh(object, word, value) => {
+                let object = state.get_mut(&object).expect("there");
+                object.insert(place(word), value);
+                object.insert(place(0) + 64, word);
+            }
+            Do::Checkpoint => {}
+        }
+    }
+}
+
+/// What is in a store. Words that no state mentions are not looked at: fresh memory of a transaction that did not commit may hold anything.
+fn found(backend: &HostedBackend, like: &State) -> State {
+    let mut state = State::new();
+    for object in 0..8 {
+        let stat = match backend.stat(id_of(object)) {
+            Err(Error::NoSuchObject) => continue,
+            stat => stat.expect("readable"),
+        };
+        if stat.quarantine != 0 {
+            // Never expected.
+            state.insert(object, BTreeMap::from([(u64::MAX, 0)]));
+            continue;
+        }
+        let base = backend.map(id_of(object), Rights::READ).expect("there").base();
+        let mut words = BTreeMap::new();
+        for &at in like.get(&object).into_iter().flat_map(BTreeMap::keys) {
+            use std::sync::atomic::{AtomicU64, Ordering};
+            // SAFETY: mapped just now, aligned, within the object.
+            let word = unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>((base + at) as usize) };
+            words.insert(at, word.load(Ordering::Relaxed));
+        }
+        state.insert(object, words);
+    }
+    state
+}
+
+fn options() -> Options {
+    Options::new().log_bytes(1 << 20)
+}
+
+/// Where the images lie: in memory, where there is such a place.
+fn place_for_images() -> tempfile::TempDir {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("room")
+}
+
+/// A script that was run on a recorded disk.
+struct History {
+    events: Vec<Event>,
+    /// States after each transaction.
+    states: Vec<State>,
+}
+
+fn record(before: &[Vec<Do>], script: &[Vec<Do>]) -> History {
+    let keep = place_for_images();
+    let path = keep.path().join("store");
+    let mut versions = BTreeMap::new();
+    let mut state = State::new();
+    let mut number = 0;
+    {
+        let backend = options().observer(Arc::new(Recorder::new(&path))).create_backend(&path).expect("new");
+        for what in before {
+            number += 1;
+            run(&backend, number, what, &mut versions).expect("room");
+            expect(&mut state, what);
+        }
+    }
+    let recorder = Arc::new(Recorder::new(&path));
+    let mut states = vec![state.clone()];
+    let backend = options().observer(recorder.clone()).open_backend(&path).expect("closed in order");
+    for (n, what) in script.iter().enumerate() {
+        recorder.mark(2 * n as u64);
+        number += 1;
+        if matches!(what[..], [Do::Checkpoint]) {
+            backend.checkpoint().expect("works");
+        } else {
+            run(&backend, number, what, &mut versions).expect("room");
+        }
+        expect(&mut state, what);
+        states.push(state.clone());
+        recorder.mark(2 * n as u64 + 1);
+    }
+    drop(backend);
+    recorder.mark(u64::MAX);
+    History { events: recorder.events(), states }
+}
+
+/// Cuts the power at every event and checks what recovery makes of it; gives the first failure.
+fn check(history: &History, nested: bool, seed: u64) -> Result<u64, String> {
+    let mut images = 0;
+    let mut rng = Rng(seed);
+    let (mut begun, mut acked) = (0, 0);
+    let first = history.events.iter().position(|event| matches!(event, Event::Mark(_))).expect("marked");
+    for end in first..=history.events.len() {
+        if let Some(Event::Mark(mark)) = history.events.get(end.wrapping_sub(1)) {
+            match mark {
+                &u64::MAX => {}
+                mark if mark % 2 == 0 => begun = mark / 2 + 1,
+                mark => acked = mark / 2 + 1,
+            }
+        }
+        let allowed = &history.states[acked as usize..=begun as usize];
+        for choice in [Choice::Least, Choice::Most, Choice::MappedOnly, Choice::Random, Choice::Random] {
+            let keep = place_for_images();
+            cut(&history.events, end, true, choice, &mut rng, keep.path());
+            images += 1;
+            let what = format!("seed {seed}, event {end} of {}, {choice:?}", history.events.len());
+            if nested && images % 23 == 0 {
+                images += check_nested(keep.path(), allowed, &mut rng, &what, 2)?;
+            }
+            look(keep.path(), allowed, &what)?;
+        }
+    }
+    Ok(images)
+}
+
+/// Recovers the image and compares.
+fn look(path: &Path, allowed: &[State], what: &str) -> Result<(), String> {
+    let recorder = Arc::new(Recorder::new(path));
+    let backend =
+        options().observer(recorder).open_backend(path).map_err(|error| format!("{what}: {error}"))?;
+    let fits = |state: &State| found(&backend, state) == *state;
+    if backend.replayed().damaged > 0 {
+        return Err(format!("{what}: damaged records"));
+    }
+    if allowed.iter().any(fits) {
+        return Ok(());
+    }
+    let (now, last) = (found(&backend, allowed.last().expect("one")), allowed);
+    Err(format!("{what}: found {now:?}, expected one of {last:?}"))
+}
+
+/// Cuts recovery itself, at every event, and recovery from that.
+fn check_nested(
+    path: &Path,
+    allowed: &[State],
+    rng: &mut Rng,
+    what: &str,
+    depth: u32,
+) -> Result<u64, String> {
+    let copy = place_for_images();
+    copy_store(path, copy.path());
+    let recorder = Arc::new(Recorder::new(copy.path()));
+    recorder.mark(0);
+    drop(
+        options()
+            .observer(recorder.clone())
+            .open_backend(copy.path())
+            .map_err(|error| format!("{what}: {error}"))?,
+    );
+    let events = recorder.events();
+    let first = events.iter().position(|event| matches!(event, Event::Mark(_))).expect("marked");
+    let mut images = 0;
+    for end in first..=events.len() {
+        for choice in [Choice::Random, Choice::MappedOnly] {
+            let keep = place_for_images();
+            cut(&events, end, true, choice, rng, keep.path());
+            images += 1;
+            let what = format!("{what}; in recovery at {end} of {}", events.len());
+            if depth > 1 && images % 29 == 0 {
+                images += check_nested(keep.path(), allowed, rng, &what, depth - 1)?;
+            }
+            look(keep.path(), allowed, &what)?;
+        }
+    }
+    Ok(images)
+}
+
+fn copy_store(from: &Path, to: &Path) {
+    for directory in ["", "objects", "new"] {
+        std::fs::create_dir_all(to.join(directory)).expect("made");
+        for entry in std::fs::read_dir(from.join(directory)).expect("there").flatten() {
+            if entry.file_type().expect("known").is_file() {
+                let copied = std::process::Command::new("cp")
+                    .arg("--sparse=always")
+                    .arg(entry.path())
+                    .arg(to.join(directory).join(entry.file_name()))
+                    .status();
+                assert!(copied.expect("cp runs").success());
+            }
+        }
+    }
+}
+
+fn script() -> Vec<Vec<Do>> {
+    vec![
+        vec![Do::Set(0, 1, 11), Do::Set(1, 1, 12)],
+        vec![Do::Create(2), Do::Set(2, 3, 33), Do::Set(0, 1, 14)],
+        vec![Do::Set(2, 3, 34), Do::Set(2, 9, 35), Do::Delete(1)],
+        vec![Do::Checkpoint],
+        vec![Do::Set(0, 5, 51), Do::Create(3), Do::Fresh(3, 8, 80)],
+        vec![Do::Fresh(0, 20, 200)],
+        vec![Do::Delete(2), Do::Set(0, 1, 15)],
+        vec![Do::Set(0, 20, 201), Do::Set(3, 8, 81)],
+    ]
+}
+
+fn before() -> Vec<Vec<Do>> {
+    vec![vec![Do::Create(0), Do::Set(0, 1, 1)], vec![Do::Create(1), Do::Set(1, 1, 2)]]
+}
+
+#[test]
+fn a_power_cut_at_any_moment_leaves_whole_transactions() {
+    let history = record(&before(), &script());
+    let images = check(&history, false, 0x1234_5677).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{images} images of {} events", history.events.len());
+}
+
+#[test]
+fn recovery_may_be_cut_off_twice() {
+    let history = record(&before(), &script()[..3]);
+    let images = check(&history, true, 0x7654_3211).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{images} images of {} events", history.events.len());
+}
+
+/// Runs the script with steps of that kind failing after a while; what was acknowledged must be there when the store is opened again.
+fn with_failures(what: Fail, after: usize) -> Option<Error> {
+    let keep = place_for_images();
+    let path = keep.path().join("store");
+    let recorder = Arc::new(Recorder::new(&path));
+    let backend = options().observer(recorder.clone()).create_backend(&path).expect("new");
+    let (mut versions, mut state, mut failed) = (BTreeMap::new(), State::new(), None);
+    let mut unsure = State::new();
+    for (number, step) in before().into_iter().chain(script()).enumerate() {
+        if number == 2 {
+            recorder.fail(after, what);
+        }
+        unsure = state.clone();
+        expect(&mut unsure, &step);
+        let done = match step[..] {
+            [Do::Checkpoint] => backend.checkpoint(),
+            _ => run(&backend, number as u64, &step, &mut versions),
+        };
+        match done {
+            Ok(()) => state = unsure.clone(),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let poisoned = backend.is_poisoned();
+    if failed == Some(Error::ReadOnly) {
+        assert!(poisoned);
+        assert_eq!(backend.create(&spec(7)), Err(Error::ReadOnly), "nothing more is written");
+    }
+    drop(backend);
+    look(&path, &[state, unsure], &format!("{what:?} fails after {after}"))
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    failed
+}
+
+#[test]
+fn a_failed_sync_poisons_the_store_and_loses_nothing() {
+    for after in 0..6 {
+        let found = with_failures(Fail::Write, after);
+        assert_eq!(found, Some(Error::ReadOnly), "the log's write fails");
+    }
+    assert_eq!(with_failures(Fail::SyncObject, 0), Some(Error::ReadOnly), "a checkpoint's sync fails");
+}
+
+#[test]
+fn a_full_disk_is_an_error_before_anything_is_committed() {
+    for after in 0..6 {
+        assert_eq!(with_failures(Fail::Allocate, after), Some(Error::OutOfNvm));
+    }
+}
+
+/// Something that the store does for a reason, left out or done at the wrong time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mutation {
+    LogWriteNotAwaited,
+    AppliedBeforeTheLog,
+    HeaderNotSynced,
+    HeaderBeforeTheObjects,
+    ObjectsNotSynced,
+    FreshNotSynced,
+    NamesNotSynced,
+    FreshNamesNotSynced,
+}
+
+/// The same history, had the store done that.
+fn mutated(events: &[Event], mutation: Mutation) -> Vec<Event> {
+    let first = events.iter().position(|event| matches!(event, Event::Mark(_))).expect("marked");
+    let mut out = events[..first].to_vec();
+    // Held back until something that was to come after it.
+    let mut late: Vec<Event> = Vec::new();
+    for event in &events[first..] {
+        let is_path =
+            |wanted: &str| matches!(event, Event::SyncFile { path, .. } if path.starts_with(wanted));
+        let is_directory =
+            |wanted: &str| matches!(event, Event::SyncDirectory { directory } if directory == wanted);
+        match mutation {
+            Mutation::LogWriteNotAwaited => {
+                if let Event::ChangedDurably { file, sectors } = event {
+                    out.push(Event::Changed { file: *file, sectors: sectors.clone(), mapped: false });
+                    continue;
+                }
+            }
+            Mutation::AppliedBeforeTheLog => {
+                if matches!(event, Event::ChangedDurably { .. }) {
+                    late.push(event.clone());
+                    continue;
+                }
+                if !matches!(event, Event::Changed { mapped: true, .. }) || matches!(event, Event::Mark(_)) {
+                    out.append(&mut late);
+                }
+            }
+            Mutation::HeaderBeforeTheObjects => {
+                if is_path("objects/") {
+                    late.push(event.clone());
+                    continue;
+                }
+                if is_path("log") {
+                    out.push(event.clone());
+                    out.append(&mut late);
+                    continue;
+                }
+            }
+            Mutation::HeaderNotSynced if is_path("log") => continue,
+            Mutation::ObjectsNotSynced if is_path("objects/") => continue,
+            Mutation::FreshNotSynced if is_path("new/") => continue,
+            Mutation::NamesNotSynced if is_directory("objects") => continue,
+            Mutation::FreshNamesNotSynced if is_directory("new") => continue,
+            _ => {}
+        }
+        out.push(event.clone());
+    }
+    out.append(&mut late);
+    out
+}
+
+#[test]
+fn what_is_left_out_is_missed() {
+    let History { events, states } = record(&before(), &script());
+    for mutation in [
+        Mutation::LogWriteNotAwaited,
+        Mutation::AppliedBeforeTheLog,
+        Mutation::HeaderNotSynced,
+        Mutation::HeaderBeforeTheObjects,
+        Mutation::ObjectsNotSynced,
+        Mutation::FreshNotSynced,
+        Mutation::NamesNotSynced,
+        Mutation::FreshNamesNotSynced,
+    ] {
+        let wrong = History { events: mutated(&events, mutation), states: states.clone() };
+        let missed = check(&wrong, false, 0x1234_5677);
+        println!("{mutation:?}: {missed:?}");
+        assert!(missed.is_err(), "nobody misses {mutation:?}");
+    }
+}
