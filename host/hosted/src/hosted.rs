@@ -20,6 +20,7 @@ use crate::commit;
 use crate::disk::Disk;
 use crate::fork::Birth;
 use crate::futex;
+use crate::limits::mapping_error;
 use crate::log::{Log, Who};
 use crate::mapped::{Mapping, Mappings};
 use crate::objects::{self, NEW, OBJECTS, host, new_path_of, path_of};
@@ -177,12 +178,9 @@ impl HostedBackend {
         }
     }
 
+    #[inline]
     fn not_forked(&self) -> Result<(), Error> {
         if self.birth.is_forked() { Err(Error::NotSupported) } else { Ok(()) }
-    }
-
-    fn reserve(&self) -> Result<Reserved, Error> {
-        host(Reserved::new())
     }
 }
 
@@ -231,8 +229,10 @@ unsafe impl Backend for HostedBackend {
         self.not_forked()?;
         let writable = rights.contains(Rights::WRITE);
         let file = objects::open(&self.disk, &self.path(id), writable)?;
-        let memory = self.reserve()?;
-        host(memory.show_file(&file, writable, self.persistence.map_flags()))?;
+        let memory = Reserved::new().map_err(|error| mapping_error(&error))?;
+        memory
+            .show_file(&file, writable, self.persistence.map_flags())
+            .map_err(|error| mapping_error(&error))?;
         let slot = memory.slot();
         self.mapped.add(id, Mapping { memory, space: Default::default() });
         Ok(slot)
@@ -279,6 +279,11 @@ unsafe impl Backend for HostedBackend {
 
     fn coordination(&self) -> u64 {
         self.segment.coordination()
+    }
+
+    #[inline]
+    fn may_change(&self) -> Result<(), Error> {
+        self.not_forked()
     }
 
     fn sink(&self) -> Sink {

@@ -13,6 +13,7 @@ mod error;
 mod fork;
 mod futex;
 mod hosted;
+mod limits;
 mod log;
 mod mapped;
 mod medium;
@@ -24,6 +25,7 @@ mod process;
 mod recover;
 mod segment;
 mod shared_lock;
+mod sigbus;
 mod store;
 mod superblock;
 
@@ -38,3 +40,8 @@ pub use twizzler_abi::{Error, ObjId, Rights};
 pub use twizzler_derive::{StoredEnumOfTwizzler as StoredEnum, StoredOfTwizzler as Stored};
 pub use twizzler_names::{Entry, NameError, Names};
 pub use twizzler_object::*;
+
+/// The page on stores, whose example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/hosted.md")]
+struct Guide;

@@ -18,6 +18,7 @@ use crate::persistence::{Kind, Persistence};
 use crate::process;
 use crate::recover::{self, Replayed};
 use crate::segment::{GATE, Gate, Joined, Segment};
+use crate::sigbus;
 use crate::superblock::{self, Superblock};
 
 impl HostedBackend {
@@ -73,6 +74,7 @@ impl HostedBackend {
         if let Some(number) = options.first_slot {
             twizzler_slots::start_at(number);
         }
+        sigbus::explain();
         let birth = Birth::new().map_err(StoreError::io("mapping memory for", path))?;
         let owner = segment.enroll()?;
         let backend = Self {

@@ -167,9 +167,10 @@ impl Segment {
     /// Copies words into the ring. The append lock is held, and the place is free.
     pub(crate) fn write_ring(&self, position: u64, words: &[u64]) {
         for (at, &word) in (position..).step_by(8).zip(words) {
-            // SAFETY: within the ring, aligned; atomics alone write it.
-            let place =
-                unsafe { &*self.start.add(RING_OFFSET + (at % RING_BYTES) as usize).cast::<AtomicU64>() };
+            // SAFETY: within the mapping.
+            let place = unsafe { self.start.add(RING_OFFSET + (at % RING_BYTES) as usize) };
+            // SAFETY: a word of the ring, aligned; atomics alone write it.
+            let place = unsafe { &*place.cast::<AtomicU64>() };
             place.store(word, Ordering::Relaxed);
         }
     }

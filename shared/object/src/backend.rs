@@ -77,6 +77,15 @@ pub unsafe trait Backend {
     /// lane, and which readers are inside lie there, never in persistent words. Waits ([`Backend::wait`]) are on its words too.
     fn coordination(&self) -> u64;
 
+    /// Is asked when a transaction begins: may this program change anything? A process that was forked off its program may not.
+    ///
+    /// # Errors
+    /// Why not.
+    #[inline]
+    fn may_change(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// How commits become durable.
     fn sink(&self) -> Sink {
         Sink::Lanes
@@ -173,6 +182,10 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn coordination(&self) -> u64 {
         (**self).coordination()
+    }
+    #[inline]
+    fn may_change(&self) -> Result<(), Error> {
+        (**self).may_change()
     }
     fn sink(&self) -> Sink {
         (**self).sink()

@@ -386,6 +386,6 @@ pub(crate) fn cut(events: &[Event], end: usize, torn: bool, choice: Choice, rng:
         for (at, sector) in content {
             out.write_all_at(&*sector, at * SECTOR as u64).expect("room");
         }
-        out.set_len(length.max(0)).expect("room");
+        out.set_len(length).expect("room");
     }
 }

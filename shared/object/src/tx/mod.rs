@@ -72,6 +72,7 @@ impl<B: Backend> Guard<'_, B> {
     /// # Errors
     /// [`Error::Busy`] within another; what making a lane says.
     pub fn begin(&self) -> Result<Tx<'_, B>, Error> {
+        self.backend().may_change()?;
         // Acquire pairs with the release in `Tx::drop`.
         if self.in_transaction.swap(true, MemoryOrder::Acquire) {
             return Err(Error::Busy);

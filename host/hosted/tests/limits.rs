@@ -1,0 +1,260 @@
+//! What goes wrong around a store, and the answer to each.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tempfile::TempDir;
+use twizzler::{Access, Backend, Durability, Error, Mode, ObjId, Observer, Options, Step, Store, StoreError};
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("here");
+    (directory, path)
+}
+
+fn kept() -> Options {
+    Options::new().durability(Durability::ProcessKill).log_bytes(1 << 20)
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Observer for Nobody {
+    fn before(&self, _: Step<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// By the log wherever the files lie.
+fn logged() -> Options {
+    Options::new().log_bytes(1 << 20).observer(Arc::new(Nobody))
+}
+
+fn make(store: &Store, value: u64) -> ObjId {
+    let made = store.transact(|tx| {
+        let object = tx.create::<u64>()?;
+        tx.set(object.base(), value)?;
+        Ok::<_, Error>(tx.space().id_of(object.area()))
+    });
+    made.expect("room")
+}
+
+fn value(store: &Store, id: ObjId) -> u64 {
+    let guard = store.enter();
+    let object = guard.open::<u64>(id, Access::Read).expect("there");
+    guard.get(object.base())
+}
+
+/// Runs a test of this file that is ignored otherwise, in a process of its own.
+fn alone(test: &str) -> Output {
+    Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .output()
+        .expect("this test runs")
+}
+
+#[test]
+#[ignore = "dies; is started by the other tests"]
+fn reads_a_file_that_was_cut_short() {
+    let (_keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    let id = make(&store, 7);
+    let file = fs::OpenOptions::new().write(true).open(path.join("objects").join(id.to_string()));
+    file.expect("there").set_len(0).expect("cut");
+    println!("survived with {}", value(&store, id));
+}
+
+#[test]
+fn a_file_that_is_cut_short_stops_the_program_with_words() {
+    let output = alone("reads_a_file_that_was_cut_short");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(7), "SIGBUS; {said}");
+    assert!(said.contains("cut short") && said.contains("offset 0x3000"), "{said}");
+}
+
+#[test]
+#[ignore = "takes address space away; is started by the other tests"]
+fn has_no_address_space() {
+    let (_keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    let id = make(&store, 7);
+    let backend = store.backend();
+    let limit = 64 << 20;
+    setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: Some(limit) }).expect("lowered");
+    assert_eq!(backend.map(id, twizzler::Rights::READ), Err(Error::OutOfMemory));
+    println!("answered");
+}
+
+#[test]
+fn no_address_space_is_out_of_memory() {
+    let output = alone("has_no_address_space");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+#[ignore = "takes all mappings; is started by the other tests"]
+fn has_no_mappings_left() {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    let (_keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    let id = make(&store, 7);
+    for n in 0.. {
+        // Neighbours of different rights are mappings of their own.
+        let rights = if n % 2 == 0 { ProtFlags::READ } else { ProtFlags::WRITE };
+        // SAFETY: a new mapping where the host likes it, which nobody uses.
+        if unsafe { mmap_anonymous(std::ptr::null_mut(), 4096, rights, MapFlags::PRIVATE) }.is_err() {
+            break;
+        }
+    }
+    assert_eq!(store.backend().map(id, twizzler::Rights::READ), Err(Error::TooMany));
+}
+
+#[test]
+fn no_mappings_left_is_too_many() {
+    let output = alone("has_no_mappings_left");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+#[ignore = "forks; is started by the other tests"]
+fn goes_on_in_a_child() {
+    let (_keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    let id = make(&store, 7);
+    // SAFETY: the child uses only what the library offers, and leaves at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let spec = twizzler_abi::call::CreateSpec {
+            nonce: [9; 16],
+            owner: ObjId::NONE,
+            flags: 1,
+            default_rights: 3,
+            fingerprint: 0,
+        };
+        let answers = [
+            store.backend().create(&spec) == Err(Error::NotSupported),
+            store.backend().map(id, twizzler::Rights::READ) == Err(Error::NotSupported),
+            store.backend().delete(id) == Err(Error::NotSupported),
+            store.transact(|tx| tx.create::<u64>().map(drop)) == Err(Error::NotSupported),
+        ];
+        drop(store);
+        // SAFETY: ends the child without running what belongs to the parent.
+        unsafe { libc::_exit(if answers == [true; 4] { 42 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: our child, and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(libc::WEXITSTATUS(status), 42);
+    // The parent isn't disturbed.
+    assert_eq!(value(&store, make(&store, 8)), 8);
+    drop(store);
+    assert_eq!(value(&kept().open(&path).expect("closed in order"), id), 7);
+}
+
+#[test]
+fn a_forked_child_is_told_so() {
+    let output = alone("goes_on_in_a_child");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn change(path: &Path, file: &str, change: impl FnOnce(&mut [u8])) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path.join(file)).expect("there");
+    let mut bytes = vec![0; 8192.min(file.metadata().expect("there").len() as usize)];
+    file.read_exact_at(&mut bytes, 0).expect("read");
+    change(&mut bytes);
+    file.write_all_at(&bytes, 0).expect("written");
+}
+
+#[test]
+fn a_machine_that_went_down_has_lost_a_store_for_process_kill() {
+    let (_keep, path) = place();
+    drop(kept().create(&path).expect("new"));
+    change(&path, "store", |bytes| {
+        bytes[64..80].fill(7); // open in another boot
+        let sum = crc32fast::hash(&bytes[..508]);
+        bytes[508..512].copy_from_slice(&sum.to_le_bytes());
+    });
+    assert!(matches!(kept().open(&path), Err(StoreError::Lost)));
+}
+
+#[test]
+fn a_store_that_others_hold_unseen_is_in_use() {
+    let (_keep, path) = place();
+    drop(kept().create(&path).expect("new"));
+    let objects = fs::File::open(path.join("objects")).expect("there");
+    rustix::fs::flock(&objects, rustix::fs::FlockOperation::LockShared).expect("free");
+    assert!(matches!(kept().open(&path), Err(StoreError::InUse { .. })));
+    drop(objects);
+    drop(kept().open(&path).expect("free again"));
+}
+
+#[test]
+fn processes_that_want_different_things_do_not_share() {
+    let (_keep, path) = place();
+    let _first = logged().create(&path).expect("new");
+    let other = kept().open(&path);
+    assert!(matches!(other, Err(StoreError::Durability { store: Durability::PowerCut, .. })), "{other:?}");
+    drop(logged().open(&path).expect("the same"));
+}
+
+#[test]
+fn a_log_without_a_head_is_damage() {
+    let (_keep, path) = place();
+    drop(logged().create(&path).expect("new"));
+    change(&path, "log", |bytes| bytes[..4096].fill(1));
+    drop(logged().open(&path).expect("the other copy is sound"));
+    change(&path, "log", |bytes| bytes.fill(1));
+    assert!(matches!(logged().open(&path), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn who_may_only_read_can_not_recover() {
+    let (keep, path) = place();
+    let store = logged().create(&path).expect("new");
+    let id = make(&store, 9);
+    // As a power cut leaves it, but for what the disk loses.
+    let copy = keep.path().join("copy");
+    let copied = Command::new("cp").args(["-r", "--sparse=always"]).args([&path, &copy]).status();
+    assert!(copied.expect("cp runs").success());
+    assert!(matches!(logged().mode(Mode::Read).open(&copy), Err(StoreError::NeedsRecovery)));
+    let recovered = logged().open(&copy).expect("recovers");
+    assert!(recovered.backend().replayed().records > 0);
+    assert_eq!(value(&recovered, id), 9);
+    drop(recovered);
+    assert_eq!(value(&logged().mode(Mode::Read).open(&copy).expect("whole"), id), 9);
+}
+
+#[derive(Debug)]
+struct ReadOnlyDisk;
+
+impl Observer for ReadOnlyDisk {
+    fn before(&self, _: Step<'_>) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EROFS))
+    }
+}
+
+#[test]
+fn a_read_only_file_system_is_named() {
+    let (_keep, path) = place();
+    drop(kept().create(&path).expect("new"));
+    let options = kept().observer(Arc::new(ReadOnlyDisk));
+    assert!(matches!(options.open(&path), Err(StoreError::ReadOnly)));
+}
+
+#[test]
+fn objects_of_other_programs_in_the_directory_do_no_harm() {
+    let (_keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    let id = make(&store, 5);
+    let objects = path.join("objects");
+    fs::write(objects.join("readme"), "not an object").expect("written");
+    fs::write(objects.join(ObjId::new(77).to_string()), "too short to be one").expect("written");
+    assert_eq!(store.objects().expect("listed").iter().filter(|&&found| found == id).count(), 1);
+    assert!(matches!(store.enter().open_any(ObjId::new(77), Access::Read), Err(Error::Damaged)));
+}
