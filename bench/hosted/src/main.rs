@@ -9,6 +9,7 @@ mod disk;
 mod engine;
 mod hop;
 mod kv13;
+mod limit;
 mod machine;
 mod maps;
 mod measure;
@@ -65,6 +66,8 @@ enum Name {
     Disk,
     /// Operations of maps
     Maps,
+    /// Maps larger than memory; needs root
+    Limit,
     /// A key-value store against the same over file I/O
     Kv13,
     /// YCSB, and transfers
@@ -106,6 +109,9 @@ fn main() -> Result<()> {
     if let Some(folder) = open::asked_to_write() {
         return open::write_until_killed(folder.as_ref());
     }
+    if let Some(asked) = limit::asked() {
+        return limit::work(&asked, &arguments.disk);
+    }
     std::fs::create_dir_all(&arguments.disk)
         .with_context(|| format!("can't make {}", arguments.disk.display()))?;
     prepare()?;
@@ -131,6 +137,7 @@ fn main() -> Result<()> {
             Name::Tx => (tx::NOTES.as_slice(), tx::run(&context, Caches::Lost)?),
             Name::Disk => (disk::NOTES.as_slice(), disk::run(&context)?),
             Name::Maps => (maps::NOTES.as_slice(), maps::run(&context)?),
+            Name::Limit => (limit::NOTES.as_slice(), limit::run(&context)?),
             Name::Kv13 => (kv13::NOTES.as_slice(), kv13::run(&context)?),
             Name::Open => (open::NOTES.as_slice(), open::run(&context)?),
             Name::Ycsb => (ycsb::NOTES.as_slice(), ycsb::run(&context)?),
@@ -138,7 +145,7 @@ fn main() -> Result<()> {
         };
         machine::loaded(&mut machine);
         let mut notes: Vec<String> = notes.iter().map(|&note| note.to_owned()).collect();
-        if matches!(name, Name::Disk | Name::Maps | Name::Ycsb | Name::Open) {
+        if matches!(name, Name::Disk | Name::Maps | Name::Limit | Name::Ycsb | Name::Open) {
             notes.push(engine::SETTINGS.to_owned());
         }
         let section = Section { machine, notes, contests };

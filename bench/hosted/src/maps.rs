@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::Context;
 use crate::clock::Stopwatch;
-use crate::engine::{Engine, Hash, Session, Survives, Tree, Twizzler};
+use crate::engine::{Engine, Hash, Session, Survives, Tree, Twizzler, TwizzlerHash};
 #[cfg(feature = "peers")]
 use crate::engine::{Lmdb, Redb, RocksDb, Sqlite};
 use crate::measure::{Contender, Effort, Tail, compete, row};
@@ -40,6 +40,9 @@ const SCANNED: usize = 100;
 pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
     let entries = if context.quick { 20_000 } else { 1_000_000 };
     let mut contests = Vec::new();
+    if context.full {
+        of_value::<8>(context, 20_000_000, &mut contests)?;
+    }
     of_value::<8>(context, entries, &mut contests)?;
     of_value::<100>(context, entries, &mut contests)?;
     Ok(contests)
@@ -51,6 +54,7 @@ fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<
     let tree: Tree = load::<_, N>(folder.path(), entries, &mut loads)?;
     let hash: Hash = load::<_, N>(folder.path(), entries, &mut loads)?;
     let ours: Twizzler<N> = load::<_, N>(folder.path(), entries, &mut loads)?;
+    let hashed: TwizzlerHash<N> = load::<_, N>(folder.path(), entries, &mut loads)?;
     #[cfg(feature = "peers")]
     let (lmdb, redb, sqlite, rocks): (Lmdb, Redb, Sqlite, RocksDb) = (
         load::<_, N>(folder.path(), entries, &mut loads)?,
@@ -61,7 +65,12 @@ fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<
     let about = format!("{entries} entries, values of {N} bytes");
     contests.push(once(format!("load, {about}"), Unit::Nanoseconds, &loads, |load| load.ns));
     let stored: Vec<Loaded> = loads.into_iter().filter(|load| load.bytes > 0.0).collect();
-    contests.push(once(format!("space for an entry, {about}"), Unit::Bytes, &stored, |load| load.bytes));
+    contests.push(once(
+        format!("space for an entry beyond that of the empty store, {about}"),
+        Unit::Bytes,
+        &stored,
+        |load| load.bytes,
+    ));
     let operations = [
         (Operation::Get, "get"),
         (Operation::Update, "update"),
@@ -74,6 +83,9 @@ fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<
             contenders.push(contender::<_, N>(&hash, operation, entries));
         }
         contenders.push(contender::<_, N>(&ours, operation, entries));
+        if operation != Operation::Scan {
+            contenders.push(contender::<_, N>(&hashed, operation, entries));
+        }
         #[cfg(feature = "peers")]
         contenders.extend([
             contender::<_, N>(&lmdb, operation, entries),
@@ -88,6 +100,9 @@ fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<
         if operation == Operation::Get {
             let ratio = contest.row(Twizzler::<N>::NAME).map_or(f64::NAN, |row| row.ratio);
             contest.aim("of BTreeMap's time", ratio, 1.5);
+            let median = |name| contest.row(name).map_or(f64::NAN, |row| row.median);
+            let ratio = median(TwizzlerHash::<N>::NAME) / median(Hash::NAME);
+            contest.aim("the hash map, of HashMap's time", ratio, 1.5);
         }
         contests.push(contest);
     }
@@ -97,6 +112,7 @@ fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<
             racer::<_, N>(&tree, operation, entries),
             racer::<_, N>(&hash, operation, entries),
             racer::<_, N>(&ours, operation, entries),
+            racer::<_, N>(&hashed, operation, entries),
         ];
         #[cfg(feature = "peers")]
         racers.extend([
@@ -124,10 +140,12 @@ fn load<E: Engine, const N: usize>(folder: &Path, entries: u64, loads: &mut Vec<
         E::open(&folder, Survives::ProcessKill).with_context(|| format!("can't open {}", E::NAME))?;
     let mut keys: Vec<u64> = (0..entries).map(key).collect();
     keys.sort_unstable();
+    let before = on_disk(&folder)?;
     let start = Instant::now();
     engine.session()?.load(&mut keys.iter().map(|&key| (key, [7; N].as_slice())))?;
     let ns = start.elapsed().as_nanos() as f64 / entries as f64;
-    loads.push(Loaded { name: E::NAME, ns, bytes: on_disk(&folder)? as f64 / entries as f64 });
+    let bytes = (on_disk(&folder)? - before) as f64 / entries as f64;
+    loads.push(Loaded { name: E::NAME, ns, bytes });
     Ok(engine)
 }
 
@@ -165,6 +183,7 @@ fn once(title: String, unit: Unit, loads: &[Loaded], figure: fn(&Loaded) -> f64)
             .map(|load| row(load.name, &[figure(load)], &reference, figure(load), Vec::new()))
             .collect(),
         goals: Vec::new(),
+        failed: Vec::new(),
     };
     eprintln!("{}", crate::page::brief(&contest));
     contest

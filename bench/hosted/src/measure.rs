@@ -109,6 +109,7 @@ pub(crate) fn compete(
         reference: reference.to_owned(),
         rows,
         goals: Vec::new(),
+        failed: Vec::new(),
     };
     eprintln!("{}", crate::page::brief(&contest));
     contest

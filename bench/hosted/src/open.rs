@@ -64,6 +64,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
             row("Twizzler, after a kill", &killed, &closed, percentile(&killed, 0.99), Vec::new()),
         ],
         goals: Vec::new(),
+        failed: Vec::new(),
     };
     contest.aim("ms after close", contest.rows[0].median, 10.0);
     eprintln!("{}", crate::page::brief(&contest));
@@ -156,6 +157,7 @@ fn written(context: &Context) -> Result<Contest> {
         reference: "the entry itself".into(),
         rows: bytes.iter().map(|&(name, bytes)| row(name, &[bytes], &[108.0], bytes, Vec::new())).collect(),
         goals: Vec::new(),
+        failed: Vec::new(),
     };
     eprintln!("{}", crate::page::brief(&contest));
     Ok(contest)

@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::measure::{percentile, row};
 use crate::report::{Contest, Percentile, Unit};
@@ -57,16 +57,29 @@ pub(crate) fn race(
     let len = racers.len();
     let mut rates = vec![Vec::new(); len];
     let mut times = vec![Vec::new(); len];
+    let mut failed: Vec<Option<String>> = vec![None; len];
     for round in 0..course.rounds {
         for turn in 0..len {
             let who = (turn + round) % len;
-            let laps = (racers[who].run)(course.time)?;
+            if failed[who].is_some() {
+                continue;
+            }
+            let laps = match (racers[who].run)(course.time) {
+                Ok(laps) => laps,
+                Err(error) => {
+                    failed[who] = Some(format!("{}: {error:#}", racers[who].name));
+                    continue;
+                }
+            };
             rates[who].push(laps.ns.len() as f64 / laps.took.as_secs_f64());
             times[who].extend(laps.ns);
         }
     }
-    let at = racers.iter().position(|racer| racer.name == reference).expect("the reference is a racer");
+    let stays = |who: &usize| failed[*who].is_none();
+    let wanted = racers.iter().position(|racer| racer.name == reference).filter(stays);
+    let at = wanted.or_else(|| (0..len).find(stays)).context("everybody failed")?;
     let rows = (0..len)
+        .filter(stays)
         .map(|who| {
             row(&racers[who].name, &rates[who], &rates[at], percentile(&times[who], 0.99) / 1e3, Vec::new())
         })
@@ -75,9 +88,10 @@ pub(crate) fn race(
         title: title.into(),
         unit: Unit::PerSecond,
         percentile: Percentile::OfOperations,
-        reference: reference.to_owned(),
+        reference: racers[at].name.clone(),
         rows,
         goals: Vec::new(),
+        failed: failed.iter().flatten().cloned().collect(),
     };
     eprintln!("{}", crate::page::brief(&contest));
     Ok(contest)

@@ -46,6 +46,9 @@ pub(crate) struct Contest {
     pub(crate) reference: String,
     pub(crate) rows: Vec<Row>,
     pub(crate) goals: Vec<Goal>,
+    /// Who could not do it, and why.
+    #[serde(default)]
+    pub(crate) failed: Vec<String>,
 }
 
 /// What the numbers count. Of times less is better, of rates more.

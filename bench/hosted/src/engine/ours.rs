@@ -24,11 +24,7 @@ impl<const N: usize> Engine for Twizzler<N> {
     type Session<'e> = &'e Self;
 
     fn open(folder: &Path, survives: Survives) -> Result<Self> {
-        let durability = match survives {
-            Survives::PowerCut => Durability::PowerCut,
-            Survives::ProcessKill => Durability::ProcessKill,
-        };
-        let store = Options::new().durability(durability).open_or_create(folder.join("store"))?;
+        let store = open_store(folder, survives)?;
         let guard = store.space().enter();
         let id = guard.id_of(guard.well_known::<Root<N>>(*b"bench map object")?.area());
         drop(guard);
@@ -40,9 +36,30 @@ impl<const N: usize> Engine for Twizzler<N> {
     }
 }
 
+/// Makes or opens the store in a folder.
+pub(super) fn open_store(folder: &Path, survives: Survives) -> Result<Store> {
+    let durability = match survives {
+        Survives::PowerCut => Durability::PowerCut,
+        Survives::ProcessKill => Durability::ProcessKill,
+    };
+    Ok(Options::new().durability(durability).open_or_create(folder.join("store"))?)
+}
+
 /// The value, which has as many bytes as the map's values.
-fn value_of<const N: usize>(value: &[u8]) -> [u8; N] {
+pub(super) fn value_of<const N: usize>(value: &[u8]) -> [u8; N] {
     value.try_into().expect("all values of a contest have the same length")
+}
+
+/// The entries in batches, each for one transaction: a record of the log holds it.
+pub(super) fn batches<'e, const N: usize>(
+    entries: &'e mut dyn Iterator<Item = (u64, &[u8])>,
+) -> impl Iterator<Item = Vec<(u64, [u8; N])>> + 'e {
+    const BATCH_BYTES: usize = 128 << 10;
+    std::iter::from_fn(move || {
+        let batch: Vec<(u64, [u8; N])> =
+            entries.take(BATCH_BYTES / (8 + N)).map(|(key, value)| (key, value_of(value))).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 impl<const N: usize> Twizzler<N> {
@@ -85,21 +102,14 @@ impl<const N: usize> Twizzler<N> {
     }
 }
 
-/// Entries that a transaction of a load puts.
-const BATCH: usize = 4096;
-
 impl<const N: usize> Session for &Twizzler<N> {
     fn load(&mut self, entries: &mut dyn Iterator<Item = (u64, &[u8])>) -> Result<()> {
-        loop {
-            let batch: Vec<(u64, [u8; N])> =
-                entries.take(BATCH).map(|(key, value)| (key, value_of(value))).collect();
-            if batch.is_empty() {
-                return Ok(());
-            }
+        for batch in batches::<N>(entries) {
             self.change(|map, tx| {
                 batch.iter().try_for_each(|&(key, value)| map.insert(tx, key, value).map(|_| ()))
             })?;
         }
+        Ok(())
     }
 
     fn get(&mut self, key: u64, value: &mut Vec<u8>) -> Result<bool> {

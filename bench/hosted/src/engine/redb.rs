@@ -28,7 +28,8 @@ impl Engine for Redb {
     type Session<'e> = &'e Self;
 
     fn open(folder: &Path, survives: Survives) -> Result<Self> {
-        let database = Database::builder().set_cache_size(1 << 30).create(folder.join("redb"))?;
+        let database =
+            Database::builder().set_cache_size(super::cache_bytes()).create(folder.join("redb"))?;
         let tx = database.begin_write()?;
         tx.open_table(MAP)?;
         tx.commit()?;
@@ -46,7 +47,8 @@ impl Engine for Redb {
 
 impl Session for &Redb {
     fn load(&mut self, entries: &mut dyn Iterator<Item = (u64, &[u8])>) -> Result<()> {
-        let tx = self.write()?;
+        // Durable in any case: otherwise it all stays in redb's cache, and no space is taken on the disk.
+        let tx = self.database.begin_write()?;
         {
             let mut map = tx.open_table(MAP)?;
             for (key, value) in entries {

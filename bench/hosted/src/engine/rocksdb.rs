@@ -119,7 +119,7 @@ fn options() -> NonNull<Options> {
         rocksdb_options_set_create_if_missing(options, 1);
         rocksdb_options_set_compression(options, 0);
         let table = rocksdb_block_based_options_create();
-        let cache = rocksdb_cache_create_lru(1 << 30);
+        let cache = rocksdb_cache_create_lru(super::cache_bytes());
         rocksdb_block_based_options_set_block_cache(table, cache);
         rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10.0));
         rocksdb_options_set_block_based_table_factory(options, table);

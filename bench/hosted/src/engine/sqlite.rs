@@ -39,7 +39,9 @@ impl Sqlite {
         let synchronous = if self.survives == Survives::PowerCut { "FULL" } else { "OFF" };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "mmap_size", 8_i64 << 30)?;
-        connection.pragma_update(None, "cache_size", -65536)?;
+        // Negative: in KiB.
+        let cache_kib = (super::cache_bytes() / 16 / 1024).cast_signed();
+        connection.pragma_update(None, "cache_size", -cache_kib)?;
         Ok(connection)
     }
 }

@@ -4,11 +4,13 @@ mod ours;
 #[cfg(feature = "peers")]
 mod pmem;
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use crate::Context;
 use crate::backend::{Caches, Memory};
-use crate::measure::{Contender, Tail, compete};
+use crate::measure::{Contender, Effort, Tail, compete};
 use crate::report::Contest;
 use ours::Bench;
 
@@ -42,7 +44,8 @@ pub(crate) const NOTES: [&str; 2] = [
     "Each transaction is durable when it ends. Memory is ordinary memory that stands for persistent memory: flushes and fences are the processor's own \
      instructions, the media's latency is missing on both sides. libpmemobj: pools on tmpfs with `PMEM_IS_PMEM_FORCE=1`, `TX_BEGIN`, \
      `pmemobj_tx_add_range_direct`, `pmemobj_tx_zalloc`, `pmemobj_tx_free`; *atomic* is `pmemobj_zalloc` and `pmemobj_free` without a transaction. It has no transaction \
-     over two pools: *two objects* are two transactions there, which are not atomic together. Times are processor times; p99 includes 0.2 us of the clock.",
+     over two pools: *two objects* are two transactions there, which are not atomic together. Times are processor times; p99 includes 0.2 us of the clock. Two threads: time on the clock, divided by the \
+     operations of both.",
     "*Our work alone* leaves flushes and fences out: nothing of it would be durable. Flushes (lines) and fences are exact, counted in runs that are not timed.",
 ];
 
@@ -55,6 +58,11 @@ pub(crate) fn run(context: &Context, caches: Caches) -> Result<Vec<Contest>> {
     let mut contests = Vec::new();
     for (operation, name, goal) in OPERATIONS {
         contests.push(contest(context, caches, operation, name, goal)?);
+    }
+    for (operation, name, _) in OPERATIONS {
+        if matches!(operation, Operation::Write8 | Operation::Ranges8 | Operation::Replace) {
+            contests.extend(two_threads(context, caches, operation, name)?);
+        }
     }
     Ok(contests)
 }
@@ -74,14 +82,14 @@ fn contest(
     let peer = pmem::Peer::new(folder.path())?;
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
     let mut contenders = vec![
-        Contender::new(OURS, |number| bench.run(operation, number)).counting(counts(operation, caches)?),
-        Contender::new("Twizzler, our work alone", |number| alone.run(operation, number)),
+        Contender::new(OURS, |number| bench.run(operation, 0, number)).counting(counts(operation, caches)?),
+        Contender::new("Twizzler, our work alone", |number| alone.run(operation, 0, number)),
     ];
     #[cfg(feature = "peers")]
     let reference = {
         let peer = &peer;
         for (name, way) in pmem::ways(operation) {
-            contenders.push(Contender::new(name, move |number| peer.run(way, number)));
+            contenders.push(Contender::new(name, move |number| peer.run(way, 0, number)));
         }
         PEER
     };
@@ -104,14 +112,75 @@ fn contest(
     Ok(contest)
 }
 
+/// Two threads at once, each with an object, or memory of one pool, of its own.
+fn two_threads(
+    context: &Context,
+    caches: Caches,
+    operation: Operation,
+    name: &str,
+) -> Result<Option<Contest>> {
+    const TRIED: u64 = 1000;
+    let backend = Memory::new(caches);
+    let bench = Bench::new(&backend)?;
+    let tried = std::thread::scope(|scope| {
+        let other = scope.spawn(|| bench.try_run(operation, 1, TRIED));
+        let own = bench.try_run(operation, 0, TRIED);
+        other.join().expect("no thread panics").and(own)
+    });
+    if let Err(error) = tried {
+        eprintln!("{name}, 2 threads: left out, as transactions fail: {error}");
+        return Ok(None);
+    }
+    #[cfg(feature = "peers")]
+    let folder = context.memory_folder()?;
+    #[cfg(feature = "peers")]
+    let peer = pmem::Peer::new(folder.path())?;
+    #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
+    let mut contenders = vec![Contender::new(OURS, |number| {
+        at_once(number, |thread, number| {
+            bench.run(operation, thread, number);
+        })
+    })];
+    #[cfg(feature = "peers")]
+    for (name, way) in pmem::ways(operation).into_iter().take(1) {
+        let peer = &peer;
+        contenders.push(Contender::new(name, move |number| {
+            at_once(number, |thread, number| {
+                peer.run(way, thread, number);
+            })
+        }));
+    }
+    let reference = if cfg!(feature = "peers") { PEER } else { OURS };
+    // Long enough that starting the threads does not count.
+    let effort = Effort { rounds: 21, round: Duration::from_millis(8), warm: Some(1) };
+    let effort = if context.quick { Effort { rounds: 3, ..effort } } else { effort };
+    let title = match caches {
+        Caches::Durable => format!("{name}, 2 threads, caches persistent"),
+        _ => format!("{name}, 2 threads"),
+    };
+    Ok(Some(compete(title, reference, effort, Tail::OfRounds, contenders)))
+}
+
+/// Time until two threads have done so many operations together.
+fn at_once(number: u64, work: impl Fn(usize, u64) + Sync) -> Duration {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let work = &work;
+            scope.spawn(move || work(thread, number.div_ceil(2)));
+        }
+    });
+    start.elapsed()
+}
+
 /// Lines flushed and fences of one operation.
 fn counts(operation: Operation, caches: Caches) -> Result<[(String, f64); 2]> {
     const NUMBER: u64 = 1000;
     let backend = Memory::counting(caches);
     let bench = Bench::new(&backend)?;
-    bench.run(operation, NUMBER);
+    bench.run(operation, 0, NUMBER);
     let before = backend.counted();
-    bench.run(operation, NUMBER);
+    bench.run(operation, 0, NUMBER);
     let after = backend.counted();
     let of_one = |before: u64, after: u64| (after - before) as f64 / NUMBER as f64;
     Ok([

@@ -46,15 +46,21 @@ impl<'b> Bench<'b> {
         Ok(Self { space, ids })
     }
 
-    /// Processor time of so many operations.
-    pub(super) fn run(&self, operation: Operation, number: u64) -> Duration {
-        self.try_run(operation, number).expect("memory suffices, and nobody else works on it")
+    /// Processor time of so many operations; each thread has an object of its own.
+    pub(super) fn run(&self, operation: Operation, thread: usize, number: u64) -> Duration {
+        self.try_run(operation, thread, number).expect("memory suffices, and nobody else works on it")
     }
 
-    fn try_run(&self, operation: Operation, number: u64) -> Result<Duration, Error> {
+    /// The same; the error of the first transaction that fails.
+    pub(super) fn try_run(
+        &self,
+        operation: Operation,
+        thread: usize,
+        number: u64,
+    ) -> Result<Duration, Error> {
         let guard = &self.space.enter();
-        let area = guard.open::<Area>(self.ids[0], Access::Write)?.base();
-        let other = guard.open::<Area>(self.ids[1], Access::Write)?.base();
+        let area = guard.open::<Area>(self.ids[thread], Access::Write)?.base();
+        let other = guard.open::<Area>(self.ids[1 - thread], Access::Write)?.base();
         let clock = Stopwatch::start();
         match operation {
             Operation::Empty => repeat(guard, number, |_, _| Ok(())),

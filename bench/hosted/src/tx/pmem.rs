@@ -72,10 +72,10 @@ impl Peer {
         Ok(Self(made))
     }
 
-    /// Processor time of so many operations of this thread.
-    pub(super) fn run(&self, way: Way, number: u64) -> Duration {
+    /// Processor time of so many operations; each thread has memory of its own.
+    pub(super) fn run(&self, way: Way, thread: usize, number: u64) -> Duration {
         // SAFETY: open pools; the numbers are C's.
-        let ns = unsafe { tx_run(self.0.as_ptr(), way as c_int, 0, number) };
+        let ns = unsafe { tx_run(self.0.as_ptr(), way as c_int, thread as u32, number) };
         assert_ne!(ns, u64::MAX, "a transaction of libpmemobj failed");
         Duration::from_nanos(ns)
     }
