@@ -188,3 +188,35 @@ fn readers_can_not_write() {
         }
     }
 }
+
+#[test]
+fn what_is_larger_than_the_logs_ring_commits_as_well() {
+    let (_keep, path) = place();
+    let options = by_log().log_bytes(16 << 20);
+    let store = options.create(&path).expect("new");
+    let text =
+        |fill: u8, len: usize| -> String { (0..len).map(|at| char::from(fill + (at % 7) as u8)).collect() };
+    // Written in place.
+    write(&store, "new", &text(b'a', 9 << 20));
+    // In the log, over and over.
+    let id = Names::open(&store.enter()).expect("names").object("new").expect("there");
+    for round in 0..8 {
+        let guard = store.enter();
+        let area = guard.open_any(id, twizzler::Access::Write).expect("there");
+        guard.transact(|tx| tx.write_at(area, 1000, text(b'b' + round, 3 << 20).as_bytes())).expect("room");
+    }
+    let guard = store.enter();
+    let area = guard.open_any(id, twizzler::Access::Write).expect("there");
+    let huge = text(b'x', 5 << 20);
+    assert_eq!(guard.transact(|tx| tx.write_at(area, 0, huge.as_bytes())), Err(Error::OutOfRange));
+    drop(guard);
+    // As a power cut leaves it, but for what the disk loses.
+    let copy = path.with_file_name("copy");
+    let copied =
+        std::process::Command::new("cp").args(["-r", "--sparse=always"]).args([&path, &copy]).status();
+    assert!(copied.expect("cp runs").success());
+    let found = read(&options.open(&copy).expect("recovers"), "new").expect("there");
+    let wanted = text(b'a', 9 << 20);
+    assert!(found[..1000] == wanted[..1000] && found[1000 + (3 << 20)..] == wanted[1000 + (3 << 20)..]);
+    assert!(found[1000..1000 + (3 << 20)] == text(b'b' + 7, 3 << 20));
+}

@@ -12,6 +12,7 @@
 mod checkpoint;
 pub(crate) mod frame;
 pub(crate) mod header;
+mod large;
 pub(crate) mod reader;
 pub(crate) mod shared;
 
@@ -86,6 +87,16 @@ impl<'a> Who<'a> {
         }
     }
 
+    /// Notes where a record lies that is about to be logged. Before the tail moves: one that is logged is never without its flight.
+    /// The append lock is held.
+    fn depart(self, flight: Option<usize>, position: u64, end: u64) {
+        if let Some(flight) = flight {
+            let flight = self.segment.shared().log.flight(flight);
+            flight.end.store(end, Ordering::Relaxed);
+            flight.position.store(position + 1, Ordering::Release);
+        }
+    }
+
     /// Takes the checkpoint lock.
     pub(crate) fn checkpoint(self) -> Held<'a> {
         self.segment.shared().log.checkpoint.lock(self.owner, |owner| self.segment.is_alive(owner))
@@ -149,8 +160,11 @@ impl Log {
         flight: Option<usize>,
     ) -> Result<Appended, Error> {
         let len = frame::len_bytes(words.len());
-        if len > RING_BYTES / 2 || len > self.data_bytes / 4 {
+        if len > self.data_bytes / 4 {
             return Err(Error::OutOfRange);
+        }
+        if len > RING_BYTES / 2 {
+            return large::append(self, who, kind, words, mark, flight);
         }
         let digest = frame::digest(words);
         let shared = &who.segment.shared().log;
@@ -179,12 +193,7 @@ impl Log {
             let head = frame::head(shared.epoch.load(Ordering::Relaxed), position, kind, words.len(), digest);
             who.segment.write_ring(position, &head);
             who.segment.write_ring(position + size_of_val(&head) as u64, words);
-            if let Some(flight) = flight {
-                let flight = shared.flight(flight);
-                flight.end.store(end, Ordering::Relaxed);
-                // Before the tail: a record that is logged is never without its flight.
-                flight.position.store(position + 1, Ordering::Release);
-            }
+            who.depart(flight, position, end);
             // From here on the record is logged; not before. Partner: the acquire in `sync`.
             shared.tail.store(end, Ordering::Release);
             drop(held);

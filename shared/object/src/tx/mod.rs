@@ -64,6 +64,8 @@ pub struct Tx<'s, B: Backend> {
 const STAGED_BYTES_MAX: u64 = 512;
 /// The same with [`Sink::Log`], where writing in place costs a sync of the object's file.
 const STAGED_BYTES_MAX_LOG: u64 = 256 * 1024;
+/// Writes of so many bytes to an object that the transaction made are not staged with [`Sink::Log`].
+const IN_PLACE_BYTES_MIN: u64 = 32 * 1024;
 
 impl<B: Backend> Guard<'_, B> {
     /// Begins a transaction, to be ended by [`Tx::commit`] or [`Tx::abort`]. Prefer [`Guard::transact`], which runs it again where it
@@ -201,8 +203,24 @@ impl<'s, B: Backend> Tx<'s, B> {
             return Ok(());
         }
         self.lock(first.object())?;
-        self.overlay.write(to.address(), bytes);
+        if self.goes_in_place(to) {
+            self.fresh.add_block(to.address(), to.len());
+            memory::write(self.space.backend(), to, bytes);
+        } else {
+            self.overlay.write(to.address(), bytes);
+        }
         Ok(())
+    }
+
+    /// With [`Sink::Log`]: true for a large part of an object that the transaction made, of which nothing is staged. It is synced at the
+    /// commit, instead of being written to the log as well.
+    fn goes_in_place(&self, to: Bytes<'s>) -> bool {
+        to.len() >= IN_PLACE_BYTES_MIN
+            && to.index(0).is_some_and(|first| {
+                let mapped = self.space.mapped(first.object());
+                !self.specs.is_empty() && mapped.is_ok_and(|mapped| self.created.contains(&mapped.id))
+            })
+            && !self.overlay.holds(to.address(), to.len())
     }
 
     /// Writes into a file, from `at` bytes beyond the base; makes the pages exist. The length stays as it is.

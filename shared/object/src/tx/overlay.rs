@@ -69,6 +69,13 @@ impl Overlay {
         }
     }
 
+    /// True if anything of the range's lines is staged.
+    pub(crate) fn holds(&self, address: u64, len_bytes: u64) -> bool {
+        !self.is_empty()
+            && (address / LINE..(address + len_bytes).div_ceil(LINE))
+                .any(|line| self.by_address.contains_key(&(line * LINE)))
+    }
+
     /// Puts what is staged over what was read from memory.
     #[inline]
     pub(crate) fn patch(&self, address: u64, bytes: &mut [u8]) {
