@@ -70,8 +70,12 @@ fn person<'g>(
 
 /// Writes a note.
 fn write(store: &Store, author: &str, text: &str) -> Result<(), NameError> {
-    store.transact(|tx| {
-        let (notes, people) = open(tx)?;
+    let guard = store.enter();
+    let names = Names::open(&guard)?;
+    guard.transact(|tx| {
+        let (notes, people) = open(tx, &names)?;
+        tx.lock(notes.object())?;
+        tx.lock(people.object())?;
         let author = person(tx, people, author)?;
         tx.set(author.at(Person::notes), tx.get(author.at(Person::notes)) + 1)?;
 
@@ -88,11 +92,11 @@ fn write(store: &Store, author: &str, text: &str) -> Result<(), NameError> {
 }
 
 /// The two objects, by their names; made where they aren't there yet.
-fn open<'g>(tx: &mut Tx<'g, HostedBackend>) -> Result<(Ptr<'g, Notes>, Ptr<'g, People>), NameError> {
-    let names = Names::open(tx.guard())?;
-    let notes = object::<Notes>(tx, &names, "notes")?;
-    let people = object::<People>(tx, &names, "people")?;
-    Ok((notes, people))
+fn open<'g>(
+    tx: &mut Tx<'g, HostedBackend>,
+    names: &Names<'g, HostedBackend>,
+) -> Result<(Ptr<'g, Notes>, Ptr<'g, People>), NameError> {
+    Ok((object(tx, names, "notes")?, object(tx, names, "people")?))
 }
 
 fn object<'g, T: Stored>(
@@ -125,8 +129,10 @@ fn line<'g>(reader: &impl Reader<'g>, note: Ptr<'g, Note>) -> Result<String, twi
 
 /// Prints all notes, the newest first.
 fn read(store: &Store) -> Result<(), NameError> {
-    let lines = store.transact(|tx| {
-        let (notes, _) = open(tx)?;
+    let guard = store.enter();
+    let names = Names::open(&guard)?;
+    let lines = guard.transact(|tx| {
+        let (notes, _) = open(tx, &names)?;
         let mut lines = Vec::new();
         let mut next = tx.follow(notes.at(Notes::newest))?;
         while let Some(note) = next {
@@ -141,14 +147,19 @@ fn read(store: &Store) -> Result<(), NameError> {
 
 /// Waits until there are so many notes, whoever writes them.
 fn wait(store: &Store, count: u64) -> Result<(), NameError> {
-    let notes = |tx: &mut Tx<'_, HostedBackend>| {
-        let (notes, _) = open(tx)?;
-        Ok::<_, NameError>(tx.get(notes.at(Notes::count)))
-    };
-    while store.transact(notes)? < count {
+    loop {
+        let guard = store.enter();
+        let names = Names::open(&guard)?;
+        let there = guard.transact(|tx| {
+            let (notes, _) = open(tx, &names)?;
+            Ok::<_, NameError>(tx.get(notes.at(Notes::count)))
+        })?;
+        if there >= count {
+            return Ok(());
+        }
+        drop(guard);
         sleep(Duration::from_millis(10));
     }
-    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -29,9 +29,10 @@ fn put(store: &Store, files: &[String]) -> Result<()> {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.with_context(|| format!("{file} has no name that can be used"))?;
         let content = std::fs::read(path).with_context(|| format!("can't read {file}"))?;
-        store
+        let guard = store.enter();
+        let names = Names::open(&guard)?;
+        guard
             .transact(|tx| {
-                let names = Names::open(tx.guard())?;
                 if let Ok(Entry::Object(_)) = names.lookup_by(tx, name) {
                     names.delete(tx, name)?;
                 }
