@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_object::{Access, Backend, Guard, Tx};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::append::Appender;
 use crate::base::{CatalogBase, SEGMENTS_MAX, read_vec};
@@ -20,26 +21,37 @@ use crate::segment::{Header, Segment};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Listed {
     pub(crate) id: ObjId,
+    pub(crate) numbers: Numbers,
+    pub(crate) dead: Dead,
+}
+
+/// What the catalog repeats of a segment's header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct Numbers {
     pub(crate) documents: u32,
     pub(crate) postings_objects: u32,
     pub(crate) words: u64,
     pub(crate) occurrences: u64,
     pub(crate) text_bytes: u64,
     pub(crate) bytes: u64,
-    pub(crate) dead: Dead,
 }
 
 impl Listed {
     pub(crate) fn new(id: ObjId, header: &Header) -> Self {
+        Self { id, numbers: Numbers::of(header), dead: Dead::default() }
+    }
+}
+
+impl Numbers {
+    const fn of(header: &Header) -> Self {
         Self {
-            id,
             documents: header.documents,
             postings_objects: header.postings_objects,
             words: header.words,
             occurrences: header.occurrences,
             text_bytes: header.text_bytes,
             bytes: header.bytes,
-            dead: Dead::default(),
         }
     }
 }
@@ -48,8 +60,8 @@ impl Listed {
     /// Opens the segment, which must be the one that was listed.
     pub(crate) fn open<'s, B: Backend>(&self, guard: &'s Guard<'s, B>) -> Result<Segment<'s, B>, Error> {
         let segment = Segment::open(guard, self.id)?;
-        let found = Self { dead: self.dead.clone(), ..Self::new(self.id, &segment.header) };
-        if found == *self { Ok(segment) } else { Err(Error::Damaged) }
+        let found = Numbers::of(&segment.header);
+        if found.as_bytes() == self.numbers.as_bytes() { Ok(segment) } else { Err(Error::Damaged) }
     }
 }
 
@@ -95,8 +107,7 @@ impl Catalog {
     ) -> Result<ObjId, Error> {
         let mut record = RecordWriter::new().u64(generation).u32(self.segments.len() as u32);
         for s in &self.segments {
-            record = record.u32(s.documents).u32(s.postings_objects).u64(s.words);
-            record = record.u64(s.occurrences).u64(s.text_bytes).u64(s.bytes).u32(s.dead.count);
+            record = record.value(&s.numbers).u32(s.dead.count);
         }
         for s in self.segments.iter().filter(|s| s.dead.count > 0) {
             record = record.bytes(&s.dead.bits);
@@ -131,17 +142,12 @@ impl Catalog {
             let segment = guard.follow(place)?.ok_or(Error::Damaged)?;
             segments.push(Listed {
                 id: guard.id_of(segment.object()),
-                documents: r.u32()?,
-                postings_objects: r.u32()?,
-                words: r.u64()?,
-                occurrences: r.u64()?,
-                text_bytes: r.u64()?,
-                bytes: r.u64()?,
+                numbers: r.value()?,
                 dead: Dead { bits: vec![], count: r.u32()? },
             });
         }
         for s in segments.iter_mut().filter(|s| s.dead.count > 0) {
-            s.dead.bits = r.bytes(bitmap_bytes(s.documents))?.to_vec();
+            s.dead.bits = r.bytes(bitmap_bytes(s.numbers.documents))?.to_vec();
         }
         Ok(Self { segments })
     }

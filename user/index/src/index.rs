@@ -217,7 +217,7 @@ impl<'s, B: Backend> Index<'s, B> {
 
     /// Publishes a catalog without segments that are wholly dead.
     fn publish(&self, tx: &mut Tx<'s, B>, old: &Current, mut catalog: Catalog) -> Result<(), Error> {
-        catalog.segments.retain(|s| s.dead.count < s.documents);
+        catalog.segments.retain(|s| s.dead.count < s.numbers.documents);
         for listed in &old.catalog.segments {
             if !catalog.segments.iter().any(|s| s.id == listed.id) {
                 for id in listed.open(self.guard)?.objects()? {
@@ -263,7 +263,7 @@ impl<'s, B: Backend> Index<'s, B> {
 fn kill<B: Backend>(segment: &Segment<'_, B>, listed: &mut Listed, name: &str) -> Result<bool, Error> {
     let found = segment.find_document(name)?.filter(|&number| !listed.dead.has(number));
     if let Some(number) = found {
-        listed.dead.add(number, listed.documents);
+        listed.dead.add(number, listed.numbers.documents);
     }
     Ok(found.is_some())
 }

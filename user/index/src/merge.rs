@@ -25,13 +25,13 @@ const TIER_BYTES: u64 = 64 << 10;
 pub(crate) fn choose(segments: &[Listed]) -> Vec<usize> {
     let tier = |s: &Listed| {
         let mut tier = 0;
-        while s.bytes >> (2 * tier) > TIER_BYTES {
+        while s.numbers.bytes >> (2 * tier) > TIER_BYTES {
             tier += 1;
         }
         tier
     };
     let of_tier = |t: u32| (0..segments.len()).filter(move |&i| tier(&segments[i]) == t);
-    let wasted = (0..segments.len()).find(|&i| segments[i].dead.count > segments[i].documents / 2);
+    let wasted = (0..segments.len()).find(|&i| segments[i].dead.count > segments[i].numbers.documents / 2);
     let crowded = (0..32).find(|&t| of_tier(t).count() >= WIDTH);
     match (crowded, wasted) {
         (Some(t), _) => of_tier(t).collect(),
@@ -102,7 +102,7 @@ mod tests {
                 if chosen.is_empty() {
                     break;
                 }
-                let bytes = chosen.iter().map(|&i| segments[i].bytes).sum();
+                let bytes = chosen.iter().map(|&i| segments[i].numbers.bytes).sum();
                 written += bytes;
                 let mut i = 0;
                 segments.retain(|_| (!chosen.contains(&i), i += 1).0);

@@ -119,21 +119,21 @@ impl<B: Backend> Index<'_, B> {
         let segments = self.segments(&current.catalog)?;
         let mut stat = Stat { objects: 1 + u64::from(!current.id.is_none()), ..Stat::default() };
         for (segment, listed) in segments.iter().zip(listed) {
-            stat.documents += u64::from(listed.documents.saturating_sub(listed.dead.count));
+            stat.documents += u64::from(listed.numbers.documents.saturating_sub(listed.dead.count));
             stat.dead += u64::from(listed.dead.count);
-            stat.occurrences = stat.occurrences.saturating_add(listed.occurrences);
-            stat.text_bytes = stat.text_bytes.saturating_add(listed.text_bytes);
+            stat.occurrences = stat.occurrences.saturating_add(listed.numbers.occurrences);
+            stat.text_bytes = stat.text_bytes.saturating_add(listed.numbers.text_bytes);
             stat.segments += 1;
-            stat.objects += 1 + u64::from(listed.postings_objects);
-            stat.bytes = stat.bytes.saturating_add(listed.bytes);
-            for number in (0..listed.documents).filter(|&n| listed.dead.has(n)) {
+            stat.objects += 1 + u64::from(listed.numbers.postings_objects);
+            stat.bytes = stat.bytes.saturating_add(listed.numbers.bytes);
+            for number in (0..listed.numbers.documents).filter(|&n| listed.dead.has(n)) {
                 let document = segment.document(number)?;
                 stat.occurrences = stat.occurrences.saturating_sub(document.words);
                 stat.text_bytes = stat.text_bytes.saturating_sub(document.bytes);
             }
         }
         if let ([one], 0) = (listed.as_slice(), stat.dead) {
-            stat.words = one.words;
+            stat.words = one.numbers.words;
             return Ok(stat);
         }
         let (mut words, mut found) = (Merged::new(segments.iter())?, Vec::new());
@@ -156,8 +156,8 @@ fn occurrences<B: Backend>(segment: &Segment<'_, B>, listed: &Listed, entry: &Fo
         return Ok(entry.target.total);
     }
     let bytes = segment.postings(entry)?;
-    let living =
-        Postings::new(&bytes, listed.documents).filter(|p| !p.is_ok_and(|p| listed.dead.has(p.document)));
+    let living = Postings::new(&bytes, listed.numbers.documents)
+        .filter(|p| !p.is_ok_and(|p| listed.dead.has(p.document)));
     living.map(|p| p.map(|p| p.count)).try_fold(0u64, |sum, count| Ok(sum.saturating_add(count?)))
 }
 
@@ -170,11 +170,11 @@ fn search_segment<B: Backend>(
 ) -> Result<(), Error> {
     let Some((first, others)) = found.split_first() else { return Ok(()) };
     let bytes = segment.postings(first)?;
-    let mut postings: Vec<_> = Postings::new(&bytes, listed.documents).collect::<Result<_, _>>()?;
+    let mut postings: Vec<_> = Postings::new(&bytes, listed.numbers.documents).collect::<Result<_, _>>()?;
     postings.retain(|p| !listed.dead.has(p.document));
     for entry in others {
         let bytes = segment.postings(entry)?;
-        let have: Vec<u32> = Postings::new(&bytes, listed.documents)
+        let have: Vec<u32> = Postings::new(&bytes, listed.numbers.documents)
             .map(|p| p.map(|p| p.document))
             .collect::<Result<_, _>>()?;
         postings.retain(|p| have.binary_search(&p.document).is_ok());

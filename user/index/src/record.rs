@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Puts a record together.
 pub(crate) struct RecordWriter(Vec<u8>);
@@ -23,6 +24,9 @@ impl RecordWriter {
     }
     pub(crate) fn id(self, id: ObjId) -> Self {
         self.u64(id.hi).u64(id.lo)
+    }
+    pub(crate) fn value(self, value: &(impl IntoBytes + Immutable)) -> Self {
+        self.bytes(value.as_bytes())
     }
     pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
@@ -48,6 +52,12 @@ impl<'a> RecordReader<'a> {
             return Err(Error::Damaged);
         }
         Ok(Self(body))
+    }
+    /// A value with the bytes of its type, at once.
+    pub(crate) fn value<T: FromBytes>(&mut self) -> Result<T, Error> {
+        let (value, rest) = T::read_from_prefix(self.0).map_err(|_| Error::Damaged)?;
+        self.0 = rest;
+        Ok(value)
     }
     pub(crate) fn u32(&mut self) -> Result<u32, Error> {
         let (head, rest) = self.0.split_first_chunk::<4>().ok_or(Error::Damaged)?;

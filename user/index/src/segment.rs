@@ -15,6 +15,7 @@ use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
 
 use twizzler_object::{Access, Backend, Guard, InvPtr, Object, Ptr};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::base::{PostingsBase, SegmentBase, read_vec};
 use crate::node::{Node, Target};
@@ -26,7 +27,8 @@ pub const NAME_BYTES_MAX: usize = 4096;
 const LEVELS_MAX: u32 = 16;
 
 /// What a segment begins with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 pub(crate) struct Header {
     /// Documents, dead ones included.
     pub(crate) documents: u32,
@@ -52,41 +54,17 @@ pub(crate) struct Header {
     pub(crate) order: PointerBits,
 }
 
-/// Bytes of a [`Header`].
-pub(crate) const HEADER_BYTES: usize = 76;
+/// Bytes of a [`Header`] and its checksum.
+pub(crate) const HEADER_BYTES: usize = size_of::<Header>() + 4;
+const _: () = assert!(HEADER_BYTES == 76);
 
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        RecordWriter::new()
-            .u32(self.documents)
-            .u32(self.levels)
-            .u64(self.words)
-            .u64(self.occurrences)
-            .u64(self.text_bytes)
-            .u64(self.bytes)
-            .u32(self.postings_objects)
-            .u32(self.root_bytes)
-            .u64(self.root.0)
-            .u64(self.records.0)
-            .u64(self.order.0)
-            .sealed()
+        RecordWriter::new().value(self).sealed()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let mut r = RecordReader::new(bytes)?;
-        let header = Self {
-            documents: r.u32()?,
-            levels: r.u32()?,
-            words: r.u64()?,
-            occurrences: r.u64()?,
-            text_bytes: r.u64()?,
-            bytes: r.u64()?,
-            postings_objects: r.u32()?,
-            root_bytes: r.u32()?,
-            root: PointerBits(r.u64()?),
-            records: PointerBits(r.u64()?),
-            order: PointerBits(r.u64()?),
-        };
+        let header: Self = RecordReader::new(bytes)?.value()?;
         let local = [header.root, header.records, header.order];
         let local = local.iter().all(|p| p.is_well_formed() && p.index() == 0);
         if header.levels == 0 || header.levels > LEVELS_MAX || !local {

@@ -347,7 +347,11 @@ impl Process {
     /// Waits until the program ends, whatever is pressed.
     #[must_use]
     pub fn wait_for_end(&mut self) -> End {
-        self.watch().wait()
+        loop {
+            if let Waited::Ended(end) = self.wait() {
+                return end;
+            }
+        }
     }
 
     /// Ends the program and waits until its first thread has ended.

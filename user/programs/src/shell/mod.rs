@@ -15,13 +15,11 @@ pub mod parse;
 mod program;
 mod terminal;
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use twizzler_names::NameError;
 use twizzler_object::Guard;
-use twizzler_rt::process::Program;
 use twizzler_rt::{Rt, eprintln, exit};
 
 use builtin::Builtin;
@@ -42,8 +40,8 @@ pub struct Shell<'s> {
     style: Style,
     /// Presses of Ctrl-C that have ended a program, and are still to be read as keys.
     interrupts_handled: u64,
-    /// Programs of the boot archive that were run before, and where in it they are.
-    programs: BTreeMap<String, (u64, Program)>,
+    /// Programs of the boot archive that were run before.
+    programs: Vec<program::Known>,
 }
 
 /// Whom the output is for.
@@ -72,7 +70,7 @@ impl<'s> Shell<'s> {
             leaving: false,
             style,
             interrupts_handled: 0,
-            programs: BTreeMap::new(),
+            programs: Vec::new(),
         }
     }
 

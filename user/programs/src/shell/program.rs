@@ -50,7 +50,8 @@ pub(crate) fn archived_file(name: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A program's file in the boot archive, if it has one of that name.
+/// A program's file in the boot archive, if it has one of that name. Once in memory for all who ask.
+#[inline(never)]
 fn program_file(archive: &Mapping, name: &str) -> Option<File> {
     archive_files(archive).find(|file| file.name.strip_prefix("bin/") == Some(name))
 }
@@ -62,21 +63,28 @@ pub(crate) fn archived_program(name: &str) -> Option<Result<Program, SpawnError>
     Some(load(&archive, file.offset, file.len_bytes))
 }
 
+/// A program of the boot archive that was run before.
+#[derive(Debug)]
+pub(super) struct Known {
+    name: String,
+    /// Where in the archive it is.
+    offset: u64,
+    program: Program,
+}
+
 /// A program of the boot archive that was run before, perhaps under another name, or is loaded now.
 fn loaded(shell: &mut Shell<'_>, name: &str) -> Option<Result<Program, SpawnError>> {
-    if let Some((_, program)) = shell.programs.get(name) {
-        return Some(Ok(program.clone()));
+    if let Some(known) = shell.programs.iter().find(|known| known.name == name) {
+        return Some(Ok(known.program.clone()));
     }
     let archive = boot_archive()?;
-    let file = program_file(&archive, name)?;
-    let same = shell.programs.values().find(|(offset, _)| *offset == file.offset);
-    let program = match same
-        .map_or_else(|| load(&archive, file.offset, file.len_bytes), |(_, same)| Ok(same.clone()))
-    {
+    let File { offset, len_bytes, .. } = program_file(&archive, name)?;
+    let same = shell.programs.iter().find(|known| known.offset == offset).map(|known| known.program.clone());
+    let program = match same.map_or_else(|| load(&archive, offset, len_bytes), Ok) {
         Ok(program) => program,
         Err(error) => return Some(Err(error)),
     };
-    shell.programs.insert(name.to_string(), (file.offset, program.clone()));
+    shell.programs.push(Known { name: name.to_string(), offset, program: program.clone() });
     Some(Ok(program))
 }
 
