@@ -7,6 +7,7 @@
 //! | [`VIEW`] | each `view::View` | its records and upper page-table entries |
 //! | [`STORE`] | inside `twizzler-store` | the store's own tables |
 //! | [`REGISTRY`] | `object::registry` | the table of open objects |
+//! | [`GARBAGE`] | `object::garbage` | trees that are yet to be freed |
 //! | [`SCHEDULER`] | `thread::scheduler` | run queues, waits, threads |
 //!
 //! User memory is copied, and `Arc`s that may be the last are dropped, under none of them but `OPENING`. The machine's own locks (heap, frames, serial ports) are above 40.
@@ -21,5 +22,7 @@ pub(crate) const VIEW: u8 = 15;
 pub(crate) const STORE: u8 = 20;
 /// The table of open objects.
 pub(crate) const REGISTRY: u8 = 25;
+/// Trees of deleted objects.
+pub(crate) const GARBAGE: u8 = 27;
 /// Who runs.
 pub(crate) const SCHEDULER: u8 = 30;

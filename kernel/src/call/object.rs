@@ -7,7 +7,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::{DONE, Done};
 use crate::machine::user;
 use crate::object::stat::Usage;
-use crate::object::{create, delete as deletion, nvm, registry, stat as description, system};
+use crate::object::{create, delete as deletion, garbage, nvm, registry, stat as description, system};
 
 /// After what may have taken or given back memory, its gauges are as good as new.
 fn done() -> Result<Done, Error> {
@@ -29,7 +29,7 @@ pub(super) fn create(spec_at: u64, id_at: u64) -> Result<Done, Error> {
 
 pub(super) fn delete(id: ObjId) -> Result<Done, Error> {
     deletion::by_id(id)?;
-    done()
+    if garbage::is_left(id) { Ok(Done::Again) } else { done() }
 }
 
 pub(super) fn stat(op: u64, id: ObjId, out: u64) -> Result<Done, Error> {
@@ -51,7 +51,11 @@ pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error>
                 return Ok(Done::Again);
             }
         }
-        ControlOp::Discard => registry::find(id)?.discard(a, b)?,
+        ControlOp::Discard => {
+            if !registry::find(id)?.discard(a, b)? {
+                return Ok(Done::Again);
+            }
+        }
         ControlOp::Forbid => registry::find(id)?.forbid(a, b)?,
         ControlOp::SetType => registry::find(id)?.set_type(a, b)?,
         ControlOp::SetNamesRoot => nvm::set_names_root(&*registry::find(id)?)?,

@@ -13,9 +13,11 @@ use super::Object;
 use super::mapping::Mappings;
 use crate::machine::lock;
 
-/// Pages that are made before shootdowns of other CPUs are served.
+/// Pages that are made or given back before shootdowns of other CPUs are served.
 const STEP_PAGES: u64 = 512;
-/// Pages that are made before other threads may have the CPU.
+/// The same where nothing was found.
+const STEP_PAGES_MAX: u64 = 1 << 18;
+/// Pages that are made or given back before other threads may have the CPU.
 const TURN_PAGES: u64 = 16384;
 
 impl Object {
@@ -40,16 +42,25 @@ impl Object {
         Ok(from == pages.end)
     }
 
-    /// Gives pages back.
+    /// Gives pages back, for a while: false if there is more to be done, by asking again.
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::AccessDenied`].
-    pub(crate) fn discard(&self, offset: u64, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn discard(&self, offset: u64, bytes: u64) -> Result<bool, Error> {
         self.check_writable()?;
         let pages = self.pages(offset, bytes)?;
-        let state = self.state.write();
-        state.space.discard(pages, &mut Mappings(&state.mappings))?;
-        Ok(())
+        let (mut from, mut gone, mut step) = (pages.start, 0, STEP_PAGES);
+        while from < pages.end && gone < TURN_PAGES {
+            let to = pages.end.min((from / step + 1) * step);
+            let state = self.state.write();
+            let freed = state.space.discard(from..to, &mut Mappings(&state.mappings))?;
+            drop(state);
+            // Where there was nothing, there may be nothing for long.
+            step = if freed == 0 { (2 * step).min(STEP_PAGES_MAX) } else { STEP_PAGES };
+            (from, gone) = (to, gone + freed);
+            lock::relax();
+        }
+        Ok(from == pages.end)
     }
 
     /// Gives pages of a volatile object back and makes each access a fault.

@@ -7,7 +7,6 @@ use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::Metadata;
 use twizzler_abi::rights::{ObjectFlags, Rights};
 use twizzler_abi::{Error, Life, ObjId};
-use twizzler_store::tree::Unmapped;
 
 use super::budget::{OBJECT_BYTES, USERS};
 use super::registry::OPENING;
@@ -71,9 +70,7 @@ fn make_volatile(id: ObjId, inputs: IdInputs, metadata: &Metadata) -> Result<Arc
     let space = space::volatile(metadata)?;
     let object = Arc::new(Object::new(id, inputs, space, charge));
     registry::enter(object.clone()).inspect_err(|_| {
-        if let Ok(root) = space.root() {
-            space::free(root);
-        }
+        space.destroy_some(u64::MAX);
     })?;
     system::add(system::Counter::ObjectsVolatile, 1);
     Ok(object)
@@ -81,12 +78,12 @@ fn make_volatile(id: ObjId, inputs: IdInputs, metadata: &Metadata) -> Result<Arc
 
 fn make_persistent(inputs: IdInputs, fingerprint: u64) -> Result<Arc<Object>, Error> {
     let _opening = OPENING.lock();
-    let charge = USERS.hold(OBJECT_BYTES)?;
+    let charge = registry::charge()?;
     let (id, root) = nvm::create(&inputs, fingerprint)?;
     let object = Arc::new(Object::new(id, inputs, Space::Persistent(root), charge));
     registry::enter(object.clone()).inspect_err(|_| {
         // It can't be used, and nobody knows of it. Should that fail too, it stays as an object nobody uses.
-        let _ = nvm::delete(id, &mut Unmapped);
+        let _ = nvm::unlink(id).map(|space| space.destroy_some(u64::MAX));
     })?;
     Ok(object)
 }

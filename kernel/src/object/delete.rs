@@ -3,13 +3,13 @@
 use alloc::sync::Arc;
 
 use twizzler_abi::{Error, Life, ObjId, Rights};
-use twizzler_store::tree::Unmapped;
 
 use super::registry::OPENING;
-use super::space::{self, Space};
-use super::{Object, nvm, registry, system};
+use super::space::Space;
+use super::{Object, garbage, nvm, registry, system};
 
-/// Deletes an object that a caller names. When it returns, the object is gone for everyone.
+/// Deletes an object that a caller names. When it returns, the object is gone for everyone; while [`garbage`] has something
+/// left of it, whoever calls again goes on with that.
 ///
 /// One that is too damaged to be opened may be deleted by anyone: what it grants can't be known.
 ///
@@ -27,13 +27,15 @@ pub(crate) fn by_id(id: ObjId) -> Result<(), Error> {
             if registry::open(id).is_some() {
                 return Err(Error::Busy);
             }
-            nvm::delete(id, &mut Unmapped)
+            garbage::free(id, nvm::unlink(id)?);
+            Ok(())
         }
+        Err(Error::NoSuchObject) => garbage::go_on(id),
         Err(error) => Err(error),
     }
 }
 
-/// Deletes an object.
+/// Deletes an object. [`garbage`] may have something left of it.
 ///
 /// # Errors
 /// [`Error::NoSuchObject`], [`Error::Busy`].
@@ -49,17 +51,17 @@ pub(crate) fn delete(object: &Arc<Object>) -> Result<(), Error> {
     let upper = core::mem::take(&mut state.upper);
     drop(state);
     // No CPU reaches the tree any more, and nobody will map it again: it is gone.
-    let done = match space {
-        Space::Volatile(root) => {
-            space::free(root);
+    let unlinked = match space {
+        Space::Volatile(_) => {
             system::subtract(system::Counter::ObjectsVolatile, 1);
-            Ok(())
+            Ok(space)
         }
-        Space::Persistent(_) => nvm::delete(object.id, &mut Unmapped),
+        Space::Persistent(_) => nvm::unlink(object.id),
         Space::Gone => Err(Error::NoSuchObject),
     };
     let listed = registry::leave(object.id);
     drop(opening);
     drop((mappings, upper, listed));
-    done
+    garbage::free(object.id, unlinked?);
+    Ok(())
 }

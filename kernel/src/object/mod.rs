@@ -11,6 +11,7 @@ pub(crate) mod change;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod frames;
+pub(crate) mod garbage;
 pub(crate) mod mapping;
 pub(crate) mod nvm;
 mod pages;

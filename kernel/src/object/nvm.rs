@@ -7,10 +7,11 @@ use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::system::System;
 use twizzler_abi::{Error, Life, ObjId};
-use twizzler_store::tree::{Invalidate, Root};
+use twizzler_store::tree::Root;
 use twizzler_store::{self as store, Access, FormatOptions, MountError, MountOptions, MountReport};
 
 use super::registry::OPENING;
+use super::space::Space;
 use super::{Object, system};
 use crate::level;
 use crate::machine::lock::RawLock;
@@ -159,8 +160,9 @@ pub(super) fn create(inputs: &IdInputs, fingerprint: u64) -> Result<(ObjId, Root
     Ok((id, store.root(id)?))
 }
 
-pub(super) fn delete(id: ObjId, inv: &mut impl Invalidate) -> Result<(), Error> {
-    Ok(mounted()?.delete(id, inv)?)
+/// Deletes an object: durable on return. What is left of it is to be freed.
+pub(super) fn unlink(id: ObjId) -> Result<Space, Error> {
+    Ok(mounted()?.unlink(id)?.map_or(Space::Gone, Space::Persistent))
 }
 
 /// The root of an object's tree, made to reach `page`. Under the object's exclusive lock.

@@ -117,6 +117,15 @@ impl Space {
         on_tree!(self, tree => tree.write(offset, bytes))
     }
 
+    /// Frees so many tables of a deleted object's tree, which no CPU knows. True when all of it is free.
+    pub(super) fn destroy_some(&self, tables: u64) -> bool {
+        match self.tree() {
+            Ok(Either::Dram(tree)) => tree.destroy_some(tables),
+            Ok(Either::Nvm(tree)) => tree.destroy_some(tables),
+            Err(_) => true,
+        }
+    }
+
     /// The space of the same object that reaches `page`.
     pub(super) fn reaching(&self, id: ObjId, page: u64) -> Result<Self, store::Error> {
         match *self {
@@ -137,9 +146,4 @@ pub(super) fn volatile(metadata: &Metadata) -> Result<Space, Error> {
     let tree = Tree::create(&DRAM, metadata).map_err(in_dram)?;
     // Nothing but the metadata is stored: what is never stored need not be looked at.
     Ok(Space::Volatile(tree.root().bounded(Bound::LINE)))
-}
-
-/// Frees a volatile object's tree, which nothing maps any more.
-pub(super) fn free(root: Root) {
-    Tree::new(&DRAM, root).destroy(&mut store::tree::Unmapped);
 }

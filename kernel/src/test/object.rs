@@ -13,7 +13,7 @@ use zerocopy::FromZeros;
 use super::{Test, check};
 use crate::machine::entry::Access;
 use crate::machine::start_info::Boot;
-use crate::object::{Object, create, delete, registry, stat};
+use crate::object::{Object, create, delete, garbage, registry, stat};
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -27,6 +27,7 @@ pub(super) const TESTS: &[Test] = &[
     Test { name: "object_refuses_nonsense", run: refuses_nonsense },
     Test { name: "object_memory_runs_out_as_an_error", run: memory_runs_out },
     Test { name: "object_persistent_is_found_again", run: persistent_is_found },
+    Test { name: "object_unused_is_closed", run: unused_is_closed },
 ];
 
 pub(super) fn volatile() -> Result<Arc<Object>, String> {
@@ -72,7 +73,7 @@ fn gives_back(_: &Boot) -> Result<(), String> {
     let object = volatile()?;
     check!(object.populate(2 * MIB, 4 * MIB) == Ok(true));
     check!(stat::object(object.id, stat::Usage::Counted).map_err(say)?.pages == 1 + 1024);
-    object.discard(3 * MIB, 2 * MIB).map_err(say)?;
+    check!(object.discard(3 * MIB, 2 * MIB) == Ok(true));
     check!(stat::object(object.id, stat::Usage::Counted).map_err(say)?.pages == 1 + 512);
     object.forbid(3 * MIB, PAGE).map_err(say)?;
     check!(object.touch(3 * MIB / PAGE, Access::Write) == Err(twizzler_store::Error::Forbidden));
@@ -151,6 +152,8 @@ fn memory_runs_out(_: &Boot) -> Result<(), String> {
     check!(crate::memory::frames::free_count() > 256, "the kernel keeps its reserve");
     delete::delete(&object).map_err(say)?;
     drop(object);
+    check!(garbage::tidy(), "a large object is freed in parts");
+    while garbage::tidy() {}
     let after = crate::memory::frames::free_count();
     check!(before.abs_diff(after) < 64, "{before} frames before, {after} after");
     Ok(())
@@ -176,5 +179,29 @@ fn persistent_is_found(boot: &Boot) -> Result<(), String> {
     check!(found);
     delete::by_id(object.id).map_err(say)?;
     check!(registry::find(object.id).err() == Some(Error::NoSuchObject));
+    Ok(())
+}
+
+fn unused_is_closed(boot: &Boot) -> Result<(), String> {
+    if boot.nvm.is_none() {
+        return Ok(());
+    }
+    let flags = ObjectFlags::PERSISTENT.bits();
+    let spec = CreateSpec { flags, default_rights: USUAL_RIGHTS.bits(), ..CreateSpec::new_zeroed() };
+    let used = create::create(&spec).map_err(say)?;
+    let mut ids = Vec::new();
+    for number in 0..registry::OPEN_MAX as u64 + 200 {
+        let object = create::create(&spec).map_err(say)?;
+        object.write(BASE_OFFSET, &number.to_le_bytes()).map_err(say)?;
+        ids.push(object.id);
+    }
+    check!(registry::open_persistent_len() <= registry::OPEN_MAX + 1, "no more stay open than may");
+    for (number, &id) in (0u64..).zip(&ids) {
+        check!(word(&*registry::find(id).map_err(say)?, BASE_OFFSET)? == number, "each is opened again");
+    }
+    check!(Arc::ptr_eq(&used, &registry::find(used.id).map_err(say)?), "what is in use stays open");
+    for id in ids.into_iter().chain([used.id]) {
+        delete::by_id(id).map_err(say)?;
+    }
     Ok(())
 }

@@ -146,6 +146,7 @@ fn without_memory(_: &Boot) -> Result<(), String> {
     }
     check!((1..FREED).contains(&started), "{started} threads");
     delete::delete(&filler).map_err(say)?;
+    while crate::object::garbage::tidy() {}
     let after = crate::memory::frames::free_count();
     check!(free.abs_diff(after) < 64, "{free} frames before, {after} after");
     delete::delete(&view).map_err(say)

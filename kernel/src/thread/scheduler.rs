@@ -15,7 +15,7 @@ use crate::machine::cpu::{self, CPUS_MAX, Cpu};
 use crate::machine::entry::Next;
 use crate::machine::lock::Lock;
 use crate::machine::{clock, smp, timer};
-use crate::object::{nvm, system};
+use crate::object::{garbage, nvm, system};
 
 /// Everything about who runs.
 pub(crate) static SCHEDULER: Lock<Scheduler, { level::SCHEDULER }> =
@@ -122,6 +122,7 @@ pub(crate) fn schedule(cpu: &'static Cpu) -> Next {
             Ok(next) => {
                 if let Next::Idle = next {
                     nvm::prepare();
+                    garbage::tidy();
                 }
                 return next;
             }

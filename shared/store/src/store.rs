@@ -161,6 +161,17 @@ impl<P: Persist, L: RawMutex> Store<P, L> {
     /// # Errors
     /// [`Error::NoSuchObject`], [`Error::ReadOnly`], [`Error::Damaged`] where its part of the table is.
     pub fn delete(&self, id: ObjId, inv: &mut impl Invalidate) -> Result<(), Error> {
+        if let Some(root) = self.unlink(id)? {
+            Tree::new(&self.nvm, root).destroy(inv);
+        }
+        Ok(())
+    }
+
+    /// Deletes an object, but does not free its tree yet, which is returned unless it is in quarantine.
+    ///
+    /// # Errors
+    /// As for [`Store::delete`].
+    pub fn unlink(&self, id: ObjId) -> Result<Option<Root>, Error> {
         self.writable()?;
         let mut inner = self.inner.lock();
         let (slot, record) = self.table().find(id)?.ok_or(Error::NoSuchObject)?;
@@ -168,13 +179,10 @@ impl<P: Persist, L: RawMutex> Store<P, L> {
         self.table().commit(slot, 0);
         inner.objects = inner.objects.saturating_sub(1);
         inner.quarantine.retain(|other| other.id != id);
-        drop(inner);
-        if let Record::Live(_, word) = record
-            && !apart
-        {
-            Tree::new(&self.nvm, root_of(&self.nvm, word)).destroy(inv);
-        }
-        Ok(())
+        Ok(match record {
+            Record::Live(_, word) if !apart => Some(root_of(&self.nvm, word)),
+            _ => None,
+        })
     }
 
     /// Finds an object and verifies its metadata. One whose metadata does not verify is in quarantine from now on.

@@ -4,6 +4,7 @@ use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::Metadata;
 use twizzler_pmem::Persist;
 
+use super::discard::Share;
 use super::walk::{Visit, walk};
 use super::{Bound, Invalidate, METADATA_PAGE, Root, Stale, Tree, Usage, WORD_BYTES};
 use crate::entry::{Entry, Level, Presence, Protection};
@@ -91,6 +92,13 @@ impl<F: Frames> Tree<'_, F> {
     pub fn destroy(self, inv: &mut impl Invalidate) -> u64 {
         inv.invalidate(0..self.root.level.table_pages(), Stale::Tables);
         self.free_tree(self.root.frame, self.root.level, self.root.reach_pages())
+    }
+
+    /// Frees so many tables of the tree, with their pages. Nothing refers to it any more, and no CPU knows it. True when all
+    /// of it is free; otherwise it must be called again, and nothing else.
+    pub fn destroy_some(&self, tables: u64) -> bool {
+        let mut share = Share { tables, pages: 0 };
+        self.free_some(self.root.frame, self.root.level, self.root.reach_pages(), &mut share)
     }
 
     /// Counts what the tree takes.

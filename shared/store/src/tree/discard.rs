@@ -188,38 +188,66 @@ impl<F: Frames> Tree<'_, F> {
         Ok(table)
     }
 
-    /// Frees a subtree that nothing refers to any more, and of which no page from `bound` on was ever stored. Returns
-    /// how many pages it held. What makes no sense is left for the next mount, which counts what is in use anew.
+    /// Frees all of a subtree that nothing refers to any more. Returns how many pages it held.
     pub(super) fn free_tree(&self, table: FrameNo, level: Level, bound: u64) -> u64 {
-        let Ok(table_at) = self.table_at(table) else { return 0 };
-        let mut pages = 0;
+        let mut share = Share { tables: u64::MAX, pages: 0 };
+        self.free_some(table, level, bound, &mut share);
+        share.pages
+    }
+
+    /// Frees a share of a subtree that nothing refers to any more, and of which no page from `bound` on was ever stored.
+    /// True when all of it is free; until then what is left is found as before. What makes no sense is left for the
+    /// next mount, which counts what is in use anew.
+    pub(super) fn free_some(&self, table: FrameNo, level: Level, bound: u64, share: &mut Share) -> bool {
+        let Ok(table_at) = self.table_at(table) else { return true };
         let used = bound.div_ceil(level.entry_pages()).min(u64::from(TABLE_ENTRIES)) as u16;
         let mut line = [0; LINE_ENTRIES * WORD_BYTES as usize];
-        for first in (0..used).step_by(LINE_ENTRIES) {
+        for index in 0..used {
             // Most tables are mostly empty.
-            self.frames.media().read(table_at + u64::from(first) * WORD_BYTES, &mut line);
-            if line.iter().all(|&byte| byte == 0) {
+            if usize::from(index) % LINE_ENTRIES == 0 {
+                self.frames.media().read(table_at + u64::from(index) * WORD_BYTES, &mut line);
+            }
+            let at = usize::from(index) % LINE_ENTRIES * WORD_BYTES as usize;
+            if line[at..at + WORD_BYTES as usize] == [0; WORD_BYTES as usize] {
                 continue;
             }
-            for index in first..used.min(first + LINE_ENTRIES as u16) {
-                let start = u64::from(index) * level.entry_pages();
-                let cell = self.cell(table_at, level, index);
-                match (self.decode(cell), level.below()) {
-                    (Ok(Entry::Table(frame, _)), Some(below)) => {
-                        pages += self.free_tree(frame, below, bound - start);
-                    }
-                    (Ok(Entry::Leaf(frame, ..)), _) => {
-                        let frames = (0..level.entry_pages()).map(|i| FrameNo(frame.0 + i));
-                        frames.for_each(|frame| self.frames.free(frame, FrameKind::Data));
-                        pages += level.entry_pages();
-                    }
-                    _ => {}
-                }
+            let cell = self.cell(table_at, level, index);
+            if share.tables == 0 {
+                return false;
             }
+            match (self.decode(cell), level.below()) {
+                (Ok(Entry::Table(frame, _)), Some(below)) => {
+                    let start = u64::from(index) * level.entry_pages();
+                    if !self.free_some(frame, below, bound - start, share) {
+                        return false;
+                    }
+                }
+                (Ok(Entry::Leaf(frame, ..)), _) => {
+                    let frames = (0..level.entry_pages()).map(|i| FrameNo(frame.0 + i));
+                    frames.for_each(|frame| self.frames.free(frame, FrameKind::Data));
+                    share.pages += level.entry_pages();
+                    if level == Level::One {
+                        continue;
+                    }
+                    share.tables -= 1;
+                }
+                _ => continue,
+            }
+            // Not to be found again by who frees the rest.
+            self.frames.media().store(cell.at, 0);
         }
         self.frames.free(table, FrameKind::Table);
-        pages
+        share.tables = share.tables.saturating_sub(1);
+        true
     }
+}
+
+/// How much of a tree may be freed, and was.
+pub(super) struct Share {
+    /// Tables, or pages of 2 MiB, that may still be freed.
+    pub(super) tables: u64,
+    /// Pages that were freed.
+    pub(super) pages: u64,
 }
 
 impl Unlinked {
