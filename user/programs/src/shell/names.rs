@@ -34,7 +34,7 @@ impl<'s> Directory<'s> {
 
     /// The object that holds the names.
     pub(super) fn id(&self) -> ObjId {
-        self.space.id_of(self.names.area())
+        self.guard.id_of(self.names.area())
     }
 
     /// What a path stands for.
