@@ -16,7 +16,8 @@ use super::{Object, nvm};
 use crate::level;
 use crate::machine::lock::{Lock, SharedLock};
 
-static TABLE: SharedLock<Table, { level::REGISTRY }> = SharedLock::new(Table { lists: Vec::new(), len: 0, hand: 0 });
+static TABLE: SharedLock<Table, { level::REGISTRY }> =
+    SharedLock::new(Table { lists: Vec::new(), len: 0, hand: 0 });
 
 /// Persistent objects that are open, and how many may be before unused ones are closed.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
