@@ -10,6 +10,7 @@ use model::{Choice, Event, Fail, Recorder, Rng, cut};
 use twizzler::backend::{Commit, Ticket};
 use twizzler::journal::{self, Changed, LINE, LOG_SEED, Line};
 use twizzler::{Backend, Error, HostedBackend, ObjId, Options, Rights};
+use twizzler_abi::address::SLOT_BYTES;
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
@@ -119,10 +120,15 @@ fn run(
     let touched: BTreeSet<ObjId> = lines.iter().map(|line| line.0).collect();
     let changed: Vec<Changed> =
         touched.iter().map(|&id| Changed { id, version: versions.get(&id).map_or(1, |v| v + 1) }).collect();
-    let numbered = lines.iter().map(|(id, at, line)| {
-        (changed.iter().position(|object| object.id == *id).expect("touched"), *at, line)
-    });
-    let words = journal::encode(LOG_SEED, number, &changed, &deletes, &specs, numbered);
+    // Any ranges will do for where the objects are mapped.
+    let at =
+        |id: &ObjId| changed.iter().position(|object| object.id == *id).expect("touched") as u64 * SLOT_BYTES;
+    let objects: Vec<(u64, Changed)> = changed.iter().map(|object| (at(&object.id), *object)).collect();
+    let placed: Vec<_> = lines.iter().map(|(id, offset, line)| (at(id) + offset, *line)).collect();
+    let mut words = Vec::new();
+    let content =
+        journal::Content { transaction: number, objects: &objects, deletes: &deletes, created: &specs };
+    journal::encode_into(&mut words, LOG_SEED, &content, &placed);
     let ticket: Ticket = match backend.log(&Commit { words: &words, created: &created }) {
         Ok(ticket) => ticket,
         Err(error) => {

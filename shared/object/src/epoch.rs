@@ -31,6 +31,13 @@ pub(crate) struct Inside {
     parity: u8,
 }
 
+impl Inside {
+    /// Tells threads apart, roughly.
+    pub(crate) const fn stripe(&self) -> usize {
+        self.stripe as usize
+    }
+}
+
 impl Epochs {
     /// Counts the caller in.
     #[inline]

@@ -11,9 +11,10 @@ use core::ops::Deref;
 use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Sink};
 use crate::epoch::Inside;
 use crate::error::OpenError;
+use crate::lane::{id_of, well_known};
 use crate::memory;
 use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
 use crate::reader::{Reader, compare_by};
@@ -89,6 +90,11 @@ impl<'s, B: Backend> Guard<'s, B> {
         self.space
     }
 
+    /// Tells threads apart, roughly.
+    pub(crate) const fn stripe(&self) -> usize {
+        self.inside.stripe()
+    }
+
     /// Opens an object whose base is a `T`.
     ///
     /// # Errors
@@ -111,7 +117,26 @@ impl<'s, B: Backend> Guard<'s, B> {
     /// # Errors
     /// As [`Guard::open`]; [`Error::OutOfNvm`].
     pub fn well_known<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
-        self.space.well_known_typed(nonce)
+        match self.backend().sink() {
+            Sink::Lanes => self.space.well_known_typed(nonce),
+            Sink::Log => self.well_known_logged(nonce),
+        }
+    }
+
+    fn well_known_logged<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
+        let spec = well_known::<T>(nonce);
+        let id = id_of(&spec)?;
+        match self.open(id, Access::Write) {
+            Err(OpenError::System(Error::NoSuchObject)) => {}
+            // Who may only read opens it for that.
+            Err(OpenError::System(Error::AccessDenied)) => return Ok(self.open(id, Access::Read)?),
+            result => return Ok(result?),
+        }
+        let made = self.transact_once(|tx| tx.make_typed::<T>(&spec).map(drop));
+        match made {
+            Ok(()) | Err(Error::Exists) => Ok(self.open(id, Access::Write)?),
+            Err(error) => Err(error),
+        }
     }
 
     /// A file's bytes: as many as the header says, from the base.

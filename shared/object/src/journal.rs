@@ -17,6 +17,7 @@
 
 use alloc::vec::Vec;
 
+use twizzler_abi::address::SLOT_BYTES;
 use twizzler_abi::call::CreateSpec;
 use twizzler_abi::{Error, ObjId};
 
@@ -28,14 +29,21 @@ const SPEC_WORDS: usize = 6;
 const HEAD_WORDS: usize = 8;
 const OBJECT_BITS: u32 = 48;
 
-/// Mixes words one by one; sensitive to order, so that a torn record shows.
-pub(crate) fn checksum(seed: u64, words: impl Iterator<Item = u64>) -> u64 {
+/// Mixes words, four at a time; sensitive to order, so that a torn record shows.
+pub(crate) fn checksum(seed: u64, words: &[u64]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = seed ^ 0x7477_697a_7a6c_6572;
-    for word in words {
-        state = (state ^ word).wrapping_mul(ODD);
-        state ^= state >> 32;
+    let mix = |state: u64, word: u64| {
+        let state = (state ^ word).wrapping_mul(ODD);
+        state ^ state >> 32
+    };
+    let mut states = [1, 2, 3, 4].map(|n| mix(seed ^ 0x7477_697a_7a6c_6572, n));
+    let (fours, rest) = words.as_chunks::<4>();
+    for four in fours {
+        for (state, &word) in states.iter_mut().zip(four) {
+            *state = mix(*state, word);
+        }
     }
+    let state = rest.iter().chain(&states).fold(words.len() as u64, |state, &word| mix(state, word));
     state.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ state >> 29
 }
 
@@ -48,44 +56,67 @@ pub struct Changed {
     pub version: u64,
 }
 
-/// Builds a record.
-pub fn encode<'a>(
-    generation: u64,
-    transaction: u64,
-    objects: &[Changed],
-    deletes: &[ObjId],
-    created: &[CreateSpec],
-    lines: impl Iterator<Item = (usize, u64, &'a Line)>,
-) -> Vec<u64> {
-    let mut words = alloc::vec![0; HEAD_WORDS];
-    for object in objects {
+/// What a record says beside its lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// The transaction's number.
+    pub transaction: u64,
+    /// Where objects that change are mapped, and how they change.
+    pub objects: &'a [(u64, Changed)],
+    /// Objects that are deleted.
+    pub deletes: &'a [ObjId],
+    /// What objects that are made are made of.
+    pub created: &'a [CreateSpec],
+}
+
+/// Builds a record in `words`, whatever they were. Lines are given by the addresses at which they are mapped, and lie in objects of the
+/// content.
+///
+/// # Panics
+/// Where one lies in another object.
+pub fn encode_into(words: &mut Vec<u64>, seed: u64, content: &Content<'_>, lines: &[(u64, Line)]) {
+    words.clear();
+    words.resize(HEAD_WORDS, 0);
+    for (_, object) in content.objects {
         words.extend([object.id.hi, object.id.lo, object.version, 0]);
     }
-    for id in deletes {
+    for id in content.deletes {
         words.extend([id.hi, id.lo]);
     }
-    for spec in created {
+    for spec in content.created {
         words.extend(words_of_spec(spec));
     }
-    let mut count = 0;
-    for (object, offset, line) in lines {
-        words.extend([(object as u64) << OBJECT_BITS | offset, line.mask]);
-        let mut packed = [0; 64];
-        let mut len = 0;
-        for (first, run) in line.runs() {
-            let run = first as usize..(first + run) as usize;
-            packed[len..len + run.len()].copy_from_slice(&line.bytes[run.clone()]);
-            len += run.len();
+    let mut last = 0;
+    for &(address, ref line) in lines {
+        let start = address & !(SLOT_BYTES - 1);
+        if content.objects.get(last).is_none_or(|&(known, _)| known != start) {
+            let found = content.objects.iter().position(|&(known, _)| known == start);
+            last = found.expect("lines lie in objects of the record");
         }
-        words.extend(packed[..len.next_multiple_of(8)].chunks_exact(8).map(word_of));
-        count += 1;
+        words.extend([(last as u64) << OBJECT_BITS | (address - start), line.mask]);
+        push_bytes(words, line);
     }
-    words[1] = transaction;
+    words[1] = content.transaction;
     words[2] = words.len() as u64;
-    words[3] = objects.len() as u64 | (deletes.len() as u64) << 32;
-    words[4] = count | (created.len() as u64) << 32;
-    words[0] = checksum(generation, words[1..].iter().copied());
-    words
+    words[3] = content.objects.len() as u64 | (content.deletes.len() as u64) << 32;
+    words[4] = lines.len() as u64 | (content.created.len() as u64) << 32;
+    words[0] = checksum(seed, &words[1..]);
+}
+
+/// The new bytes of a line, packed.
+fn push_bytes(words: &mut Vec<u64>, line: &Line) {
+    if line.mask == u64::MAX {
+        words.extend(line.bytes.chunks_exact(8).map(word_of));
+        return;
+    }
+    let mut packed = [0; LINE as usize];
+    let mut len = 0;
+    for (first, run) in line.runs() {
+        let run = first as usize..(first + run) as usize;
+        packed[len..len + run.len()].copy_from_slice(&line.bytes[run.clone()]);
+        len += run.len();
+    }
+    words.extend(packed[..len.next_multiple_of(8)].chunks_exact(8).map(word_of));
 }
 
 fn words_of_spec(spec: &CreateSpec) -> [u64; SPEC_WORDS] {
@@ -131,7 +162,7 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn decode(generation: u64, words: &'a [u64]) -> Option<Self> {
         let (head, body) = words.split_first_chunk::<HEAD_WORDS>()?;
-        if head[0] != checksum(generation, words[1..].iter().copied()) || head[2] != words.len() as u64 {
+        if head[0] != checksum(generation, &words[1..]) || head[2] != words.len() as u64 {
             return None;
         }
         let objects = ((head[3] & 0xffff_ffff) as usize).checked_mul(4)?;
@@ -179,6 +210,12 @@ fn take_line(rest: &mut &[u64]) -> Option<(usize, u64, Line)> {
     let (packed, after) = body.split_at_checked((mask.count_ones() as usize).div_ceil(8))?;
     *rest = after;
     let mut line = Line { mask, bytes: [0; 64] };
+    if mask == u64::MAX {
+        for (bytes, word) in line.bytes.chunks_exact_mut(8).zip(packed) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        return Some(((place >> OBJECT_BITS) as usize, place & ((1 << OBJECT_BITS) - 1), line));
+    }
     let mut bytes = packed.iter().flat_map(|word| word.to_le_bytes());
     for at in (0..64).filter(|at| mask >> at & 1 != 0) {
         line.bytes[at] = bytes.next()?;
@@ -191,6 +228,23 @@ mod tests {
     extern crate std;
     use super::*;
     use proptest::prelude::*;
+
+    /// A record of lines: (object's number, offset, line).
+    fn encode(
+        seed: u64,
+        transaction: u64,
+        objects: &[Changed],
+        deletes: &[ObjId],
+        created: &[CreateSpec],
+        lines: &[(usize, u64, Line)],
+    ) -> Vec<u64> {
+        let objects: Vec<_> =
+            objects.iter().enumerate().map(|(n, &object)| (n as u64 * SLOT_BYTES, object)).collect();
+        let lines: Vec<_> = lines.iter().map(|&(n, at, line)| (n as u64 * SLOT_BYTES + at, line)).collect();
+        let mut words = std::vec![7; 3];
+        encode_into(&mut words, seed, &Content { transaction, objects: &objects, deletes, created }, &lines);
+        words
+    }
 
     fn line(mask: u64, fill: u8) -> Line {
         let mut line = Line { mask, bytes: [0; 64] };
@@ -205,11 +259,11 @@ mod tests {
     proptest! {
         #[test]
         fn records_round_trip(generation: u64, masks in prop::collection::vec(any::<u64>(), 0..20), deletes in prop::collection::vec(any::<u128>(), 0..3)) {
-            let lines: Vec<_> = masks.iter().enumerate().map(|(i, &mask)| (i % 3, i as u64 * 64, line(mask, i as u8))).collect();
+            let lines: Vec<_> = masks.iter().enumerate().map(|(i, &mask)| (i % 2, i as u64 * 64, line(mask, i as u8))).collect();
             let objects = [Changed { id: ObjId::new(5), version: 9 }, Changed { id: ObjId::new(6), version: 1 }];
             let specs: Vec<_> = deletes.iter().map(|&n| CreateSpec { nonce: n.to_le_bytes(), owner: ObjId::new(n >> 3), flags: 1, default_rights: n as u32, fingerprint: 7 }).collect();
             let deletes: Vec<_> = deletes.into_iter().map(ObjId::new).collect();
-            let words = encode(generation, 77, &objects, &deletes, &specs, lines.iter().map(|(o, a, l)| (*o, *a, l)));
+            let words = encode(generation, 77, &objects, &deletes, &specs, &lines);
             let record = Record::decode(generation, &words).expect("valid");
             prop_assert_eq!(record.transaction, 77);
             prop_assert!(record.objects().eq(objects));
@@ -226,7 +280,7 @@ mod tests {
         #[test]
         fn a_flipped_bit_makes_it_void(mask: u64, word in 0usize..12, bit in 0u32..64) {
             let l = line(mask | 1 << 63, 3);
-            let mut words = encode(1, 2, &[Changed { id: ObjId::new(5), version: 9 }], &[], &[], [(0, 64, &l)].into_iter());
+            let mut words = encode(1, 2, &[Changed { id: ObjId::new(5), version: 9 }], &[], &[], &[(0, 64, l)]);
             words[word] ^= 1 << bit;
             prop_assert!(Record::decode(1, &words).is_none());
         }
@@ -235,7 +289,7 @@ mod tests {
         fn hostile_words_give_errors(mut words in prop::collection::vec(any::<u64>(), 8..60), objects in 0u64..8, deletes in 0u64..8) {
             words[2] = words.len() as u64;
             words[3] = objects | deletes << 32;
-            words[0] = checksum(3, words[1..].iter().copied());
+            words[0] = checksum(3, &words[1..]);
             if let Some(record) = Record::decode(3, &words) {
                 let _ = (record.objects().count(), record.deletes().count(), record.lines().count());
             }

@@ -1,7 +1,8 @@
-//! Lanes: where transactions write their records, and how a program comes by one.
+//! Lanes: where transactions write their records, and how they come by one.
 //!
-//! The *lane directory*, an object of well-known ID, lists the lanes. Each has an owner word; a lane whose owner no longer lives
-//! is recovered ([`crate::recover`]) by the next program that attaches. A lane holds, besides one record, the *intents*: objects
+//! Each running transaction has a lane. Who owns which lies in the coordination segment; a program keeps the lanes that it has
+//! claimed for its next transactions. The *lane directory*, an object of well-known ID, lists the lanes' objects: after a boot all of them are
+//! recovered ([`crate::recover`]), after a kill those of the dead program. A lane's object holds, besides one record, the *intents*: objects
 //! that its transaction has made and that are to go if it does not commit.
 //!
 //! | offset from the base | |
@@ -10,11 +11,18 @@
 //! | 64 | intents, 32 bytes each |
 //! | 4096 | the record |
 //!
-//! Order for an owner: the owner word and the generation are durable before the first record, so that a crash finds the lane.
-//! Records and intents are checked with the lane's generation, which recovery raises last: what lay there before is then void.
+//! Records and intents are checked with the lane's generation, which recovery raises last: what lay there before is then void. It is raised
+//! for a new owner too, durably before its first record.
+//!
+//! With [`crate::Sink::Log`] a lane is a number that locks are held under, and there are no such objects.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
+use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
@@ -23,14 +31,19 @@ use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink};
 use crate::error::OpenError;
-use crate::lock::lock_word;
+use crate::lock::Held;
 use crate::memory;
 use crate::pointer::{Object, Ptr};
 use crate::recover::is_damage;
-use crate::space::{Access, Space, header_place};
+use crate::space::{Access, Space, area_of, header_place};
 use crate::stored::{Stored, Value};
+use crate::tx::Work;
+use crate::volatile::Lock;
 
-/// Lanes that there can be: programs that write at the same time.
+/// How long one wait for the administration of lanes lasts, and how often.
+const LOOK_NS: u64 = 10_000_000;
+const LOOKS: u32 = 1000;
+/// Lanes that there can be: transactions that run at the same time, in all programs.
 pub const LANES_MAX: usize = 64;
 /// Objects that one transaction can make.
 pub const INTENTS_MAX: usize = 126;
@@ -56,9 +69,7 @@ pub(crate) struct Directory {
 #[repr(C)]
 pub(crate) struct LaneSlot {
     pub(crate) lane: ObjId,
-    /// [`Backend::owner`] of who writes to it; 0: nobody, and nothing is unfinished.
-    pub(crate) owner: u64,
-    pub(crate) reserved: u64,
+    pub(crate) reserved: [u64; 2],
 }
 
 /// A lane's own state.
@@ -89,7 +100,7 @@ pub(crate) struct Intent {
 
 impl Intent {
     pub(crate) fn new(id: ObjId, transaction: u64, generation: u64) -> Self {
-        let check = crate::journal::checksum(generation, [id.hi, id.lo, transaction].into_iter());
+        let check = crate::journal::checksum(generation, &[id.hi, id.lo, transaction]);
         Self { id, transaction, check }
     }
 
@@ -99,20 +110,38 @@ impl Intent {
     }
 }
 
-/// The lane that a program writes to.
+/// A lane, and all that its transactions keep from one to the next, so that they need not ask for memory.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) id: ObjId,
-    slot: usize,
-    pub(crate) generation: u64,
+    pub(crate) number: usize,
+    /// None: records go to a log, or nothing can be changed.
+    pub(crate) media: Option<LaneMedia>,
+    pub(crate) sink: Sink,
     /// The last transaction's number.
     pub(crate) transaction: u64,
+    pub(crate) held: RefCell<Held>,
+    pub(crate) work: Work,
+}
+
+/// Where a lane's records lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneMedia {
+    pub(crate) id: ObjId,
+    pub(crate) slot: Slot,
+    pub(crate) generation: u64,
     /// Bytes of the record area known to exist.
     pub(crate) record_bytes: u64,
 }
 
+impl LaneMedia {
+    /// The lane's head. Its object is pinned.
+    pub(crate) fn head<'s>(&self) -> Ptr<'s, LaneHead> {
+        area_of(self.slot).place(BASE_OFFSET).expect("a head lies in its object")
+    }
+}
+
 /// What well-known objects are made of.
-fn well_known<T: Stored>(nonce: [u8; 16]) -> CreateSpec {
+pub(crate) fn well_known<T: Stored>(nonce: [u8; 16]) -> CreateSpec {
     CreateSpec {
         nonce,
         owner: ObjId::NONE,
@@ -140,17 +169,14 @@ fn lane_spec(slot: usize) -> CreateSpec {
 }
 
 impl<B: Backend> Space<B> {
-    /// See [`crate::Guard::well_known`].
+    /// Opens the object that everyone finds by this nonce.
     pub(crate) fn well_known_typed<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
         self.open_well_known(&well_known::<T>(nonce))
     }
 
     /// Opens the object that `spec` makes.
-    fn open_well_known<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
+    pub(crate) fn open_well_known<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
         let id = id_of(spec)?;
-        if self.backend().sink() == Sink::Log {
-            return self.open_well_known_by_log(spec, id);
-        }
         let object = match self.open_typed(id, Access::Write) {
             Err(OpenError::System(Error::NoSuchObject)) => match self.backend().create(spec) {
                 Ok(made) if made != id => return Err(Error::Damaged),
@@ -169,30 +195,6 @@ impl<B: Backend> Space<B> {
         Ok(object)
     }
 
-    /// The same where objects are made by transactions alone, so that one that is there is whole. Who may only read opens it for that.
-    fn open_well_known_by_log<T: Stored>(
-        &self,
-        spec: &CreateSpec,
-        id: ObjId,
-    ) -> Result<Object<'_, T>, Error> {
-        loop {
-            match self.open_typed(id, Access::Write) {
-                Err(OpenError::System(Error::NoSuchObject)) => {}
-                Err(OpenError::System(Error::AccessDenied)) => return Ok(self.open_typed(id, Access::Read)?),
-                result => return Ok(result?),
-            }
-            let made = self.enter().transact_once(|tx| {
-                let area = tx.create_as(spec, size_of::<T>() as u64)?;
-                tx.name_base::<T>(area)
-            });
-            match made {
-                // Somebody else was faster.
-                Ok(()) | Err(Error::Exists) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Opens the directory. One that is damaged beyond opening is made anew: what its lanes would have finished is lost, and said to
     /// be, but everything else can be worked with.
     pub(crate) fn lane_directory(&self) -> Result<Object<'_, Directory>, Error> {
@@ -208,78 +210,116 @@ impl<B: Backend> Space<B> {
         .inspect(|directory| self.pin(directory.area()))
     }
 
-    /// Runs `inside` while no other program attaches, claims or recovers. A dead holder's lock is simply taken: all of that may
-    /// be done again.
-    pub(crate) fn with_directory<R>(
-        &self,
-        inside: impl FnOnce(Ptr<'_, Directory>) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let directory = self.lane_directory()?;
-        let word = lock_word(directory.area());
-        self.take(word, || Ok(()))?;
-        let result = inside(directory.base());
-        self.leave(word);
+    /// Runs `inside` while nobody else claims or recovers lanes. A dead holder's lock is simply taken: all of that may be done again.
+    pub(crate) fn administer<R>(&self, inside: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        // One thread of this program at a time; so what is ours in the word is of one that was killed.
+        let _threads = self.administering.lock(self.backend());
+        let word = self.administration();
+        let mut looks = LOOKS;
+        // Acquire pairs with the release below.
+        while let Err(seen) = word.compare_exchange(0, self.owner, Ordering::AcqRel, Ordering::Acquire) {
+            let owner = seen & !1;
+            if owner == self.owner || !self.backend().is_alive(owner) {
+                if word.compare_exchange(seen, self.owner, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                    break;
+                }
+            } else if seen & 1 != 0
+                || word.compare_exchange(seen, seen | 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            {
+                looks = looks.checked_sub(1).ok_or(Error::Busy)?;
+                self.wait_while(word, owner | 1, LOOK_NS);
+            }
+        }
+        let result = inside();
+        // Release: as above. Whoever waits, looks again.
+        word.swap(0, Ordering::AcqRel);
+        self.wake(word);
         result
     }
 
-    /// Makes sure that the program has a lane.
-    pub(crate) fn claim_lane(&self) -> Result<(), Error> {
-        if self.lane.lock(self.backend()).is_some() {
-            return Ok(());
+    /// A lane for a transaction: one that the program keeps, or a new one.
+    pub(crate) fn take_lane(&self, hint: usize) -> Result<Box<Lane>, Error> {
+        if let Some(lane) = self.spare.take(hint) {
+            return Ok(lane);
         }
-        let (slot, id) = self.with_directory(|directory| {
-            let (slot, id, head) = self.free_lane(directory)?;
-            // What lies in the lane is finished, so it is made void, in whichever order the two words reach media. Both are
-            // durable before the first record: a record of a generation that is lost would become valid when recovery raises
-            // the old one.
-            let generation = memory::load(head.at(LaneHead::generation)).wrapping_add(1);
-            self.store_flushed(head.at(LaneHead::generation), &generation);
-            self.store_durably(lane_slot(directory, slot).at(LaneSlot::owner), &self.owner);
-            Ok((slot, id))
-        })?;
-        let head = self.open_lane(id)?;
-        self.backend().ensure(id, BASE_OFFSET, 4096 + RECORD_START_BYTES)?;
-        *self.lane.lock(self.backend()) = Some(Lane {
-            id,
-            slot,
-            generation: memory::load(head.at(LaneHead::generation)),
-            transaction: memory::load(head.at(LaneHead::done)).max(memory::load(head.at(LaneHead::applied))),
-            record_bytes: RECORD_START_BYTES,
-        });
-        Ok(())
+        self.take_lane_slowly(hint)
     }
 
-    /// A lane that nobody owns: its slot, ID and head. One that can't be opened is left alone.
-    fn free_lane<'s>(
-        &'s self,
-        directory: Ptr<'_, Directory>,
-    ) -> Result<(usize, ObjId, Ptr<'s, LaneHead>), Error> {
-        let len = (memory::load(directory.at(Directory::len)) as usize).min(LANES_MAX);
-        for slot in 0..LANES_MAX {
-            if slot >= len {
-                match self.add_lane(directory, slot) {
-                    Err(error) if is_damage(error) => continue,
-                    result => result?,
-                }
+    #[cold]
+    fn take_lane_slowly(&self, hint: usize) -> Result<Box<Lane>, Error> {
+        for look in 0..LOOKS {
+            if let Some(lane) = self.spare.take_any(self.backend()) {
+                return Ok(lane);
             }
-            let LaneSlot { lane, owner, .. } = memory::load(lane_slot(directory, slot));
-            if owner != 0 {
-                continue;
-            }
-            match self.open_lane(lane).and_then(sound_head) {
-                Ok(head) => return Ok((slot, lane, head)),
-                Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
-                Err(error) => return Err(error),
+            match self.claim_lane() {
+                // All are in use; some may be a dead program's.
+                Err(Error::TooMany) if look == 0 => self.recover()?,
+                Err(Error::TooMany) => self.wait_while(self.lane_owner(hint), self.owner, LOOK_NS / 10),
+                result => return result,
             }
         }
         Err(Error::TooMany)
     }
 
+    /// Claims a lane that nobody owns.
+    fn claim_lane(&self) -> Result<Box<Lane>, Error> {
+        self.administer(|| {
+            for number in 0..LANES_MAX {
+                if self.lane_owner(number).load(Ordering::Acquire) != 0 {
+                    continue;
+                }
+                let sink = self.backend().sink();
+                let (media, transaction) = match sink {
+                    Sink::Log => (None, 0),
+                    Sink::Lanes => match self.lane_media(number) {
+                        Ok((media, transaction)) => (Some(media), transaction),
+                        Err(Error::ReadOnly | Error::AccessDenied) => (None, 0),
+                        Err(error) if is_damage(error) => {
+                            self.note(|found| found.damaged += 1);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    },
+                };
+                self.lane_age(number).store(0, Ordering::Relaxed);
+                self.lane_owner(number).store(self.owner, Ordering::Release);
+                let held = RefCell::new(Held::new(number));
+                return Ok(Box::new(Lane { number, media, sink, transaction, held, work: Work::default() }));
+            }
+            Err(Error::TooMany)
+        })
+    }
+
+    /// Makes what lies in a lane void for a new owner; makes the lane where there is none yet. Also gives its last transaction's number.
+    fn lane_media(&self, number: usize) -> Result<(LaneMedia, u64), Error> {
+        let directory = self.lane_directory()?.base();
+        while memory::load(directory.at(Directory::len)) <= number as u64 {
+            self.add_lane(directory, memory::load(directory.at(Directory::len)) as usize)?;
+        }
+        let id = memory::load(lane_slot(directory, number)).lane;
+        let head = sound_head(self.open_lane(id)?)?;
+        self.backend().ensure(id, BASE_OFFSET, 4096 + RECORD_START_BYTES)?;
+        // What lies in the lane is finished. Durable before the first record: a record of a generation that is lost would become valid
+        // when recovery raises the old one.
+        let generation = memory::load(head.at(LaneHead::generation)).wrapping_add(1);
+        self.store_durably(head.at(LaneHead::generation), &generation);
+        let slot = Slot::of(head.address()).ok_or(Error::Damaged)?;
+        let last = memory::load(head.at(LaneHead::done)).max(memory::load(head.at(LaneHead::applied)));
+        Ok((LaneMedia { id, slot, generation, record_bytes: RECORD_START_BYTES }, last))
+    }
+
     /// Makes lane number `slot` and lists it.
     fn add_lane(&self, directory: Ptr<'_, Directory>, slot: usize) -> Result<(), Error> {
+        if slot >= LANES_MAX {
+            return Err(Error::Damaged);
+        }
         let spec = lane_spec(slot);
-        self.open_well_known::<LaneHead>(&spec)?;
-        let entry = LaneSlot { lane: id_of(&spec)?, owner: 0, reserved: 0 };
+        // One that is damaged is listed all the same: it is left alone from then on.
+        match self.open_well_known::<LaneHead>(&spec) {
+            Err(error) if !is_damage(error) => return Err(error),
+            _ => {}
+        }
+        let entry = LaneSlot { lane: id_of(&spec)?, reserved: [0; 2] };
         self.store_durably(lane_slot(directory, slot), &entry);
         // COMMIT: the lane is listed.
         self.store_durably(directory.at(Directory::len), &(slot as u64 + 1));
@@ -290,15 +330,6 @@ impl<B: Backend> Space<B> {
         let lane = self.open_typed::<LaneHead>(id, Access::Write)?;
         self.pin(lane.area());
         Ok(lane.base())
-    }
-
-    /// Gives the lane back, as a program does that ends in order: everything in it is finished.
-    pub(crate) fn leave_lane(&self) {
-        let Some(lane) = self.lane.lock(self.backend()).take() else { return };
-        if let Ok(directory) = self.lane_directory() {
-            // Needs no flush: an owner word that comes back after a power cut makes recovery find nothing to do.
-            memory::store(self.backend(), lane_slot(directory.base(), lane.slot).at(LaneSlot::owner), &0);
-        }
     }
 
     /// Stores a value and waits until it is durable.
@@ -315,8 +346,62 @@ impl<B: Backend> Space<B> {
 }
 
 impl<B: Backend> Drop for Space<B> {
+    /// Gives the lanes back, as a program does that ends in order: everything in them is finished.
     fn drop(&mut self) {
-        self.leave_lane();
+        while let Some(lane) = self.spare.take_any(self.backend()) {
+            // Release pairs with the acquire in `claim_lane`.
+            self.lane_owner(lane.number).store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Lanes that a program has claimed and that no transaction uses.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    /// One for each group of threads.
+    near: [AtomicPtr<Lane>; NEAR],
+    #[allow(clippy::vec_box, reason = "they are large, and move between here and the pointers above")]
+    rest: Lock<Vec<Box<Lane>>>,
+}
+
+const NEAR: usize = 16;
+
+impl Spare {
+    #[inline]
+    fn take(&self, hint: usize) -> Option<Box<Lane>> {
+        // Acquire pairs with the release in `put`.
+        let lane = self.near[hint % NEAR].swap(core::ptr::null_mut(), Ordering::Acquire);
+        if lane.is_null() {
+            return None;
+        }
+        // SAFETY: `put` made the pointer from a box; the exchange took it out, so there is no other.
+        Some(unsafe { Box::from_raw(lane) })
+    }
+
+    fn take_any(&self, backend: &impl Backend) -> Option<Box<Lane>> {
+        (0..NEAR).find_map(|hint| self.take(hint)).or_else(|| self.rest.lock(backend).pop())
+    }
+
+    /// Keeps a lane for the next transaction.
+    #[inline]
+    pub(crate) fn put(&self, backend: &impl Backend, hint: usize, lane: Box<Lane>) {
+        let lane = Box::into_raw(lane);
+        let near = &self.near[hint % NEAR];
+        // Release: the next one who takes it sees it whole.
+        if near.compare_exchange(core::ptr::null_mut(), lane, Ordering::Release, Ordering::Relaxed).is_err() {
+            // SAFETY: made from a box just now, and given to nobody.
+            let lane = unsafe { Box::from_raw(lane) };
+            self.rest.lock(backend).push(lane);
+        }
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        // `Space::drop` has taken all; but for a space that never came to be.
+        for hint in 0..NEAR {
+            drop(self.take(hint));
+        }
     }
 }
 

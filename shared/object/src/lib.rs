@@ -9,6 +9,7 @@ mod stored;
 
 pub mod backend;
 pub mod collections;
+mod coordination;
 mod epoch;
 mod error;
 mod guard;

@@ -95,39 +95,14 @@ pub(crate) fn zero(backend: &impl Backend, to: Span<'_, u8>) {
     backend.stored(to.address(), to.len());
 }
 
-/// Stores `new` in a word if it is `old`; otherwise the error is what it is. Orders as a lock needs it.
-pub(crate) fn compare_exchange(
-    backend: &impl Backend,
-    place: Ptr<'_, u64>,
-    old: u64,
-    new: u64,
-) -> Result<(), u64> {
-    // SAFETY: the pointer's invariant covers an aligned word.
-    let word = unsafe { atom::<AtomicU64>(place.address()) };
-    // Acquire pairs with the release of whoever stored `old`.
-    word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)?;
-    backend.stored(place.address(), 8);
-    Ok(())
-}
-
-/// Stores a word that others wait for: all our stores before are seen by who sees it.
-pub(crate) fn store_release(backend: &impl Backend, place: Ptr<'_, u64>, value: u64) -> u64 {
-    // SAFETY: the pointer's invariant covers an aligned word.
-    let word = unsafe { atom::<AtomicU64>(place.address()) };
-    // Pairs with the acquire of `compare_exchange` and `load_acquire`.
-    let old = word.swap(value, Ordering::AcqRel);
-    backend.stored(place.address(), 8);
-    old
-}
-
-/// Loads a word of the translation table.
+/// Loads a word of the translation table. Acquire pairs with the release in [`store_row`]: who sees an object in a row sees what is known of it.
 ///
 /// # Safety
 /// `address` is that of a word within the table.
 #[inline(always)]
 pub(crate) unsafe fn load_row(address: u64) -> u64 {
     // SAFETY: forwarded.
-    unsafe { atom::<AtomicU64>(address) }.load(Ordering::Relaxed)
+    unsafe { atom::<AtomicU64>(address) }.load(Ordering::Acquire)
 }
 
 /// Stores a word of the translation table: volatile memory, so no backend is told.
@@ -136,7 +111,7 @@ pub(crate) unsafe fn load_row(address: u64) -> u64 {
 /// `address` is that of a word within the table.
 pub(crate) unsafe fn store_row(address: u64, value: u64) {
     // SAFETY: forwarded.
-    unsafe { atom::<AtomicU64>(address) }.store(value, Ordering::Relaxed);
+    unsafe { atom::<AtomicU64>(address) }.store(value, Ordering::Release);
 }
 
 macro_rules! copies {

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 use core::mem::offset_of;
+use core::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 use twizzler_abi::address::PAGE_BYTES;
@@ -13,7 +14,7 @@ use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink};
 use crate::journal::{Record, words_of};
-use crate::lane::{Directory, INTENTS_MAX, LANES_MAX, LaneHead, LaneSlot, RECORD_OFFSET, lane_slot};
+use crate::lane::{Directory, INTENTS_MAX, LANES_MAX, LaneHead, RECORD_OFFSET, lane_slot};
 use crate::memory;
 use crate::pointer::{Area, Ptr};
 use crate::space::{Space, header_place};
@@ -22,7 +23,7 @@ use crate::tx::overlay::{LINE, Line};
 /// What recovery found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovery {
-    /// Lanes of programs that did not end in order.
+    /// Lanes in which a transaction was to be finished or undone.
     pub lanes: u32,
     /// Objects that a committed transaction changed and that were brought up to it.
     pub redone: u32,
@@ -34,7 +35,6 @@ pub struct Recovery {
 
 /// A dead owner's lane, with the words of the record that it may hold.
 struct Dead {
-    slot: usize,
     lane: ObjId,
     generation: u64,
     words: Vec<u64>,
@@ -44,54 +44,62 @@ struct Dead {
 type Newest = HashMap<ObjId, u64>;
 
 impl<B: Backend> Space<B> {
-    /// Recovers every lane whose owner no longer lives.
+    /// Deals with all lanes after a boot, and with those whose owner no longer lives; then releases what they had locked.
     pub(crate) fn recover(&self) -> Result<(), Error> {
-        if self.backend().sink() == Sink::Log {
-            // The backend has done it.
-            return Ok(());
-        }
-        self.with_directory(|directory| {
-            let dead = self.dead_lanes(directory)?;
-            let mut newest = Newest::new();
-            for lane in &dead {
-                let objects = Record::decode(lane.generation, &lane.words)
-                    .into_iter()
-                    .flat_map(|record| record.objects());
-                for object in objects {
-                    let version = newest.entry(object.id).or_default();
-                    *version = object.version.max(*version);
-                }
+        self.administer(|| {
+            if self.backend().sink() == Sink::Lanes {
+                self.recover_media()?;
             }
-            for lane in &dead {
-                match self.recover_lane(lane, &newest) {
-                    Ok(()) => {
-                        self.store_durably(lane_slot(directory, lane.slot).at(LaneSlot::owner), &0);
-                        self.note(|found| found.lanes += 1);
-                    }
-                    Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
-                    Err(error) => return Err(error),
+            // Release pairs with the acquire in `recover_media`.
+            self.recovered().store(1, Ordering::Release);
+            for number in 0..LANES_MAX {
+                if self.is_dead(number) {
+                    self.release_dead(number);
+                    self.lane_owner(number).store(0, Ordering::Release);
                 }
             }
             Ok(())
         })
     }
 
-    /// Lanes of owners that no longer live. One that can't be read keeps its dead owner, so that nobody writes to it.
-    fn dead_lanes(&self, directory: Ptr<'_, Directory>) -> Result<Vec<Dead>, Error> {
+    fn recover_media(&self) -> Result<(), Error> {
+        let since_boot = self.recovered().load(Ordering::Acquire) == 0;
+        if !since_boot && !(0..LANES_MAX).any(|number| self.is_dead(number)) {
+            return Ok(());
+        }
+        let directory = match self.lane_directory() {
+            // Nothing can be finished, and nothing can be changed either.
+            Err(Error::ReadOnly | Error::AccessDenied) => return Ok(()),
+            result => result?.base(),
+        };
         let len = (memory::load(directory.at(Directory::len)) as usize).min(LANES_MAX);
         let mut dead = Vec::new();
-        for slot in 0..len {
-            let LaneSlot { lane, owner, .. } = memory::load(lane_slot(directory, slot));
-            if owner == 0 || owner == self.owner || self.backend().is_alive(owner) {
-                continue;
-            }
+        for number in (0..len).filter(|&number| since_boot || self.is_dead(number)) {
+            let lane = memory::load(lane_slot(directory, number)).lane;
             match self.read_lane(lane) {
-                Ok((generation, words)) => dead.push(Dead { slot, lane, generation, words }),
+                Ok((generation, words)) => dead.push(Dead { lane, generation, words }),
                 Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
                 Err(error) => return Err(error),
             }
         }
-        Ok(dead)
+        let mut newest = Newest::new();
+        for lane in &dead {
+            let record = Record::decode(lane.generation, &lane.words);
+            for object in record.into_iter().flat_map(|record| record.objects()) {
+                let version = newest.entry(object.id).or_default();
+                *version = object.version.max(*version);
+            }
+        }
+        for lane in &dead {
+            match self.recover_lane(lane, &newest) {
+                Ok(()) => {}
+                Err(error) if is_damage(error) => self.note(|found| found.damaged += 1),
+                Err(error) => return Err(error),
+            }
+        }
+        // Before any other processor's thread makes an object that an old intent would delete again.
+        self.backend().fence();
+        Ok(())
     }
 
     fn read_lane(&self, lane: ObjId) -> Result<(u64, Vec<u64>), Error> {
@@ -103,8 +111,10 @@ impl<B: Backend> Space<B> {
     fn recover_lane(&self, lane: &Dead, newest: &Newest) -> Result<(), Error> {
         let head = self.open_lane(lane.lane)?;
         let mut committed = memory::load(head.at(LaneHead::done));
+        let mut left = false;
         if let Some(record) = Record::decode(lane.generation, &lane.words) {
-            if record.transaction != memory::load(head.at(LaneHead::applied)) {
+            left = record.transaction != memory::load(head.at(LaneHead::applied));
+            if left {
                 self.redo(&record, newest)?;
             }
             for id in record.deletes() {
@@ -119,12 +129,12 @@ impl<B: Backend> Space<B> {
                 && self.delete_if_there(intent.id)?
             {
                 self.note(|found| found.undone += 1);
+                left = true;
             }
         }
-        self.store_flushed(head.at(LaneHead::done), &committed);
-        self.backend().fence();
-        // COMMIT: what lies in the lane is void.
-        self.store_durably(head.at(LaneHead::generation), &lane.generation.wrapping_add(1));
+        self.note(|found| found.lanes += u32::from(left));
+        // COMMIT, when it is durable: what lies in the lane is void.
+        self.store_flushed(head.at(LaneHead::generation), &lane.generation.wrapping_add(1));
         Ok(())
     }
 
@@ -182,9 +192,11 @@ impl<B: Backend> Space<B> {
 
     /// Deletes an object; false if it is gone already.
     pub(crate) fn delete_if_there(&self, id: ObjId) -> Result<bool, Error> {
-        self.forget(id);
         match self.backend().delete(id) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.unmap(id);
+                Ok(true)
+            }
             Err(Error::NoSuchObject) => Ok(false),
             Err(error) => Err(error),
         }

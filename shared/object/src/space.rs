@@ -10,10 +10,8 @@
 //! Invariant that the crate keeps: an `Area` or pointer made here with the lifetime of a `&Space` is of a pinned object, which is never
 //! unmapped, or is used within a guard.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
-use core::sync::atomic::AtomicBool;
 
 use hashbrown::HashMap;
 use twizzler_abi::address::{SLOT_BYTES, SMALL_SLOTS, Slot};
@@ -26,7 +24,7 @@ use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 use crate::backend::{Backend, ROW_WORDS, TRANSLATION_BYTES};
 use crate::epoch::Epochs;
 use crate::error::{OpenError, TypeName};
-use crate::lane::Lane;
+use crate::lane::Spare;
 use crate::memory;
 use crate::pointer::{Area, Object, Ptr, Span};
 use crate::recover::Recovery;
@@ -42,29 +40,35 @@ pub enum Access {
     Write,
 }
 
-/// What is known of a mapped object.
+/// What is known of a mapped object. It lies in the object's row of the translation table, behind the words for FOT indexes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mapped {
     pub(crate) id: ObjId,
-    pub(crate) slot: Slot,
     pub(crate) writable: bool,
     pub(crate) persistent: bool,
-    /// Never unmapped.
-    pinned: bool,
     pub(crate) fingerprint: u64,
 }
+
+/// Words of a row behind those for FOT indexes: state, ID (2), fingerprint.
+const STATE: u64 = FOT_INLINE_ENTRIES as u64;
+const _: () = assert!(STATE + 4 <= ROW_WORDS);
+/// Bits of the state word.
+const IS_MAPPED: u64 = 1;
+const IS_WRITABLE: u64 = 2;
+const IS_PERSISTENT: u64 = 4;
+/// Never unmapped.
+const IS_PINNED: u64 = 8;
 
 /// All that a program's threads share of what it knows of objects. Drop it, and nothing remains but the objects themselves.
 pub struct Space<B: Backend> {
     backend: B,
     translation: u64,
+    pub(crate) coordination: u64,
     pub(crate) owner: u64,
     pub(crate) epochs: Epochs,
     maps: Lock<Maps>,
-    /// Locks held, and how often.
-    pub(crate) held: Lock<HashMap<u64, u32>>,
-    pub(crate) lane: Lock<Option<Lane>>,
-    pub(crate) in_transaction: AtomicBool,
+    pub(crate) spare: Spare,
+    pub(crate) administering: Lock<()>,
     found: Lock<Recovery>,
 }
 
@@ -72,7 +76,6 @@ pub struct Space<B: Backend> {
 #[derive(Debug, Default)]
 struct Maps {
     by_id: HashMap<ObjId, Slot>,
-    by_slot: BTreeMap<u32, Mapped>,
     /// Which FOT index of one mapped object names another: (slot, slot) to index.
     indexes: HashMap<(u32, u32), u64>,
     /// Slots that are in no table any more, with the epoch in which they were taken out.
@@ -83,19 +86,22 @@ impl<B: Backend> Space<B> {
     /// Joins the objects of a system: first finishes or undoes what programs that died had begun.
     ///
     /// # Errors
-    /// Where the lanes can't be opened or made.
+    /// Where the lanes can't be opened or made; [`Error::NotSupported`] where the programs that run are of another version.
     pub fn attach(backend: B) -> Result<Self, Error> {
         let space = Self {
             translation: backend.translation(),
+            coordination: backend.coordination(),
             owner: backend.owner(),
             backend,
             epochs: Epochs::default(),
             maps: Lock::default(),
-            held: Lock::default(),
-            lane: Lock::default(),
-            in_transaction: AtomicBool::new(false),
+            spare: Spare::default(),
+            administering: Lock::default(),
             found: Lock::default(),
         };
+        if !space.knows_segment() {
+            return Err(Error::NotSupported);
+        }
         space.recover()?;
         Ok(space)
     }
@@ -169,17 +175,16 @@ impl<B: Backend> Space<B> {
     pub fn unmap(&self, id: ObjId) {
         let mut maps = self.maps.lock(&self.backend);
         let Some(&slot) = maps.by_id.get(&id) else { return };
-        if maps.by_slot.get(&slot.number()).is_some_and(|mapped| mapped.pinned) {
+        if self.row(slot, STATE) & IS_PINNED != 0 {
             return;
         }
         maps.by_id.remove(&id);
-        maps.by_slot.remove(&slot.number());
         maps.indexes.retain(|&(from, to), _| from != slot.number() && to != slot.number());
         self.clear_row(slot);
-        for other in maps.by_slot.values() {
+        for &other in maps.by_id.values() {
             for index in 0..FOT_INLINE_ENTRIES as u64 {
-                if self.row(other.slot, index) == slot.base() {
-                    self.set_row(other.slot, index, 0);
+                if self.row(other, index) == slot.base() {
+                    self.set_row(other, index, 0);
                 }
             }
         }
@@ -224,26 +229,42 @@ impl<B: Backend> Space<B> {
         let slot = self.backend.map(id, granted & (Rights::READ | Rights::WRITE))?;
         self.clear_row(slot);
         maps.by_id.insert(id, slot);
-        let persistent = ObjectFlags::from_bits_truncate(stat.flags).contains(ObjectFlags::PERSISTENT);
-        let mapped = Mapped { id, slot, writable, persistent, pinned: false, fingerprint: stat.fingerprint };
-        maps.by_slot.insert(slot.number(), mapped);
+        let mut state = IS_MAPPED;
+        if writable {
+            state |= IS_WRITABLE;
+        }
+        if ObjectFlags::from_bits_truncate(stat.flags).contains(ObjectFlags::PERSISTENT) {
+            state |= IS_PERSISTENT;
+        }
+        self.set_row(slot, STATE + 1, id.hi);
+        self.set_row(slot, STATE + 2, id.lo);
+        self.set_row(slot, STATE + 3, stat.fingerprint);
+        // Last: who sees it sees the others.
+        self.set_row(slot, STATE, state);
         Ok(slot)
     }
 
     /// Makes an object's mapping last as long as the space.
     pub(crate) fn pin(&self, area: Area<'_>) {
-        if let Some(mapped) = self.maps.lock(&self.backend).by_slot.get_mut(&slot_number(area)) {
-            mapped.pinned = true;
+        let _maps = self.maps.lock(&self.backend);
+        if let Some(slot) = Slot::of(area.start()) {
+            self.set_row(slot, STATE, self.row(slot, STATE) | IS_PINNED);
         }
     }
 
-    /// Forgets an object that is gone, but leaves its mapping: resolved pointers may still be about.
-    pub(crate) fn forget(&self, id: ObjId) {
-        self.maps.lock(&self.backend).by_id.remove(&id);
-    }
-
+    /// What is known of an object; an error where it has been unmapped.
     pub(crate) fn mapped(&self, area: Area<'_>) -> Result<Mapped, Error> {
-        self.maps.lock(&self.backend).by_slot.get(&slot_number(area)).copied().ok_or(Error::NoSuchObject)
+        let slot = Slot::of(area.start()).ok_or(Error::NoSuchObject)?;
+        let state = self.row(slot, STATE);
+        if state & IS_MAPPED == 0 {
+            return Err(Error::NoSuchObject);
+        }
+        Ok(Mapped {
+            id: ObjId { hi: self.row(slot, STATE + 1), lo: self.row(slot, STATE + 2) },
+            writable: state & IS_WRITABLE != 0,
+            persistent: state & IS_PERSISTENT != 0,
+            fingerprint: self.row(slot, STATE + 3),
+        })
     }
 
     /// Changes what recovery has found.
@@ -325,14 +346,14 @@ impl<B: Backend> Space<B> {
         // Until the row is filled, so that what is in a row is mapped.
         let mut maps = self.maps.lock(&self.backend);
         let to = self.map_in(&mut maps, entry.target)?;
-        let mapped = maps.by_slot.get(&to.number()).copied().ok_or(Error::NoSuchObject)?;
+        let mapped = self.mapped(area_of(to))?;
         if entry.fingerprint != 0 && entry.fingerprint != mapped.fingerprint {
             return Err(Error::WrongType);
         }
         if rights.contains(Rights::WRITE) && !mapped.writable {
             return Err(Error::AccessDenied);
         }
-        if maps.by_slot.contains_key(&slot.number()) {
+        if self.row(slot, STATE) & IS_MAPPED != 0 {
             self.set_row(slot, index, to.base());
         }
         Ok(to.base())
@@ -360,7 +381,7 @@ impl<B: Backend> Space<B> {
     }
 
     fn clear_row(&self, slot: Slot) {
-        for index in 0..FOT_INLINE_ENTRIES as u64 {
+        for index in 0..STATE + 4 {
             self.set_row(slot, index, 0);
         }
     }
@@ -395,10 +416,6 @@ impl<B: Backend> Space<B> {
         // SAFETY: `resolve_many` has checked that all the bytes lie in a mapped object's range, aligned for `T`.
         Ok(unsafe { Span::new(address.get(), len) })
     }
-}
-
-fn slot_number(area: Area<'_>) -> u32 {
-    (area.start() / SLOT_BYTES) as u32
 }
 
 /// The area of a slot at which an object is mapped.

@@ -424,6 +424,11 @@ fn programs_take_turns() {
     );
 }
 
+fn voids_a_lane(site: &str) -> bool {
+    let mut callers = site.split(" < ").skip(1).skip_while(|caller| caller.contains("store_flushed"));
+    callers.next().is_some_and(|caller| caller.contains("recover_media") || caller.contains("recover_lane"))
+}
+
 #[test]
 fn every_flush_and_fence_is_needed() {
     let effort = Effort { exhaustive: 32, samples: 8, singles: 64 };
@@ -442,8 +447,12 @@ fn every_flush_and_fence_is_needed() {
         let scenario = Steps { steps: steps.to_vec(), programs };
         found.extend(mutation_run(&scenario, config).expect("sound"));
     }
-    // What an undone transaction wrote in place is nobody's business.
-    let superfluous: Vec<_> =
-        found.never_missed().into_iter().filter(|site| !site.contains("Fresh::wrote")).collect();
+    // What an undone transaction wrote in place is nobody's business. That a recovered lane is durably void before anything else
+    // happens is for other processors, and for objects that are made again under the same ID; here are neither.
+    let superfluous: Vec<_> = found
+        .never_missed()
+        .into_iter()
+        .filter(|site| !site.contains("Fresh::wrote") && !voids_a_lane(site))
+        .collect();
     assert!(superfluous.is_empty(), "{superfluous:#?}");
 }

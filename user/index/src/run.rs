@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_command::{Complaint, Streams, advised};
-use twizzler_names::{NameError, Names};
+use twizzler_names::{Entry, NameError, Names};
 use twizzler_object::{Access, Area, Backend, Guard, Space};
 
 use crate::base::IndexRoot;
@@ -211,7 +211,12 @@ impl<'s, B: Backend> Files<'s, B> {
 
 impl<B: Backend> Texts for Files<'_, B> {
     fn find(&self, name: &str) -> Result<ObjId, Refusal> {
-        let id = self.names.object(name).map_err(|error| match error {
+        // Not by a transaction of its own: the caller's may have locked the names.
+        let found = self.names.lookup_by(&self.guard, name).and_then(|entry| match entry {
+            Entry::Object(id) => Ok(id),
+            Entry::Directory => Err(NameError::IsADirectory),
+        });
+        let id = found.map_err(|error| match error {
             NameError::NoSuchName | NameError::NotADirectory => Refusal::NoSuchName,
             NameError::IsADirectory => Refusal::ADirectory,
             NameError::System(error) => Refusal::System(error),

@@ -27,13 +27,13 @@ mod usage;
 use core::mem::offset_of;
 
 use twizzler_abi::Error;
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
 use twizzler_abi::object::{BASE_OFFSET, Header};
 
 use crate::backend::Backend;
 use crate::pointer::{Area, Bytes, Ptr, Span};
 use crate::reader::Reader;
-use crate::space::header_place;
+use crate::space::{area_of, header_place};
 use crate::stored::Stored;
 use crate::tx::Tx;
 use classes::{CLASSES, Class};
@@ -74,8 +74,9 @@ const _: () = assert!(HEAP_BYTES == 192 && LINE_COLOURS * 64 + HEAP_BYTES < PAGE
 
 /// What a transaction has freed; performed at commit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Freed<'s> {
-    area: Area<'s>,
+pub(crate) struct Freed {
+    /// Where the object lies.
+    slot: Slot,
     offset: u64,
     len_bytes: u64,
     align: u64,
@@ -138,13 +139,18 @@ impl<'s, B: Backend> Tx<'s, B> {
         let area = first.object();
         self.lock(area)?;
         let align = align_of::<T>() as u64;
-        self.push_free(Freed { area, offset: first.offset(), len_bytes: span.len_bytes(), align });
+        let slot = Slot::of(area.start()).ok_or(Error::Damaged)?;
+        self.push_free(Freed { slot, offset: first.offset(), len_bytes: span.len_bytes(), align });
         Ok(())
     }
 
     /// Performs what was freed.
     pub(crate) fn free_now(&mut self) -> Result<(), Error> {
-        for Freed { area, offset, len_bytes, align } in self.take_frees() {
+        let mut number = 0;
+        while let Some(Freed { slot, offset, len_bytes, align }) = self.freed(number) {
+            number += 1;
+            // Locked when it was freed, under the guard that the transaction runs under: it is mapped.
+            let area = area_of(slot);
             let heap = self.heap(area)?;
             match Class::of(len_bytes, align) {
                 Some(class) => self.free_block(area, heap, class, offset)?,
@@ -193,7 +199,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     fn make_heap(&mut self, area: Area<'s>, allocator: Ptr<'s, u64>) -> Result<Ptr<'s, Heap>, Error> {
         let len: u64 = self.get(header_place(area, offset_of!(Header, len_bytes)));
         let id = self.space().id_of(area);
-        let colour = crate::journal::checksum(0, [id.hi, id.lo].into_iter());
+        let colour = crate::journal::checksum(0, &[id.hi, id.lo]);
         let page = (len.min(SLOT_BYTES) + BASE_OFFSET).div_ceil(PAGE_BYTES) + colour % PAGE_COLOURS;
         let offset = page * PAGE_BYTES + (colour / PAGE_COLOURS % LINE_COLOURS) * 64;
         let heap: Ptr<'s, Heap> = area.place(offset).ok_or(Error::OutOfRange)?;

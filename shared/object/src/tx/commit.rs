@@ -1,140 +1,149 @@
 //! Commit: what was written in place, fence; record, fence; apply, fence. The first fence only where there is such.
+//! With a log: sync what was written in place; log; apply.
 
-use alloc::vec::Vec;
-
-use hashbrown::HashMap;
 use twizzler_abi::Error;
-use twizzler_abi::address::SLOT_BYTES;
+use twizzler_abi::address::{SLOT_BYTES, Slot};
 
-use super::Tx;
-use crate::backend::{Backend, Sink};
-use crate::journal::{self, Changed};
+use super::{State, Tx};
+use crate::backend::{Backend, Commit, Sink, Ticket};
+use crate::journal::{self, Changed, LOG_SEED};
 use crate::lane::{LaneHead, RECORD_OFFSET};
 use crate::memory;
 use crate::pointer::Area;
 use crate::recover::version_word;
 use crate::space::area_of;
-use twizzler_abi::address::Slot;
 
-/// Objects that a transaction changes, and where they are mapped.
-type Changes<'s> = Vec<(Area<'s>, Changed)>;
-
-impl<'s, B: Backend> Tx<'s, B> {
+impl<B: Backend> Tx<'_, B> {
     /// Makes all changes at once. When it returns, they are durable.
     ///
     /// # Errors
     /// Before the commit point: [`Error::OutOfNvm`] or [`Error::OutOfRange`] where the record doesn't fit the lane,
-    /// [`Error::Damaged`] where something freed was not allocated. Then nothing has changed. After it: where an object that
-    /// was to be deleted could not be; the changes hold.
+    /// [`Error::Damaged`] where something freed was not allocated, [`Error::Busy`] where it conflicts with another transaction, and with a log
+    /// what that says. Then nothing has changed. After it: where an object that was to be deleted could not be; the changes hold.
     pub fn commit(mut self) -> Result<(), Error> {
+        self.settle()
+    }
+
+    /// The same, for one that may have to run again.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        self.doomed()?;
         self.free_now()?;
-        if self.overlay.is_empty()
-            && self.fresh.is_empty()
-            && self.created.is_empty()
-            && self.deletes.is_empty()
+        self.doomed()?;
+        let work = &self.lane.work;
+        if work.overlay.is_empty()
+            && work.fresh.is_clean()
+            && work.created.is_empty()
+            && work.deletes.is_empty()
         {
+            self.state = State::Done;
             return Ok(());
         }
-        let backend = self.space.backend();
-        if backend.sink() == Sink::Log {
-            return self.commit_by_log();
-        }
-        if !self.fresh.is_empty() {
-            // Fence 0. Before the record is written: if all its lines happen to arrive, it counts, fence 1 or not.
-            self.fresh.flush(backend);
-            backend.fence();
-        }
-        let changed = self.write_record()?;
-        backend.fence();
+        self.gather_changed()?;
+        let ticket = self.make_durable()?;
         // COMMIT: the record is durable, and all that it will make reachable.
-        self.committed = true;
-        if let Some(lane) = self.space.lane.lock(self.space.backend()).as_mut() {
-            lane.transaction = self.number;
+        self.state = State::Committed;
+        self.apply_all()?;
+        let result = self.perform_deletes();
+        if let Some(ticket) = ticket {
+            self.space.backend().applied(ticket);
         }
-        self.apply_all(&changed)?;
-        let head = self.space.open_lane(self.lane()?.0)?;
-        if !self.created.is_empty() {
-            self.space.store_flushed(head.at(LaneHead::done), &self.number);
-        }
-        backend.fence();
-        memory::store(backend, head.at(LaneHead::applied), &self.number);
-        self.delete_all()
+        self.state = State::Done;
+        result
     }
 
-    /// Writes the record into the lane and starts writing it back. Gives the changed objects.
-    fn write_record(&mut self) -> Result<Changes<'s>, Error> {
-        let (lane, generation) = self.lane()?;
-        let (changed, words) = self.record(generation)?;
-        let len_bytes = words.len() as u64 * 8;
-        self.room_for(len_bytes)?;
-        let area = self.space.map(lane)?;
-        let to = area.span::<u64>(RECORD_OFFSET, words.len() as u64).ok_or(Error::OutOfRange)?;
-        memory::write_words(self.space.backend(), to, &words);
-        self.space.backend().flush(to.address(), len_bytes);
-        Ok(changed)
-    }
-
-    /// The record's words, checked by that seed, and the objects that it changes.
-    pub(super) fn record(&self, seed: u64) -> Result<(Changes<'s>, Vec<u64>), Error> {
-        let mut changed = Changes::new();
-        let mut numbers: HashMap<u64, usize> = HashMap::new();
-        for &(address, _) in self.overlay.lines() {
-            let area = area_at(address);
-            if let hashbrown::hash_map::Entry::Vacant(entry) = numbers.entry(area.start()) {
-                entry.insert(changed.len());
-                let id = self.space.mapped(area)?.id;
-                let version = memory::load(version_word(area)).checked_add(1).ok_or(Error::Damaged)?;
-                changed.push((area, Changed { id, version }));
+    /// Which objects change, and what their versions will be.
+    fn gather_changed(&mut self) -> Result<(), Error> {
+        let work = &mut self.lane.work;
+        let mut last = 0;
+        for &(address, _) in work.overlay.lines() {
+            let start = address & !(SLOT_BYTES - 1);
+            if start == last || work.changed.iter().any(|&(known, _)| known == start) {
+                continue;
             }
-        }
-        let lines = self.overlay.lines().iter().map(|(address, line)| {
-            let start = address / SLOT_BYTES * SLOT_BYTES;
-            (numbers[&start], address - start, line)
-        });
-        let objects: Vec<Changed> = changed.iter().map(|(_, object)| *object).collect();
-        let words = journal::encode(seed, self.number, &objects, &self.deletes, &self.specs, lines);
-        Ok((changed, words))
-    }
-
-    /// Stores what was staged where it belongs, then the versions, and starts writing all of it back.
-    pub(super) fn apply_all(&self, changed: &[(Area<'s>, Changed)]) -> Result<(), Error> {
-        for &(address, ref line) in self.overlay.lines() {
-            self.space.apply(area_at(address), address % SLOT_BYTES, line)?;
-        }
-        for (area, Changed { version, .. }) in changed {
-            self.space.store_flushed(version_word(*area), version);
+            last = start;
+            let area = area_at(start);
+            let id = self.space.mapped(area)?.id;
+            let version = memory::load(version_word(area)).checked_add(1).ok_or(Error::Damaged)?;
+            work.changed.push((start, Changed { id, version }));
         }
         Ok(())
     }
 
-    /// Performs the deletes of a transaction that has committed.
-    pub(super) fn delete_all(&self) -> Result<(), Error> {
+    /// Writes the record where it belongs, durably.
+    fn make_durable(&mut self) -> Result<Option<Ticket>, Error> {
+        let (space, lane) = (self.space, &mut **self.lane);
+        let (backend, work) = (space.backend(), &mut lane.work);
+        let seed = lane.media.map_or(LOG_SEED, |media| media.generation);
+        let record = journal::Content {
+            transaction: lane.transaction,
+            objects: &work.changed,
+            deletes: &work.deletes,
+            created: &work.specs,
+        };
+        journal::encode_into(&mut work.words, seed, &record, work.overlay.lines());
+        if lane.sink == Sink::Log {
+            for (start, len_bytes) in work.fresh.blocks() {
+                let id = space.mapped(area_at(start))?.id;
+                backend.sync(id, start % SLOT_BYTES, len_bytes)?;
+            }
+            return backend.log(&Commit { words: &work.words, created: &work.created }).map(Some);
+        }
+        let media = lane.media.as_mut().ok_or(Error::ReadOnly)?;
+        // Makes sure that the record has its pages.
+        let len_bytes = work.words.len() as u64 * 8;
+        if len_bytes > SLOT_BYTES - RECORD_OFFSET {
+            return Err(Error::OutOfRange);
+        }
+        if len_bytes > media.record_bytes {
+            let wanted = len_bytes.next_multiple_of(64 * 1024).min(SLOT_BYTES - RECORD_OFFSET);
+            backend.ensure(media.id, RECORD_OFFSET, wanted)?;
+            media.record_bytes = wanted;
+        }
+        if !work.fresh.is_clean() {
+            // Fence 0. Before the record is written: if all its lines happen to arrive, it counts, fence 1 or not.
+            work.fresh.flush(backend);
+            backend.fence();
+        }
+        let to = area_of(media.slot).span::<u64>(RECORD_OFFSET, work.words.len() as u64);
+        let to = to.ok_or(Error::OutOfRange)?;
+        memory::write_words(backend, to, &work.words);
+        backend.flush(to.address(), len_bytes);
+        backend.fence();
+        Ok(None)
+    }
+
+    /// Puts everything in place.
+    fn apply_all(&mut self) -> Result<(), Error> {
+        let (space, lane) = (self.space, &**self.lane);
+        for &(address, ref line) in lane.work.overlay.lines() {
+            space.apply(area_at(address), address % SLOT_BYTES, line)?;
+        }
+        for &(start, Changed { version, .. }) in &lane.work.changed {
+            space.store_flushed(version_word(area_at(start)), &version);
+        }
+        if let Some(media) = &lane.media {
+            let head = media.head();
+            if !lane.work.created.is_empty() {
+                space.store_flushed(head.at(LaneHead::done), &lane.transaction);
+            }
+            space.backend().fence();
+            memory::store(space.backend(), head.at(LaneHead::applied), &lane.transaction);
+        }
+        Ok(())
+    }
+
+    fn perform_deletes(&self) -> Result<(), Error> {
         let mut result = Ok(());
-        for &id in &self.deletes {
+        for &id in &self.lane.work.deletes {
             if let Err(error) = self.space.delete_if_there(id) {
                 result = Err(error);
             }
         }
         result
     }
-
-    /// Makes sure that a record of that length has its pages.
-    fn room_for(&self, len_bytes: u64) -> Result<(), Error> {
-        let mut lane = self.space.lane.lock(self.space.backend());
-        let lane = lane.as_mut().ok_or(Error::Busy)?;
-        if len_bytes > SLOT_BYTES - RECORD_OFFSET {
-            return Err(Error::OutOfRange);
-        }
-        if len_bytes > lane.record_bytes {
-            let wanted = len_bytes.next_multiple_of(64 * 1024).min(SLOT_BYTES - RECORD_OFFSET);
-            self.space.backend().ensure(lane.id, RECORD_OFFSET, wanted)?;
-            lane.record_bytes = wanted;
-        }
-        Ok(())
-    }
 }
 
 /// The object at whose mapping a staged address lies.
-fn area_at<'s>(address: u64) -> Area<'s> {
+pub(super) fn area_at<'s>(address: u64) -> Area<'s> {
     area_of(Slot::of(address).expect("staged addresses lie in mapped objects"))
 }

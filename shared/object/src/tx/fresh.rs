@@ -11,11 +11,20 @@ use crate::tx::overlay::LINE;
 
 /// Ranges that nobody else can reach before the commit.
 #[derive(Debug, Default)]
-pub(super) struct Fresh {
+pub(crate) struct Fresh {
     /// Start to end. Flushed whole at commit.
     blocks: BTreeMap<u64, u64>,
     /// The block that was looked at last.
     last: core::cell::Cell<(u64, u64)>,
+    objects: Vec<Made>,
+    /// Objects that were made are not written in place.
+    stages_objects: bool,
+}
+
+/// What was fresh before a savepoint.
+#[derive(Debug)]
+pub(super) struct Outer {
+    blocks: BTreeMap<u64, u64>,
     objects: Vec<Made>,
 }
 
@@ -27,12 +36,41 @@ struct Made {
 }
 
 impl Fresh {
-    pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.objects.is_empty()
+    /// Forgets everything. With `stages_objects`, objects that are made from now on are not written in place.
+    pub(super) fn clear(&mut self, stages_objects: bool) {
+        self.blocks.clear();
+        self.objects.clear();
+        self.last.set((0, 0));
+        self.stages_objects = stages_objects;
+    }
+
+    /// True if there is nothing that must be written back before the record.
+    pub(super) fn is_clean(&self) -> bool {
+        self.blocks.is_empty() && (self.stages_objects || self.objects.is_empty())
+    }
+
+    /// Takes what there is out, so that it is not written in place.
+    pub(super) fn begin_inner(&mut self) -> Outer {
+        self.last.set((0, 0));
+        Outer { blocks: core::mem::take(&mut self.blocks), objects: core::mem::take(&mut self.objects) }
+    }
+
+    /// Puts it back; what has come since is kept or forgotten.
+    pub(super) fn end_inner(&mut self, outer: Outer, keep: bool) {
+        self.last.set((0, 0));
+        let (blocks, objects) = (
+            core::mem::replace(&mut self.blocks, outer.blocks),
+            core::mem::replace(&mut self.objects, outer.objects),
+        );
+        if keep {
+            self.blocks.extend(blocks);
+            self.objects.extend(objects);
+        }
     }
 
     pub(super) fn add_block(&mut self, address: u64, len_bytes: u64) {
-        self.blocks.insert(address, address + len_bytes);
+        let end = self.blocks.entry(address).or_default();
+        *end = (address + len_bytes).max(*end);
     }
 
     pub(super) fn add_object(&mut self, area: Area<'_>) {
@@ -59,6 +97,9 @@ impl Fresh {
     /// True where all of the range may be written in place.
     pub(super) fn contains(&self, address: u64, len_bytes: u64) -> bool {
         let end = address + len_bytes;
+        if self.blocks.is_empty() && self.objects.is_empty() {
+            return false;
+        }
         let within = |(from, to): (u64, u64)| from <= address && end <= to;
         if within(self.last.get()) {
             return true;
@@ -69,7 +110,7 @@ impl Fresh {
             self.last.set((from, to));
             return true;
         }
-        self.objects.iter().any(|made| within((made.start, made.start + SLOT_BYTES)))
+        !self.stages_objects && self.objects.iter().any(|made| within((made.start, made.start + SLOT_BYTES)))
     }
 
     /// Remembers what must be flushed. Writes that follow each other are flushed together.

@@ -64,7 +64,7 @@ impl<'s, B: Backend> Tx<'s, B> {
 
     /// The index in `from`'s FOT of the object at the slot `to`.
     fn fot_index(&mut self, from: Area<'s>, to: Slot) -> Result<u64, Error> {
-        let slot = self.space.mapped(from)?.slot;
+        let slot = Slot::of(from.start()).ok_or(Error::OutOfRange)?;
         if let Some(index) = self.space.known_index(slot, to) {
             return Ok(index);
         }
@@ -91,15 +91,17 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.set(fot_place(from, len), FotEntry::to_id(target.id, rights, target.fingerprint))?;
         self.set(len_place, len + 1)?;
         // So that the transaction itself can follow the pointer; taken back if it is undone.
-        self.entries.push((slot, len, to));
+        self.work_mut().entries.push((slot, len, to));
         self.space.set_row(slot, len, to.base());
         self.space.set_known_index(slot, to, Some(len));
         Ok(len)
     }
 
-    /// Takes back what `fot_index` put into volatile tables.
-    pub(super) fn forget_entries(&mut self) {
-        for (slot, index, to) in self.entries.drain(..) {
+    /// Takes back what `fot_index` put into volatile tables, but for the first so many.
+    pub(super) fn forget_entries(&mut self, keep: usize) {
+        while self.work().entries.len() > keep
+            && let Some((slot, index, to)) = self.work_mut().entries.pop()
+        {
             self.space.set_row(slot, index, 0);
             self.space.set_known_index(slot, to, None);
         }

@@ -1,112 +1,98 @@
 //! Transactions: any number of changes to any number of objects, all or nothing, for two fences.
 //!
 //! New values are staged privately; the transaction itself reads them, nobody else does. Commit writes one *record* into the
-//! program's lane and flushes it together with everything that was freshly allocated: **fence 1 is the commit point**. Then the
-//! new bytes are copied in place, the version word of each changed object is written, all is flushed: **fence 2**, and the
-//! locks are released. Recovery applies a record to an object unless the object has a later version.
+//! transaction's lane and flushes it: **fence 1 is the commit point**. Then the new bytes are copied in place, the version word of each changed
+//! object is written, all is flushed: **fence 2**, and the locks are released. Recovery applies a record to an object unless the
+//! object has a later version.
 //!
 //! What the transaction allocated, and objects that it made, nobody else can reach: but for the first few bytes, they are written in
 //! place at once. Then there is a fence before the record is written: a record whose lines all happen to arrive counts, so what
 //! it makes reachable must be durable before.
 //! Freed memory is not given out again before the commit, so an undone transaction finds it as it was.
+//!
+//! With [`crate::Sink::Log`] the record goes to the backend's log instead of a lane, and everything is staged but large allocations.
+//!
+//! Isolation: what is read through the transaction is locked shared, what is written exclusively, until the end ([`crate::lock`]).
+//! A conflict undoes it and runs it again.
 
 mod commit;
 mod fresh;
 mod link;
-mod log;
 mod objects;
 pub(crate) mod overlay;
+mod save;
+mod work;
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 use core::cmp::Ordering;
-use core::sync::atomic::Ordering as MemoryOrder;
+use core::mem::ManuallyDrop;
 
-use twizzler_abi::call::CreateSpec;
+use twizzler_abi::address::{SLOT_BYTES, Slot};
 use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::pointer::PointerBits;
-use twizzler_abi::{Error, ObjId, address::Slot};
+use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink};
+use crate::coordination::stripe_of;
 use crate::error::OpenError;
 use crate::guard::Guard;
 use crate::heap::Freed;
+use crate::lane::Lane;
+use crate::lock::{Mode, Refused};
 use crate::memory;
 use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
 use crate::reader::{Reader, compare_by};
-use crate::space::{Access, Space, header_place};
+use crate::space::{Access, Space, area_of, header_place};
 use crate::stored::{Stored, Value};
-use fresh::Fresh;
-use overlay::Overlay;
+pub(crate) use work::Work;
 
-/// A transaction. Dropped without [`Tx::commit`], it leaves nothing behind.
-pub struct Tx<'s, B: Backend> {
-    guard: &'s Guard<'s, B>,
-    space: &'s Space<B>,
-    overlay: Overlay,
-    fresh: Fresh,
-    locked: Vec<Area<'s>>,
-    created: Vec<ObjId>,
-    /// What those were made of; with [`Sink::Log`] alone.
-    specs: Vec<CreateSpec>,
-    deletes: Vec<ObjId>,
-    frees: Vec<Freed<'s>>,
-    /// FOT entries that it staged: (object, index, target).
-    entries: Vec<(Slot, u64, Slot)>,
-    /// Its number in the lane.
-    number: u64,
-    /// Bytes of allocations that are staged.
-    staged_bytes: u64,
-    committed: bool,
+/// A transaction. Dropped without [`Tx::commit`], also by a panic, it leaves nothing behind.
+pub struct Tx<'g, B: Backend> {
+    guard: &'g Guard<'g, B>,
+    space: &'g Space<B>,
+    lane: ManuallyDrop<Box<Lane>>,
+    state: State,
+}
+
+/// How far a transaction has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Nothing of it counts.
+    Open,
+    /// It counts, but not all of it is in place.
+    Committed,
+    /// All is in place.
+    Done,
 }
 
 /// Allocated bytes that a transaction stages before it writes them in place. What is written in place costs a fence of its own
 /// (see [`Tx::commit`]); what is staged is written twice.
 const STAGED_BYTES_MAX: u64 = 512;
-/// The same with [`Sink::Log`], where writing in place costs a sync of the object's file.
-const STAGED_BYTES_MAX_LOG: u64 = 256 * 1024;
-/// Writes of so many bytes to an object that the transaction made are not staged with [`Sink::Log`].
+/// The same with a log, where what is written in place costs a sync of the object's file.
+const LOGGED_BYTES_MAX: u64 = 256 * 1024;
+/// Writes of so many bytes to an object that the transaction made are not staged with a log.
 const IN_PLACE_BYTES_MIN: u64 = 32 * 1024;
 
 impl<B: Backend> Guard<'_, B> {
     /// Begins a transaction, to be ended by [`Tx::commit`] or [`Tx::abort`]. Prefer [`Guard::transact`], which runs it again where it
-    /// conflicts with another one.
+    /// conflicts with another one: here that is [`Error::Busy`].
     ///
     /// # Errors
-    /// [`Error::Busy`] within another; what making a lane says.
+    /// What making a lane says; [`Error::TooMany`] where [`crate::LANES_MAX`] transactions run for 10 seconds.
     pub fn begin(&self) -> Result<Tx<'_, B>, Error> {
         self.backend().may_change()?;
-        // Acquire pairs with the release in `Tx::drop`.
-        if self.in_transaction.swap(true, MemoryOrder::Acquire) {
-            return Err(Error::Busy);
-        }
-        let claimed = match self.backend().sink() {
-            Sink::Lanes => self.claim_lane(),
-            Sink::Log => Ok(()),
-        };
-        if let Err(error) = claimed {
-            self.in_transaction.store(false, MemoryOrder::Release);
-            return Err(error);
-        }
-        let number = self.lane.lock(self.backend()).as_ref().map_or(0, |lane| lane.transaction + 1);
-        Ok(Tx {
-            guard: self,
-            space: self.space(),
-            overlay: Overlay::default(),
-            fresh: Fresh::default(),
-            locked: Vec::new(),
-            created: Vec::new(),
-            specs: Vec::new(),
-            deletes: Vec::new(),
-            frees: Vec::new(),
-            entries: Vec::new(),
-            number,
-            staged_bytes: 0,
-            committed: false,
-        })
+        let lane = self.take_lane(self.stripe())?;
+        let mut tx =
+            Tx { guard: self, space: self.space(), lane: ManuallyDrop::new(lane), state: State::Open };
+        tx.restart();
+        Ok(tx)
     }
 
-    /// Runs `change` in a transaction: commits where it returns `Ok`, undoes everything where it returns an error. It may run
-    /// several times, so it should change nothing but through the transaction; only the last run counts.
+    /// Runs `change` in a transaction: commits where it returns `Ok`, undoes everything where it returns an error or panics.
+    ///
+    /// Where it conflicts with other transactions it is undone and runs again, so it should change nothing but through the
+    /// transaction; only the last run counts. A run that is going to be undone may have read values that don't belong together; errors
+    /// that it returns then don't count either.
     ///
     /// # Errors
     /// Those of `change`, of [`Guard::begin`] and of [`Tx::commit`].
@@ -114,7 +100,18 @@ impl<B: Backend> Guard<'_, B> {
         &'g self,
         mut change: impl FnMut(&mut Tx<'g, B>) -> Result<R, E>,
     ) -> Result<R, E> {
-        self.transact_once(&mut change)
+        let mut tx = self.begin()?;
+        loop {
+            let result = change(&mut tx);
+            let result = match result {
+                Ok(value) => tx.settle().map(|()| value).map_err(E::from),
+                result => result,
+            };
+            if !tx.work().conflict.get() {
+                return result;
+            }
+            tx.rerun();
+        }
     }
 
     /// The same for a `change` that can't run twice: a conflict with another transaction is [`Error::Busy`].
@@ -132,16 +129,16 @@ impl<B: Backend> Guard<'_, B> {
     }
 }
 
-impl<'s, B: Backend> Tx<'s, B> {
+impl<'g, B: Backend> Tx<'g, B> {
     /// The space that it changes.
     #[must_use]
-    pub const fn space(&self) -> &'s Space<B> {
+    pub const fn space(&self) -> &'g Space<B> {
         self.space
     }
 
     /// The guard that it runs under.
     #[must_use]
-    pub const fn guard(&self) -> &'s Guard<'s, B> {
+    pub const fn guard(&self) -> &'g Guard<'g, B> {
         self.guard
     }
 
@@ -149,7 +146,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     ///
     /// # Errors
     /// As [`Guard::open`].
-    pub fn open<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'s, T>, OpenError> {
+    pub fn open<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'g, T>, OpenError> {
         self.guard.open(id, access)
     }
 
@@ -157,79 +154,154 @@ impl<'s, B: Backend> Tx<'s, B> {
     ///
     /// # Errors
     /// As [`Guard::open_any`].
-    pub fn open_any(&self, id: ObjId, access: Access) -> Result<Area<'s>, Error> {
+    pub fn open_any(&self, id: ObjId, access: Access) -> Result<Area<'g>, Error> {
         self.guard.open_any(id, access)
     }
 
-    /// Locks an object until the transaction ends. Every write does so by itself; whoever bases a write on what it reads
-    /// locks first, the root object before others.
+    /// Locks an object until the transaction ends: nobody else reads it in a transaction, or changes it. Every write does so by itself; who
+    /// is going to write what it reads first spares itself a conflict.
     ///
     /// # Errors
-    /// As [`Guard::lock`].
-    pub fn lock(&mut self, area: Area<'s>) -> Result<(), Error> {
-        if self.locked.last() == Some(&area) || self.locked.contains(&area) || self.fresh.made(area) {
-            return Ok(());
+    /// [`Error::AccessDenied`] for an object that can't be written; [`Error::Busy`] where the holder lives and does not let go for 10 seconds,
+    /// and where the transaction is to run again; what recovery of a dead holder's transaction says.
+    #[inline]
+    pub fn lock(&mut self, area: Area<'g>) -> Result<(), Error> {
+        if self.work().last.get() == area.start() | EXCLUSIVELY || self.work().fresh.made(area) {
+            return self.doomed();
         }
-        self.space.acquire(area)?;
-        self.locked.push(area);
-        Ok(())
+        self.lock_slowly(area, Mode::Exclusive)
+    }
+
+    /// Locks an object until the transaction ends: nobody else changes it. Every read does so by itself.
+    ///
+    /// # Errors
+    /// As [`Tx::lock`].
+    pub fn lock_shared(&self, area: Area<'g>) -> Result<(), Error> {
+        if self.work().fresh.made(area) {
+            self.work().last.set(area.start() | EXCLUSIVELY);
+            return self.doomed();
+        }
+        self.lock_slowly(area, Mode::Shared)
+    }
+
+    fn lock_slowly(&self, area: Area<'g>, mode: Mode) -> Result<(), Error> {
+        self.doomed()?;
+        let mapped = self.space.mapped(area)?;
+        if mode == Mode::Exclusive && !mapped.writable {
+            return Err(Error::AccessDenied);
+        }
+        let held = &mut *self.lane.held.borrow_mut();
+        match self.space.take(held, stripe_of(mapped.id), mode) {
+            Ok(()) => {
+                let how = if mode == Mode::Exclusive { EXCLUSIVELY } else { 0 };
+                self.work().last.set(area.start() | how);
+                Ok(())
+            }
+            Err(Refused::Conflict) => {
+                self.work().conflict.set(true);
+                self.work().failed.set(Some(Error::Busy));
+                Err(Error::Busy)
+            }
+            Err(Refused::System(error)) => Err(error),
+        }
+    }
+
+    /// An error where the transaction can't commit any more.
+    #[inline]
+    fn doomed(&self) -> Result<(), Error> {
+        self.work().failed.get().map_or(Ok(()), Err)
+    }
+
+    /// Locks what is about to be read. Where that fails, the transaction doesn't commit.
+    #[inline]
+    fn lock_for_read(&self, address: u64) {
+        let start = address & !(SLOT_BYTES - 1);
+        if self.work().last.get() & !EXCLUSIVELY != start {
+            self.lock_for_read_slowly(start);
+        }
+    }
+
+    #[cold]
+    fn lock_for_read_slowly(&self, start: u64) {
+        let Some(slot) = Slot::of(start) else { return };
+        match self.lock_shared(area_of(slot)) {
+            // Unmapped meanwhile, so nobody changes it in place; or damage, which shows.
+            Ok(()) | Err(Error::NoSuchObject) => {}
+            Err(error) => self.work().failed.set(Some(error)),
+        }
+    }
+
+    #[inline]
+    fn work(&self) -> &Work {
+        &self.lane.work
+    }
+
+    #[inline]
+    fn work_mut(&mut self) -> &mut Work {
+        &mut self.lane.work
     }
 
     /// Sets the value at a place.
     ///
     /// # Errors
     /// As [`Tx::lock`].
-    pub fn set<T: Value>(&mut self, place: Ptr<'s, T>, value: T) -> Result<(), Error> {
-        if self.fresh.contains(place.address(), size_of::<T>() as u64) {
-            memory::store(self.space.backend(), place, &value);
-            self.fresh.wrote(self.space.backend(), place.address(), size_of::<T>() as u64);
-            return Ok(());
-        }
+    #[inline]
+    pub fn set<T: Value>(&mut self, place: Ptr<'g, T>, value: T) -> Result<(), Error> {
+        self.put(place.as_span().as_bytes(), memory::bytes_of(&value))
+    }
+
+    /// Changes the value at a place: `change` gets a copy, which is then set.
+    ///
+    /// # Errors
+    /// As [`Tx::lock`].
+    pub fn edit<T: Value, R>(
+        &mut self,
+        place: Ptr<'g, T>,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, Error> {
         self.lock(place.object())?;
-        self.overlay.write(place.address(), memory::bytes_of(&value));
-        Ok(())
+        let mut value = self.get(place);
+        let result = change(&mut value);
+        self.set(place, value)?;
+        Ok(result)
     }
 
     /// Overwrites bytes from `from` on.
     ///
     /// # Errors
     /// [`Error::OutOfRange`]; otherwise as [`Tx::lock`].
-    pub fn write(&mut self, to: Bytes<'s>, from: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&mut self, to: Bytes<'g>, from: u64, bytes: &[u8]) -> Result<(), Error> {
         let to = to.slice(from, bytes.len() as u64).ok_or(Error::OutOfRange)?;
+        self.put(to, bytes)
+    }
+
+    /// Writes bytes, as many as the span has: in place where nobody else can look, otherwise staged.
+    fn put(&mut self, to: Bytes<'g>, bytes: &[u8]) -> Result<(), Error> {
         let Some(first) = to.index(0) else { return Ok(()) };
-        if self.fresh.contains(to.address(), to.len()) {
-            memory::write(self.space.backend(), to, bytes);
-            self.fresh.wrote(self.space.backend(), to.address(), to.len());
+        let backend = self.space.backend();
+        if to.len() >= IN_PLACE_BYTES_MIN && self.stages() && self.work().fresh.made(first.object()) {
+            // Much, for an object that nobody can reach yet: not twice.
+            self.work_mut().fresh.add_block(to.address(), to.len());
+        }
+        if self.work().fresh.contains(to.address(), to.len()) {
+            memory::write(backend, to, bytes);
+            let work = self.work_mut();
+            work.fresh.wrote(backend, to.address(), to.len());
+            work.overlay.rewrite(to.address(), bytes);
             return Ok(());
         }
         self.lock(first.object())?;
-        if self.goes_in_place(to) {
-            self.fresh.add_block(to.address(), to.len());
-            memory::write(self.space.backend(), to, bytes);
-        } else {
-            self.overlay.write(to.address(), bytes);
-        }
+        self.work_mut().overlay.write(to.address(), bytes);
         Ok(())
-    }
-
-    /// With [`Sink::Log`]: true for a large part of an object that the transaction made, of which nothing is staged. It is synced at the
-    /// commit, instead of being written to the log as well.
-    fn goes_in_place(&self, to: Bytes<'s>) -> bool {
-        to.len() >= IN_PLACE_BYTES_MIN
-            && to.index(0).is_some_and(|first| {
-                let mapped = self.space.mapped(first.object());
-                !self.specs.is_empty() && mapped.is_ok_and(|mapped| self.created.contains(&mapped.id))
-            })
-            && !self.overlay.holds(to.address(), to.len())
     }
 
     /// Writes into a file, from `at` bytes beyond the base; makes the pages exist. The length stays as it is.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] beyond what an object holds, [`Error::OutOfNvm`]; otherwise as [`Tx::lock`].
-    pub fn write_at(&mut self, area: Area<'s>, at: u64, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write_at(&mut self, area: Area<'g>, at: u64, bytes: &[u8]) -> Result<(), Error> {
         let offset = at.checked_add(BASE_OFFSET).ok_or(Error::OutOfRange)?;
-        let to: Bytes<'s> = area.span(offset, bytes.len() as u64).ok_or(Error::OutOfRange)?;
+        let to: Bytes<'g> = area.span(offset, bytes.len() as u64).ok_or(Error::OutOfRange)?;
         self.ensure(area, offset, to.len())?;
         self.write(to, 0, bytes)
     }
@@ -238,45 +310,50 @@ impl<'s, B: Backend> Tx<'s, B> {
     ///
     /// # Errors
     /// As [`Tx::lock`].
-    pub fn set_len_bytes(&mut self, area: Area<'s>, len_bytes: u64) -> Result<(), Error> {
+    pub fn set_len_bytes(&mut self, area: Area<'g>, len_bytes: u64) -> Result<(), Error> {
         self.set(header_place(area, core::mem::offset_of!(Header, len_bytes)), len_bytes)
     }
 
     /// Makes pages exist.
-    pub(crate) fn ensure(&self, area: Area<'s>, offset: u64, len_bytes: u64) -> Result<(), Error> {
+    pub(crate) fn ensure(&self, area: Area<'g>, offset: u64, len_bytes: u64) -> Result<(), Error> {
         self.space.backend().ensure(self.space.mapped(area)?.id, offset, len_bytes)
+    }
+
+    /// True with a log: what is not large is staged.
+    fn stages(&self) -> bool {
+        self.lane.sink == Sink::Log
     }
 
     /// Notes that the transaction has allocated these bytes. The first few are staged like other changes; what is more is written
     /// in place.
-    pub(crate) fn allocated(&mut self, bytes: Bytes<'s>) {
-        if self.fresh.contains(bytes.address(), bytes.len()) {
+    pub(crate) fn allocated(&mut self, bytes: Bytes<'g>) {
+        if self.is_fresh(bytes) {
             return;
         }
-        let staged_bytes_max = match self.space.backend().sink() {
-            Sink::Lanes => STAGED_BYTES_MAX,
-            Sink::Log => STAGED_BYTES_MAX_LOG,
-        };
-        if self.staged_bytes + bytes.len() <= staged_bytes_max {
-            self.staged_bytes += bytes.len();
+        let most = if self.stages() { LOGGED_BYTES_MAX } else { STAGED_BYTES_MAX };
+        let staged = self.work().staged_bytes + bytes.len() <= most;
+        let work = self.work_mut();
+        if staged {
+            work.staged_bytes += bytes.len();
         } else {
-            self.fresh.add_block(bytes.address(), bytes.len());
+            work.fresh.add_block(bytes.address(), bytes.len());
         }
     }
 
     /// True for memory that the transaction has made itself and writes in place.
-    pub(crate) fn is_fresh(&self, bytes: Bytes<'s>) -> bool {
-        self.fresh.contains(bytes.address(), bytes.len())
+    pub(crate) fn is_fresh(&self, bytes: Bytes<'g>) -> bool {
+        self.work().fresh.contains(bytes.address(), bytes.len())
     }
 
     /// Sets bytes to zero.
-    pub(crate) fn zero(&mut self, bytes: Bytes<'s>) -> Result<(), Error> {
-        if self.fresh.contains(bytes.address(), bytes.len()) {
-            memory::zero(self.space.backend(), bytes);
-            self.fresh.wrote(self.space.backend(), bytes.address(), bytes.len());
+    pub(crate) fn zero(&mut self, bytes: Bytes<'g>) -> Result<(), Error> {
+        const ZEROS: [u8; 512] = [0; 512];
+        let backend = self.space.backend();
+        if self.is_fresh(bytes) {
+            memory::zero(backend, bytes);
+            self.work_mut().fresh.wrote(backend, bytes.address(), bytes.len());
             return Ok(());
         }
-        const ZEROS: [u8; 512] = [0; 512];
         let mut at = 0;
         while at < bytes.len() {
             let len = (bytes.len() - at).min(ZEROS.len() as u64);
@@ -286,66 +363,102 @@ impl<'s, B: Backend> Tx<'s, B> {
         Ok(())
     }
 
-    pub(crate) fn push_free(&mut self, freed: Freed<'s>) {
-        self.frees.push(freed);
+    pub(crate) fn push_free(&mut self, freed: Freed) {
+        self.work_mut().frees.push(freed);
     }
 
-    pub(crate) fn take_frees(&mut self) -> Vec<Freed<'s>> {
-        core::mem::take(&mut self.frees)
+    /// What was freed, by number.
+    pub(crate) fn freed(&self, number: usize) -> Option<Freed> {
+        self.work().frees.get(number).copied()
     }
 
     /// Undoes everything. The same as dropping it.
     pub fn abort(self) {}
-}
 
-impl<B: Backend> Drop for Tx<'_, B> {
-    fn drop(&mut self) {
-        if !self.committed {
-            self.undo();
-        }
-        for &area in self.locked.iter().rev() {
-            self.space.release(area);
-        }
-        // Release pairs with the acquire in `Guard::begin`.
-        self.space.in_transaction.store(false, MemoryOrder::Release);
+    /// Begins anew, with nothing done and nothing locked.
+    fn restart(&mut self) {
+        let stages_objects = self.stages();
+        self.work_mut().clear(stages_objects);
+        self.lane.transaction += 1;
+        self.state = State::Open;
+    }
+
+    /// Undoes this run and begins another one, as old as this.
+    #[cold]
+    fn rerun(&mut self) {
+        self.undo();
+        self.space.release_all(&mut self.lane.held.borrow_mut());
+        self.restart();
     }
 }
 
-impl<'s, B: Backend> Reader<'s> for Tx<'s, B> {
+/// In [`Work::last`]: the lock is exclusive.
+const EXCLUSIVELY: u64 = 1;
+
+impl<B: Backend> Drop for Tx<'_, B> {
+    fn drop(&mut self) {
+        match self.state {
+            State::Open => self.undo(),
+            State::Done => {}
+            // A panic in the backend, between the commit and its end: what is half in place stays locked, until this program has ended and
+            // someone finishes it.
+            State::Committed => return,
+        }
+        {
+            let held = &mut *self.lane.held.borrow_mut();
+            self.space.release_all(held);
+            self.space.forget_age(held);
+        }
+        // SAFETY: dropped once; the lane is not touched after that.
+        let lane = unsafe { ManuallyDrop::take(&mut self.lane) };
+        self.space.spare.put(self.space.backend(), self.guard.stripe(), lane);
+    }
+}
+
+impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
     #[inline]
-    fn get<T: Value>(&self, place: Ptr<'s, T>) -> T {
+    fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
+        self.lock_for_read(place.address());
         let mut value = memory::load(place);
-        if !self.overlay.is_empty() {
-            self.overlay.patch(place.address(), memory::bytes_of_mut(&mut value));
+        if !self.work().overlay.is_empty() {
+            self.work().overlay.patch(place.address(), memory::bytes_of_mut(&mut value));
         }
         value
     }
 
     #[inline]
-    fn follow<T: Stored>(&self, place: Ptr<'s, InvPtr<T>>) -> Result<Option<Ptr<'s, T>>, Error> {
-        self.space.resolve(place.address(), PointerBits(self.get(place.bits())))
+    fn follow<T: Stored>(&self, place: Ptr<'g, InvPtr<T>>) -> Result<Option<Ptr<'g, T>>, Error> {
+        let bits = PointerBits(self.get(place.bits()));
+        self.doomed()?;
+        self.space.resolve(place.address(), bits)
     }
 
-    fn follow_span<T: Stored>(&self, place: Ptr<'s, InvSpan<T>>) -> Result<Span<'s, T>, Error> {
+    fn follow_span<T: Stored>(&self, place: Ptr<'g, InvSpan<T>>) -> Result<Span<'g, T>, Error> {
         let at = place.at(InvSpan::AT);
-        self.space.resolve_span(
-            at.address(),
-            PointerBits(self.get(at.bits())),
-            self.get(place.at(InvSpan::LEN)),
-        )
+        let (bits, len) = (PointerBits(self.get(at.bits())), self.get(place.at(InvSpan::LEN)));
+        self.doomed()?;
+        self.space.resolve_span(at.address(), bits, len)
     }
 
-    fn read(&self, bytes: Bytes<'s>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
+    fn read(&self, bytes: Bytes<'g>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let part = bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?;
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.lock_for_read(part.address());
+        self.doomed()?;
         memory::read(part, buffer);
-        self.overlay.patch(part.address(), buffer);
+        self.work().overlay.patch(part.address(), buffer);
         Ok(())
     }
 
-    fn compare(&self, bytes: Bytes<'s>, other: &[u8]) -> Ordering {
+    fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Ordering {
+        if !bytes.is_empty() {
+            self.lock_for_read(bytes.address());
+        }
         compare_by(bytes, other, |part, buffer| {
             memory::read(part, buffer);
-            self.overlay.patch(part.address(), buffer);
+            self.work().overlay.patch(part.address(), buffer);
         })
     }
 }

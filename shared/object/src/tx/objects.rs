@@ -12,7 +12,7 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 
 use super::Tx;
-use crate::backend::{Backend, Sink};
+use crate::backend::Backend;
 use crate::error::TypeName;
 use crate::lane::{INTENTS_MAX, Intent, LaneHead, id_of};
 use crate::memory;
@@ -26,16 +26,18 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// # Errors
     /// [`Error::OutOfNvm`], [`Error::TooMany`] beyond [`INTENTS_MAX`] in one transaction, and the system's own.
     pub fn create<T: Stored>(&mut self) -> Result<Object<'s, T>, Error> {
-        let area = self.create_of(T::FINGERPRINT, size_of::<T>() as u64)?;
-        self.name_base::<T>(area)?;
-        Ok(Object::new(area))
+        let spec = self.random_spec(T::FINGERPRINT)?;
+        self.make_typed(&spec)
     }
 
-    /// Writes the header of an object whose base is a `T`.
-    pub(crate) fn name_base<T: Stored>(&mut self, area: Area<'s>) -> Result<(), Error> {
+    /// Makes the object of that spec, which nobody has made yet, of a `T` of zeros.
+    pub(crate) fn make_typed<T: Stored>(&mut self, spec: &CreateSpec) -> Result<Object<'s, T>, Error> {
+        let area = self.make(spec)?;
+        self.ensure(area, HEADER_OFFSET, PAGE_BYTES + size_of::<T>() as u64)?;
         let name = *TypeName::of(T::NAME).bytes();
         self.set(header_place(area, offset_of!(Header, type_name)), name)?;
-        self.set_len_bytes(area, size_of::<T>() as u64)
+        self.set_len_bytes(area, size_of::<T>() as u64)?;
+        Ok(Object::new(area))
     }
 
     /// Makes a persistent object of plain bytes, for instance a file.
@@ -43,65 +45,64 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// # Errors
     /// As [`Tx::create`].
     pub fn create_any(&mut self) -> Result<Area<'s>, Error> {
-        self.create_of(0, 0)
+        let spec = self.random_spec(0)?;
+        self.make(&spec)
     }
 
-    fn create_of(&mut self, fingerprint: u64, len_bytes: u64) -> Result<Area<'s>, Error> {
+    fn random_spec(&self, fingerprint: u64) -> Result<CreateSpec, Error> {
         let mut nonce = [0; 16];
         self.space.backend().random(&mut nonce)?;
-        let spec = CreateSpec {
+        Ok(CreateSpec {
             nonce,
             owner: ObjId::NONE,
             flags: ObjectFlags::PERSISTENT.bits(),
             default_rights: USUAL_RIGHTS.bits(),
             fingerprint,
-        };
-        self.create_as(&spec, len_bytes)
+        })
     }
 
-    /// Makes the object of that spec, with room for so many bytes from its base.
-    pub(crate) fn create_as(&mut self, spec: &CreateSpec, len_bytes: u64) -> Result<Area<'s>, Error> {
-        let id = id_of(spec)?;
-        let by_log = self.space.backend().sink() == Sink::Log;
-        if !by_log {
-            self.intend(id)?;
+    /// Makes the persistent object of that nonce, owner, flags, rights and fingerprint, of plain bytes and without a name of its type: for
+    /// importing one. It exists only if the transaction commits.
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; as [`Tx::create`].
+    pub fn create_with(&mut self, spec: &CreateSpec) -> Result<Area<'s>, Error> {
+        // Before the intent: an object that exists is not to go.
+        if self.space.backend().stat(id_of(spec)?).is_ok() {
+            return Err(Error::Exists);
         }
+        self.make(spec)
+    }
+
+    fn make(&mut self, spec: &CreateSpec) -> Result<Area<'s>, Error> {
+        self.doomed()?;
+        let id = id_of(spec)?;
+        if self.work().created.len() >= INTENTS_MAX {
+            return Err(Error::TooMany);
+        }
+        self.intend(id)?;
         if self.space.backend().create(spec)? != id {
             return Err(Error::Damaged);
         }
-        if by_log {
-            self.created.push(id);
-            self.specs.push(*spec);
-        }
-        self.space.backend().ensure(id, HEADER_OFFSET, PAGE_BYTES + len_bytes)?;
+        let work = self.work_mut();
+        work.created.push(id);
+        work.specs.push(*spec);
+        self.space.backend().ensure(id, HEADER_OFFSET, PAGE_BYTES)?;
         let area = self.space.map(id)?;
-        if !by_log {
-            self.fresh.add_object(area);
-        }
+        self.work_mut().fresh.add_object(area);
         Ok(area)
     }
 
-    /// Makes it durable that the object is to go unless the transaction commits.
+    /// Makes it durable that the object is to go unless the transaction commits. With a log, the backend sees to that.
     fn intend(&mut self, id: ObjId) -> Result<(), Error> {
-        if self.created.len() >= INTENTS_MAX {
-            return Err(Error::TooMany);
+        if self.stages() {
+            return Ok(());
         }
-        let (lane, generation) = self.lane()?;
-        let place = self.space.open_lane(lane)?.at(LaneHead::intents).index(self.created.len());
+        let media = self.lane.media.ok_or(Error::ReadOnly)?;
+        let place = media.head().at(LaneHead::intents).index(self.work().created.len());
         let place = place.ok_or(Error::TooMany)?;
-        self.space.store_durably(place, &Intent::new(id, self.number, generation));
-        self.created.push(id);
+        self.space.store_durably(place, &Intent::new(id, self.lane.transaction, media.generation));
         Ok(())
-    }
-
-    /// The lane's ID and generation.
-    pub(super) fn lane(&self) -> Result<(ObjId, u64), Error> {
-        self.space
-            .lane
-            .lock(self.space.backend())
-            .as_ref()
-            .map(|lane| (lane.id, lane.generation))
-            .ok_or(Error::Busy)
     }
 
     /// Deletes an object when the transaction commits.
@@ -113,17 +114,26 @@ impl<'s, B: Backend> Tx<'s, B> {
         if !Rights::from_bits_truncate(stat.default_rights).contains(Rights::DELETE) {
             return Err(Error::AccessDenied);
         }
-        if !self.deletes.contains(&id) {
-            self.deletes.push(id);
+        let deletes = &mut self.work_mut().deletes;
+        if !deletes.contains(&id) {
+            deletes.push(id);
         }
         Ok(())
     }
 
-    /// Deletes what was made and forgets what was staged.
+    /// Deletes what was made and takes back what is in volatile tables.
     pub(super) fn undo(&mut self) {
-        self.forget_entries();
-        for &id in &self.created {
-            // Where this fails, the intent remains until the program's end, and recovery deletes.
+        self.forget_entries(0);
+        self.delete_created(0);
+    }
+
+    /// Deletes what was made, but for the first so many.
+    pub(super) fn delete_created(&mut self, keep: usize) {
+        while self.work().created.len() > keep
+            && let Some(id) = self.work_mut().created.pop()
+        {
+            self.work_mut().specs.pop();
+            // Where this fails, the intent remains until the lane has another owner, and recovery deletes.
             let _ = self.space.delete_if_there(id);
         }
     }

@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use hashbrown::HashMap;
-
 /// Bytes of a line.
 pub const LINE: u64 = 64;
 
@@ -18,6 +16,11 @@ pub struct Line {
 
 impl Line {
     const EMPTY: Self = Self { mask: 0, bytes: [0; LINE as usize] };
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        self.mask |= mask_of(at, bytes.len());
+    }
 
     /// Runs of new bytes: (first, length).
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
@@ -36,13 +39,18 @@ impl Line {
     }
 }
 
-/// All that is staged.
-#[derive(Debug, Default)]
+/// All that is staged. Few lines are searched one by one, many by a table of hashes.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Overlay {
     /// In the order in which they were first touched.
     lines: Vec<(u64, Line)>,
-    by_address: HashMap<u64, u32>,
+    /// Empty for few lines. Otherwise at least twice as many words as lines, a power of two: the line's number plus one, at the hash of
+    /// its address or after it.
+    table: Vec<u32>,
 }
+
+/// So many lines are searched one by one.
+const FEW: usize = 8;
 
 impl Overlay {
     pub(crate) const fn is_empty(&self) -> bool {
@@ -54,26 +62,76 @@ impl Overlay {
         &self.lines
     }
 
-    /// Stages bytes.
-    pub(crate) fn write(&mut self, address: u64, bytes: &[u8]) {
-        for (line, at, part) in parts(address, bytes.len()) {
-            let lines = &mut self.lines;
-            let index = *self.by_address.entry(line).or_insert_with(|| {
-                lines.push((line, Line::EMPTY));
-                (lines.len() - 1) as u32
-            });
-            let entry = &mut lines[index as usize].1;
-            let len = part.len();
-            entry.bytes[at..at + len].copy_from_slice(&bytes[part]);
-            entry.mask |= mask_of(at, len);
+    /// Forgets everything but keeps the memory, unless it is much.
+    pub(crate) fn clear(&mut self) {
+        const MUCH: usize = 4096;
+        self.table.clear();
+        self.lines.clear();
+        if self.lines.capacity() > MUCH {
+            *self = Self::default();
         }
     }
 
-    /// True if anything of the range's lines is staged.
-    pub(crate) fn holds(&self, address: u64, len_bytes: u64) -> bool {
-        !self.is_empty()
-            && (address / LINE..(address + len_bytes).div_ceil(LINE))
-                .any(|line| self.by_address.contains_key(&(line * LINE)))
+    #[inline]
+    fn find(&self, line: u64) -> Option<usize> {
+        if self.table.is_empty() {
+            return self.lines.iter().position(|&(address, _)| address == line);
+        }
+        let mask = self.table.len() - 1;
+        let mut at = slot_of(line, mask);
+        loop {
+            match self.table[at] {
+                0 => return None,
+                number if self.lines[number as usize - 1].0 == line => return Some(number as usize - 1),
+                _ => at = (at + 1) & mask,
+            }
+        }
+    }
+
+    fn add(&mut self, line: u64) -> usize {
+        let index = self.lines.len();
+        self.lines.push((line, Line::EMPTY));
+        if index + 1 > FEW && (index + 1) * 2 > self.table.len() {
+            let size = (self.lines.len() * 4).next_power_of_two();
+            self.table.clear();
+            self.table.resize(size, 0);
+            for index in 0..self.lines.len() {
+                self.enter(index);
+            }
+        } else if !self.table.is_empty() {
+            self.enter(index);
+        }
+        index
+    }
+
+    /// Enters a line into the table.
+    fn enter(&mut self, index: usize) {
+        let mask = self.table.len() - 1;
+        let mut at = slot_of(self.lines[index].0, mask);
+        while self.table[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.table[at] = index as u32 + 1;
+    }
+
+    /// Stages those of the bytes whose lines are staged already.
+    pub(crate) fn rewrite(&mut self, address: u64, bytes: &[u8]) {
+        if self.lines.is_empty() {
+            return;
+        }
+        for (line, at, part) in parts(address, bytes.len()) {
+            if let Some(index) = self.find(line) {
+                self.lines[index].1.write(at, &bytes[part]);
+            }
+        }
+    }
+
+    /// Stages bytes.
+    pub(crate) fn write(&mut self, address: u64, bytes: &[u8]) {
+        for (line, at, part) in parts(address, bytes.len()) {
+            let index = self.find(line).unwrap_or_else(|| self.add(line));
+            self.lines[index].1.write(at, &bytes[part]);
+        }
     }
 
     /// Puts what is staged over what was read from memory.
@@ -83,8 +141,8 @@ impl Overlay {
             return;
         }
         for (line, at, part) in parts(address, bytes.len()) {
-            let Some(&index) = self.by_address.get(&line) else { continue };
-            let entry = &self.lines[index as usize].1;
+            let Some(index) = self.find(line) else { continue };
+            let entry = &self.lines[index].1;
             let wanted = mask_of(at, part.len());
             if entry.mask & wanted == wanted {
                 let len = part.len();
@@ -98,6 +156,11 @@ impl Overlay {
             }
         }
     }
+}
+
+/// Where in a table a line is looked for first.
+const fn slot_of(line: u64, mask: usize) -> usize {
+    (line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask
 }
 
 /// Bits `at..at + len`.

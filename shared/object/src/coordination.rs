@@ -1,0 +1,107 @@
+//! The coordination segment: what all programs of a system share while they run, and nobody needs after a boot.
+//!
+//! | offset | |
+//! |---|---|
+//! | 0 | [`FORMAT`], set by the first program |
+//! | 64 | who administers lanes: a program's owner word; bit 0: someone waits |
+//! | 128 | the last age drawn |
+//! | 192 | 1: what earlier boots left in lanes is dealt with |
+//! | 4096 | for each lane a line: its owner, the age of its transaction (0: none drawn) |
+//! | 64 KiB | for each lock stripe a line: writer, readers |
+//!
+//! A *writer* word holds the number of a lane plus one, and bit 63 if someone waits; a *readers* word has a bit for each lane.
+//! Anything may stand there: a program that goes wild can make others wait, or wait no longer, but touch no memory.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use twizzler_abi::ObjId;
+
+use crate::backend::{Backend, COORDINATION_BYTES};
+use crate::lane::LANES_MAX;
+use crate::space::Space;
+
+/// What the first word says.
+const FORMAT: u64 = u64::from_le_bytes(*b"TWZCOOR\x01");
+const LINE: u64 = 64;
+const LANES: u64 = 4096;
+const STRIPES_AT: u64 = 64 * 1024;
+/// Locks: objects share one by a hash of their IDs.
+pub(crate) const STRIPES: usize = 4096;
+
+const _: () = assert!(LANES + LANES_MAX as u64 * LINE <= STRIPES_AT);
+const _: () = assert!(STRIPES_AT + STRIPES as u64 * LINE <= COORDINATION_BYTES);
+
+/// Someone waits for the word to change.
+pub(crate) const WAITED_FOR: u64 = 1 << 63;
+
+/// The stripe of an object's lock.
+pub(crate) const fn stripe_of(id: ObjId) -> usize {
+    let mixed = (id.hi ^ id.lo.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 52) as usize % STRIPES
+}
+
+impl<B: Backend> Space<B> {
+    /// A word of the segment.
+    #[inline]
+    fn shared_word(&self, offset: u64) -> &AtomicU64 {
+        debug_assert!(offset < COORDINATION_BYTES && offset.is_multiple_of(8), "a word of the segment");
+        self.backend().interleave();
+        let at = core::ptr::with_exposed_provenance::<AtomicU64>((self.coordination + offset) as usize);
+        // SAFETY: `Backend::coordination` promises so many bytes, page-aligned, with exposed provenance, for as long as the backend
+        // lives; all offsets are of words within them (the assertions above). Others change the words by atomics.
+        unsafe { &*at }
+    }
+
+    /// False where the segment is of another version of this crate.
+    pub(crate) fn knows_segment(&self) -> bool {
+        let word = self.shared_word(0);
+        matches!(word.compare_exchange(0, FORMAT, Ordering::AcqRel, Ordering::Acquire), Ok(_) | Err(FORMAT))
+    }
+
+    /// Who administers lanes.
+    pub(crate) fn administration(&self) -> &AtomicU64 {
+        self.shared_word(LINE)
+    }
+
+    /// A new age, above all others.
+    pub(crate) fn draw_age(&self) -> u64 {
+        self.shared_word(2 * LINE).fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// 1: earlier boots' lanes are dealt with.
+    pub(crate) fn recovered(&self) -> &AtomicU64 {
+        self.shared_word(3 * LINE)
+    }
+
+    /// The owner word of a lane; 0: nobody.
+    pub(crate) fn lane_owner(&self, lane: usize) -> &AtomicU64 {
+        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE)
+    }
+
+    /// The age of a lane's transaction; 0: none drawn, so it is the youngest.
+    pub(crate) fn lane_age(&self, lane: usize) -> &AtomicU64 {
+        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 8)
+    }
+
+    /// The writer of a stripe.
+    #[inline]
+    pub(crate) fn writer(&self, stripe: usize) -> &AtomicU64 {
+        self.shared_word(STRIPES_AT + (stripe % STRIPES) as u64 * LINE)
+    }
+
+    /// The readers of a stripe.
+    #[inline]
+    pub(crate) fn readers(&self, stripe: usize) -> &AtomicU64 {
+        self.shared_word(STRIPES_AT + (stripe % STRIPES) as u64 * LINE + 8)
+    }
+
+    /// Waits while the word is `value`.
+    pub(crate) fn wait_while(&self, word: &AtomicU64, value: u64, timeout_ns: u64) {
+        self.backend().wait(core::ptr::from_ref(word).addr() as u64, value, timeout_ns);
+    }
+
+    /// Wakes all who wait on the word.
+    pub(crate) fn wake(&self, word: &AtomicU64) {
+        self.backend().wake(core::ptr::from_ref(word).addr() as u64);
+    }
+}

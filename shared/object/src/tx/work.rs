@@ -1,0 +1,57 @@
+//! What a transaction gathers until it commits. It stays with the lane, so that the next one finds its memory.
+
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use twizzler_abi::address::Slot;
+use twizzler_abi::call::CreateSpec;
+use twizzler_abi::{Error, ObjId};
+
+use super::fresh::Fresh;
+use super::overlay::Overlay;
+use crate::heap::Freed;
+use crate::journal::Changed;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(super) overlay: Overlay,
+    pub(super) fresh: Fresh,
+    pub(super) created: Vec<ObjId>,
+    /// What they were made of; for logs.
+    pub(super) specs: Vec<CreateSpec>,
+    pub(super) deletes: Vec<ObjId>,
+    pub(super) frees: Vec<Freed>,
+    /// FOT entries that it staged: (object, index, target).
+    pub(super) entries: Vec<(Slot, u64, Slot)>,
+    /// Objects that the record names: where they lie, and how they change.
+    pub(super) changed: Vec<(u64, Changed)>,
+    /// The record.
+    pub(super) words: Vec<u64>,
+    /// Bytes of allocations that are staged.
+    pub(super) staged_bytes: u64,
+    /// The object that was last seen to be locked: where it lies. 0: none.
+    pub(super) last: Cell<u64>,
+    /// Someone older was in the way: to be run again.
+    pub(super) conflict: Cell<bool>,
+    /// Why it can't commit any more.
+    pub(super) failed: Cell<Option<Error>>,
+}
+
+impl Work {
+    /// Forgets everything but memory.
+    pub(super) fn clear(&mut self, stages_objects: bool) {
+        self.overlay.clear();
+        self.fresh.clear(stages_objects);
+        self.created.clear();
+        self.specs.clear();
+        self.deletes.clear();
+        self.frees.clear();
+        self.entries.clear();
+        self.changed.clear();
+        self.staged_bytes = 0;
+        self.last.set(0);
+        self.conflict.set(false);
+        self.failed.set(None);
+    }
+}
