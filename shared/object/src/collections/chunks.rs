@@ -64,6 +64,12 @@ impl<'s> Chunks<'s> {
         Ok(chunk.wrapping_add((index & ((1 << self.shift) - 1)) * self.size))
     }
 
+    /// How many elements from `index` on lie in the same chunk, if it is whole.
+    pub(super) const fn run(&self, index: u64) -> u64 {
+        let whole = 1 << self.shift;
+        whole - (index & (whole - 1))
+    }
+
     /// The directory's entry of a chunk.
     #[inline(always)]
     fn entry(&self, reader: &impl Reader<'s>, chunk: u64) -> Result<Ptr<'s, InvPtr<Chunk>>, Error> {

@@ -8,7 +8,7 @@ use twizzler_abi::Error;
 use super::entry::{Entry, Keyed};
 use super::hash::hash_bytes;
 use super::ordered::VALUE_BYTES_MAX;
-use super::raw::bytes_of;
+use super::raw::{Types, bytes_of};
 use super::table::{Layout, Slot, Table, TableRoot};
 use crate::Stored;
 use crate::backend::Backend;
@@ -21,7 +21,7 @@ use crate::tx::Tx;
 #[repr(transparent)]
 pub struct HashMapRoot<K: ?Sized, V: ?Sized> {
     table: TableRoot,
-    types: PhantomData<(fn() -> *const K, fn() -> *const V)>,
+    types: Types<K, V>,
 }
 
 // SAFETY: transparent over a stored record.

@@ -186,6 +186,9 @@ pub(super) struct Slot<'s, L: Layout> {
     pub(super) key: L::Key,
 }
 
+/// Entries on their way from one bucket to another: keys, and the bytes of values.
+type Taken<L> = Vec<(<L as Layout>::Key, Vec<u8>)>;
+
 /// The tag of a hash.
 const fn tag_of(hash: u64) -> u64 {
     hash >> 57 | 0x80
@@ -372,11 +375,7 @@ impl<'s, L: Layout> Table<'s, L> {
     }
 
     /// Takes all entries out of a chain, and frees all but its first bucket.
-    fn take_chain<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        first: Bucket<'s, L>,
-    ) -> Result<Vec<(L::Key, Vec<u8>)>, Error> {
+    fn take_chain<B: Backend>(&self, tx: &mut Tx<'s, B>, first: Bucket<'s, L>) -> Result<Taken<L>, Error> {
         let mut entries = Vec::new();
         for bucket in self.chain(tx, first)? {
             let mut rest = occupied(bucket.tags(tx));

@@ -1,14 +1,15 @@
 //! A vector.
 
+use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use twizzler_abi::Error;
 
 use super::chunks::{Chunks, ChunksRoot};
-use super::raw::bytes_of;
+use super::raw::{slice_bytes, value_at};
 use crate::Stored;
 use crate::backend::Backend;
-use crate::pointer::Ptr;
+use crate::pointer::{Ptr, Span};
 use crate::reader::Reader;
 use crate::stored::{Field, Fingerprint, Value};
 use crate::tx::Tx;
@@ -188,6 +189,27 @@ impl<'s, T: Value> Vector<'s, T> {
         self.places(reader).map(|place| Ok(reader.get(place?)))
     }
 
+    /// The places of elements that lie in one chunk.
+    fn run(&self, reader: &impl Reader<'s>, index: u64, len: u64) -> Result<Span<'s, T>, Error> {
+        self.root.object().span(self.chunks().offset(reader, index)?, len).ok_or(Error::Damaged)
+    }
+
+    /// A copy of all elements.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn to_vec(&self, reader: &impl Reader<'s>) -> Result<Vec<T>, Error> {
+        let (mut index, len, chunks) = (0, self.len(reader), self.chunks());
+        let mut copy = Vec::new();
+        while index < len {
+            let run = self.run(reader, index, chunks.run(index).min(len - index))?;
+            let bytes = reader.to_vec(run.as_bytes());
+            copy.extend(bytes.chunks_exact(size_of::<T>()).map(|bytes| value_at::<T>(bytes, 0)));
+            index += run.len();
+        }
+        Ok(copy)
+    }
+
     /// Replaces an element; gives the old one.
     ///
     /// # Errors
@@ -217,10 +239,13 @@ impl<'s, T: Value> Vector<'s, T> {
         tx.lock(self.root.object())?;
         let len = self.len(tx);
         let end = len.checked_add(values.len() as u64).ok_or(Error::OutOfRange)?;
-        self.chunks().grow(tx, end)?;
-        for (index, value) in (len..).zip(values) {
-            let place = self.at(tx, index)?;
-            tx.write(place.as_span().as_bytes(), 0, bytes_of(value))?;
+        let chunks = self.chunks();
+        chunks.grow(tx, end)?;
+        let (mut index, mut rest) = (len, values);
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(rest.len().min(chunks.run(index) as usize));
+            tx.write(self.run(tx, index, part.len() as u64)?.as_bytes(), 0, slice_bytes(part))?;
+            (index, rest) = (index + part.len() as u64, more);
         }
         tx.set(self.field().at(Root::len), end)
     }

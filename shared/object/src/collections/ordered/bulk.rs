@@ -48,7 +48,7 @@ impl<'s, P: Page> Tree<'s, P> {
         I: Iterator<Item = (&'a P::Key, &'a [u8])>,
         P::Key: 'a,
     {
-        let page = self.take_node(tx, at)?;
+        let page = self.take_node(tx, at, builder.stamp)?;
         for i in 0..page.len() {
             if at.level > 0 {
                 let child = self.open_child(tx, &page, i)?;

@@ -17,7 +17,6 @@ mod snapshot;
 mod tree;
 mod walk;
 
-use core::marker::PhantomData;
 use core::ops::RangeBounds;
 
 use alloc::borrow::ToOwned;
@@ -25,7 +24,7 @@ use alloc::vec::Vec;
 use twizzler_abi::Error;
 
 use super::entry::{Entry, Keyed};
-use super::raw::{bytes_of, value_at};
+use super::raw::{Types, bytes_of, value_at};
 use crate::backend::Backend;
 use crate::pointer::Ptr;
 use crate::reader::Reader;
@@ -68,7 +67,7 @@ impl Entries<[u8]> for [u8] {
 #[repr(transparent)]
 pub struct OrderedMapRoot<K: ?Sized, V: ?Sized> {
     tree: TreeRoot,
-    types: PhantomData<(fn() -> *const K, fn() -> *const V)>,
+    types: Types<K, V>,
 }
 
 // SAFETY: transparent over a stored record.

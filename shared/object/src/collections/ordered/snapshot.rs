@@ -6,6 +6,7 @@ use core::ops::RangeBounds;
 
 use twizzler_abi::Error;
 
+use super::super::raw::Types;
 use super::page::{At, Page};
 use super::tree::Tree;
 use super::walk::child;
@@ -20,7 +21,7 @@ use crate::stored::{Stored, Value};
 /// One made inside a transaction shows the transaction's own changes until it makes the next one, no longer.
 pub struct Snapshot<'s, K: ?Sized, V: ?Sized> {
     top: Option<At<'s>>,
-    types: PhantomData<(fn() -> *const K, fn() -> *const V)>,
+    types: Types<K, V>,
 }
 
 impl<K: ?Sized, V: ?Sized> Clone for Snapshot<'_, K, V> {

@@ -13,6 +13,7 @@ use core::marker::PhantomData;
 
 use twizzler_abi::Error;
 
+use super::super::raw::Committed;
 use super::VALUE_BYTES_MAX;
 use super::page::{At, BIRTH, BYTES, Content, ENTRIES, Node, Page};
 use crate::backend::Backend;
@@ -116,12 +117,49 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     /// A copy of a node. What others have committed is read past what the transaction has staged.
-    fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>) -> Result<P, Error> {
+    fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<P, Error> {
         let mut bytes = alloc::vec![0; P::node_bytes(at.level)];
-        tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
+        if self.is_own(tx, &at, stamp)? {
+            tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
+        } else {
+            Committed.read(at.bytes::<P>()?, 0, &mut bytes)?;
+        }
         let page = P::of(bytes);
         page.check(at.level)?;
         Ok(page)
+    }
+
+    /// True for a node that the transaction has made itself. All others are as they are in memory.
+    fn is_own<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, stamp: u64) -> Result<bool, Error> {
+        Ok(tx.get::<u64>(at.place(BIRTH)?) == stamp)
+    }
+
+    /// The child of a node that may have a key.
+    fn seek_child<B: Backend>(
+        &self,
+        tx: &Tx<'s, B>,
+        at: &At<'s>,
+        key: &P::Key,
+        stamp: u64,
+    ) -> Result<(usize, At<'s>), Error> {
+        let (i, offset) = if self.is_own(tx, at, stamp)? {
+            let i = P::seek_child(tx, at, key)?;
+            (i, P::read_child(tx, at, i)?)
+        } else {
+            let i = P::seek_child(&Committed, at, key)?;
+            (i, P::read_child(&Committed, at, i)?)
+        };
+        Ok((i, self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)?))
+    }
+
+    fn seek<B: Backend>(
+        &self,
+        tx: &Tx<'s, B>,
+        at: &At<'s>,
+        key: &P::Key,
+        stamp: u64,
+    ) -> Result<(usize, bool), Error> {
+        if self.is_own(tx, at, stamp)? { P::seek(tx, at, key) } else { P::seek(&Committed, at, key) }
     }
 
     fn child<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
@@ -247,8 +285,8 @@ impl<'s, P: Page> Tree<'s, P> {
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<Changed<P>, Error> {
         if at.level == 0 {
-            let (i, equal) = P::seek(tx, &at, key)?;
-            let mut page = self.read(tx, at)?;
+            let (i, equal) = self.seek(tx, &at, key, stamp)?;
+            let mut page = self.read(tx, at, stamp)?;
             if equal {
                 old(page.content(i));
                 self.free_value(tx, page.content(i))?;
@@ -256,13 +294,12 @@ impl<'s, P: Page> Tree<'s, P> {
             }
             return self.put(tx, at, page, i, key, content, stamp);
         }
-        let i = P::seek_child(tx, &at, key)?;
-        let child = self.child(tx, &at, i)?;
+        let (i, child) = self.seek_child(tx, &at, key, stamp)?;
         let changed = self.insert_below(tx, child, key, content, stamp, old)?;
         if changed.offset == child.offset && changed.split.is_none() {
             return Ok(Changed { offset: at.offset, split: None });
         }
-        let mut page = self.read(tx, at)?;
+        let mut page = self.read(tx, at, stamp)?;
         page.set_child(i, changed.offset);
         match changed.split {
             Some((separator, right)) => {
@@ -320,7 +357,7 @@ impl<'s, P: Page> Tree<'s, P> {
             tx.free_span(top.bytes::<P>()?)?;
             top = child;
         }
-        let mut page = self.read(tx, top)?;
+        let mut page = self.read(tx, top, stamp)?;
         let offset = if page.birth() == stamp { top.offset } else { self.store(tx, top, &mut page, stamp)? };
         self.set_top(tx, offset, totals, stamp)?;
         Ok(true)
@@ -336,19 +373,18 @@ impl<'s, P: Page> Tree<'s, P> {
     ) -> Result<Option<Shrunk>, Error> {
         let mut page;
         if at.level == 0 {
-            let (i, equal) = P::seek(tx, &at, key)?;
+            let (i, equal) = self.seek(tx, &at, key, stamp)?;
             if !equal {
                 return Ok(None);
             }
-            page = self.read(tx, at)?;
+            page = self.read(tx, at, stamp)?;
             old(page.content(i));
             self.free_value(tx, page.content(i))?;
             page.remove(i);
         } else {
-            let i = P::seek_child(tx, &at, key)?;
-            let child = self.child(tx, &at, i)?;
+            let (i, child) = self.seek_child(tx, &at, key, stamp)?;
             let Some(shrunk) = self.remove_below(tx, child, key, stamp, old)? else { return Ok(None) };
-            page = self.read(tx, at)?;
+            page = self.read(tx, at, stamp)?;
             if shrunk.len == 0 {
                 page.remove(i);
             } else {
@@ -385,8 +421,8 @@ impl<'s, P: Page> Tree<'s, P> {
         let i = if i + 1 < parent.len() { i } else { i - 1 };
         let left_at = self.open(tx, parent.child(i)?, level)?;
         let right_at = self.open(tx, parent.child(i + 1)?, level)?;
-        let mut left = self.read(tx, left_at)?;
-        let right = self.read(tx, right_at)?;
+        let mut left = self.read(tx, left_at, stamp)?;
+        let right = self.read(tx, right_at, stamp)?;
         if !left.takes(&right) {
             return Ok(false);
         }
@@ -409,20 +445,20 @@ impl<'s, P: Page> Tree<'s, P> {
         let stamp = self.begin(tx)?;
         if let Some(top) = self.top(tx)? {
             self.stamp(tx, stamp)?;
-            self.free_below(tx, top)?;
+            self.free_below(tx, top, stamp)?;
             tx.link(self.root.at(TreeRoot::node), None)?;
         }
         Ok(())
     }
 
-    fn free_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>) -> Result<(), Error> {
-        let page = self.read(tx, at)?;
+    fn free_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
+        let page = self.read(tx, at, stamp)?;
         for i in 0..page.len() {
             if at.level == 0 {
                 self.free_value(tx, page.content(i))?;
             } else {
                 let child = self.open(tx, page.child(i)?, at.level - 1)?;
-                self.free_below(tx, child)?;
+                self.free_below(tx, child, stamp)?;
             }
         }
         tx.free_span(at.bytes::<P>()?)
@@ -439,8 +475,13 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     /// All of a node's entries or children, and frees the node.
-    pub(super) fn take_node<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>) -> Result<P, Error> {
-        let page = self.read(tx, at)?;
+    pub(super) fn take_node<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        stamp: u64,
+    ) -> Result<P, Error> {
+        let page = self.read(tx, at, stamp)?;
         tx.free_span(at.bytes::<P>()?)?;
         Ok(page)
     }
