@@ -125,6 +125,9 @@ impl Bank {
     }
 
     fn check(&self, store: &Store) {
+        // Before looking: the others go on.
+        let acknowledged: Vec<u64> =
+            self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let guard = store.enter();
         let sums: Vec<(u64, Accounts)> = guard
             .transact(|tx| {
@@ -139,8 +142,7 @@ impl Bank {
             })
             .expect("readable");
         assert_eq!(sums[0].0 + sums[1].0, 2 * MONEY * ACCOUNTS as u64, "money is neither made nor lost");
-        for (number, acknowledged) in self.acknowledged.iter().enumerate() {
-            let acknowledged = acknowledged.load(Ordering::Relaxed);
+        for (number, acknowledged) in acknowledged.into_iter().enumerate() {
             let there = sums[2].1[number];
             assert!(there >= acknowledged, "worker {number} did {acknowledged}, but {there} are there");
         }
