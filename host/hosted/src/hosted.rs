@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
@@ -18,6 +18,7 @@ use twizzler_slots::{Area, Reserved};
 
 use crate::commit;
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::fork::Birth;
 use crate::futex;
 use crate::limits::mapping_error;
@@ -43,6 +44,8 @@ pub struct HostedBackend {
     pub(crate) birth: Birth,
     pub(crate) unpublished: Unpublished,
     pub(crate) replayed: Replayed,
+    /// How it was left, once it was.
+    pub(crate) left: Arc<Mutex<Option<Result<(), StoreError>>>>,
 }
 
 /// Objects that this process is making, which lie under another name until their transaction has committed.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::PoisonError;
 
 use rustix::fs::OFlags;
 
@@ -88,6 +89,7 @@ impl HostedBackend {
             birth,
             unpublished: Default::default(),
             replayed,
+            left: Default::default(),
         };
         if options.mode == Mode::Write {
             if joined == Joined::First {
@@ -212,8 +214,9 @@ impl Drop for HostedBackend {
             // The parent goes on with all of it.
             return;
         }
-        // Where this fails, the store counts as not closed in order.
-        let _ = leave(self);
+        // Where this fails, the store counts as not closed in order; whoever wants to know holds the other end.
+        let left = leave(self);
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
     }
 }
 

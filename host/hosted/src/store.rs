@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use twizzler_abi::ObjId;
 use twizzler_object::Space;
@@ -88,8 +89,9 @@ impl Store {
     /// # Errors
     /// The host's.
     pub fn close(self) -> Result<(), StoreError> {
+        let left = self.space.backend().left.clone();
         drop(self);
-        Ok(())
+        left.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(Ok(()))
     }
 
     pub(crate) fn over(backend: HostedBackend) -> Result<Self, StoreError> {

@@ -258,3 +258,30 @@ fn objects_of_other_programs_in_the_directory_do_no_harm() {
     assert_eq!(store.objects().expect("listed").iter().filter(|&&found| found == id).count(), 1);
     assert!(matches!(store.enter().open_any(ObjId::new(77), Access::Read), Err(Error::Damaged)));
 }
+
+/// Fails every sync of an object.
+#[derive(Debug)]
+struct NoSync;
+
+impl Observer for NoSync {
+    fn before(&self, step: Step<'_>) -> io::Result<()> {
+        match step {
+            Step::SyncFile(path) if path.starts_with("objects/") => {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn closing_says_what_failed_and_loses_nothing() {
+    let (_keep, path) = place();
+    let store = Options::new().log_bytes(1 << 20).observer(Arc::new(NoSync)).create(&path).expect("new");
+    let id = make(&store, 6);
+    assert!(matches!(store.close(), Err(StoreError::System(Error::ReadOnly))));
+    let store = logged().open(&path).expect("recovers");
+    assert!(store.backend().replayed().records > 0);
+    assert_eq!(value(&store, id), 6);
+    store.close().expect("closes");
+}
