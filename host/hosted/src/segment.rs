@@ -236,6 +236,14 @@ impl Segment {
         flock(&self.users, FlockOperation::NonBlockingLockExclusive).is_ok()
     }
 
+    /// True if nobody else has the store open at this moment. Our own share stays.
+    pub(crate) fn nobody_else(&self, gate: &Gate) -> bool {
+        let alone = self.is_alone(gate);
+        // Can't fail for long: nobody can have it alone who is not in the gate.
+        let _ = flock(&self.users, FlockOperation::LockShared);
+        alone
+    }
+
     /// Removes the segment's name.
     pub(crate) fn remove(&self) {
         // What remains is replaced by the next one who opens the store.

@@ -67,6 +67,10 @@ impl Superblock {
         new
     }
 
+    pub(crate) const fn version(&self) -> u32 {
+        self.version
+    }
+
     pub(crate) const fn durability(&self) -> Durability {
         if self.durability == 0 { Durability::PowerCut } else { Durability::ProcessKill }
     }

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod archive;
 pub mod cli;
 pub mod commands;
+pub mod copy;
 pub mod graph;
 pub mod medium;
 pub mod object;

@@ -2,20 +2,27 @@
 //!
 //! Raw access is for tools: it lists what no name leads to, copies what exists of an object, and looks at what is damaged.
 
+mod directory;
 mod image;
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use serde::Serialize;
 use twizzler_abi::object::Metadata;
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::Backend;
+use twizzler_object::{Backend, Space};
 
 /// A store.
 pub trait Medium: Backend + Sized {
     /// Others may change it while we have it open.
     const SHARED: bool;
+
+    /// What an open store is held by.
+    type Holder: Deref<Target = Space<Self>>;
+
+    /// Ends an object's mapping, which a long command would have too many of otherwise.
+    fn let_go(_: &mut Self::Holder, _: ObjId) {}
 
     /// What it is and how full.
     ///
@@ -41,7 +48,8 @@ pub trait Medium: Backend + Sized {
     /// As [`Medium::extents`]; [`Error::OutOfRange`].
     fn read_raw(&self, id: ObjId, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
 
-    /// Makes an object of this metadata, which verifies, so with its ID. It has no pages yet.
+    /// Begins to make an object of this metadata, which verifies, so with its ID. It has no pages yet; where several programs share
+    /// the store, none finds it before [`Medium::publish`].
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::OutOfNvm`]; [`Error::NotSupported`] for extension records that the store can't keep.
@@ -53,11 +61,23 @@ pub trait Medium: Backend + Sized {
     /// As [`Medium::read_raw`]; [`Error::OutOfNvm`], [`Error::Busy`].
     fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error>;
 
-    /// Everything is on the host's disk, and the store knows that it was closed in order.
+    /// Makes pages of an object that is being made exist, as zeros.
+    ///
+    /// # Errors
+    /// As [`Medium::write_raw`].
+    fn reserve_raw(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error>;
+
+    /// Ends the making of an object: all of it is on the host's disk, if closing the store would not do, and others find it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], where somebody else has made it meanwhile; [`Error::Unreadable`] where the host can't write it.
+    fn publish(&self, id: ObjId) -> Result<(), Error>;
+
+    /// Closes the store in order. What was changed is on the host's disk.
     ///
     /// # Errors
     /// The host's.
-    fn close(&self) -> io::Result<()>;
+    fn close(holder: Self::Holder) -> io::Result<()>;
 }
 
 /// What a store is, and how full.

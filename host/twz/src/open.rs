@@ -1,12 +1,14 @@
 //! Opening a store, whatever it lies in.
 //!
 //! An image that is only to be read is opened *privately*: what a power cut left unfinished is finished in memory, and the file stays
-//! as it is. So whatever only reads works on files that can't be written, and never changes one.
+//! as it is. So whatever only reads works on files that can't be written, and never changes one. A directory is opened as every program
+//! opens it, beside those that use it.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use twizzler::{Alone, HostedBackend, Mode, Options, StoreError};
 use twizzler_image::{ImageBackend, MediaFile, Store};
 use twizzler_names::Names;
 use twizzler_object::{Guard, Recovery, Space};
@@ -34,11 +36,12 @@ pub enum For {
 pub struct Opened<M: Medium> {
     /// Where it is.
     pub path: PathBuf,
+    /// Keeps others from opening it. Goes before the store is closed.
+    alone: Option<Alone>,
     /// Its objects.
-    pub space: Space<M>,
+    pub space: M::Holder,
     /// What the survey of the store's own structures found; what opening it for changes has mended.
     pub survey: Survey,
-    writes: bool,
     /// Keeps others from what they must not do meanwhile.
     _lock: Option<File>,
 }
@@ -58,6 +61,8 @@ pub struct Survey {
 pub enum Any {
     /// In an NVM image.
     Image(Opened<ImageBackend>),
+    /// In a directory.
+    Directory(Box<Opened<HostedBackend>>),
 }
 
 /// Runs `$do` with the store of whichever kind as `$store`.
@@ -65,6 +70,10 @@ macro_rules! with_store {
     ($any:expr, $store:ident => $do:expr) => {
         match $any {
             $crate::open::Any::Image($store) => $do,
+            $crate::open::Any::Directory($store) => {
+                let $store = *$store;
+                $do
+            }
         }
     };
 }
@@ -72,7 +81,7 @@ pub(crate) use with_store;
 
 impl<M: Medium> Opened<M> {
     /// The store below the objects.
-    pub const fn medium(&self) -> &M {
+    pub fn medium(&self) -> &M {
         self.space.backend()
     }
 
@@ -89,10 +98,8 @@ impl<M: Medium> Opened<M> {
     /// # Errors
     /// The host's.
     pub fn close(self) -> Result<(), Failure> {
-        if self.writes {
-            self.medium().close().map_err(|error| Failure::io(&self.path, &error))?;
-        }
-        Ok(())
+        drop(self.alone);
+        M::close(self.space).map_err(|error| Failure::io(&self.path, &error))
     }
 }
 
@@ -103,9 +110,7 @@ impl<M: Medium> Opened<M> {
 pub fn open(path: &Path, access: For) -> Result<Any, Failure> {
     match place_of(path)? {
         Place::Image => Ok(Any::Image(open_image(path, access, Lock::Take)?)),
-        Place::Directory => {
-            Err(Failure::new(Status::Damaged, format!("{}: is a directory, not a store", path.display())))
-        }
+        Place::Directory => Ok(Any::Directory(Box::new(open_directory(path, access)?))),
     }
 }
 
@@ -167,7 +172,7 @@ pub fn open_image(path: &Path, access: For, lock: Lock) -> Result<Opened<ImageBa
     if writes {
         survey.mended.extend(mended(&report));
     }
-    Ok(Opened { path: path.to_owned(), space, survey, writes, _lock: lock })
+    Ok(Opened { path: path.to_owned(), alone: None, space: Box::new(space), survey, _lock: lock })
 }
 
 /// Looks at an image as it lies there.
@@ -237,6 +242,35 @@ fn mended(report: &MountReport) -> Vec<String> {
     found.map(|&(count, what)| if count == 1 { what.to_owned() } else { format!("{count} {what}") }).collect()
 }
 
+/// Opens the store in a directory, beside others who use it.
+fn open_directory(path: &Path, access: For) -> Result<Opened<HostedBackend>, Failure> {
+    let options = Options::new().any_durability();
+    let store = match options.open(path) {
+        // Whoever may not write can still look, if nothing is to be finished.
+        Err(error) if !matches!(access, For::Changing | For::Alone) && is_denied(&error) => {
+            options.mode(Mode::Read).open(path)
+        }
+        result => result,
+    };
+    let store = store.map_err(|error| Failure::store(path, &error))?;
+    let alone = match access {
+        For::Alone => Some(store.backend().keep_others_out().map_err(|error| Failure::store(path, &error))?),
+        _ => None,
+    };
+    let mut survey = Survey::default();
+    survey.recovered(&store.recovery());
+    Ok(Opened { path: path.to_owned(), alone, space: store, survey, _lock: None })
+}
+
+fn is_denied(error: &StoreError) -> bool {
+    match error {
+        StoreError::ReadOnly
+        | StoreError::System(twizzler_abi::Error::ReadOnly | twizzler_abi::Error::AccessDenied) => true,
+        StoreError::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
+    }
+}
+
 /// Locks an image file: for us alone to write, beside other readers to read. A machine that runs on it holds it locked.
 pub(crate) fn lock_image(path: &Path, writes: bool) -> Result<File, Failure> {
     let file = File::options().read(true).write(writes).open(path).map_err(|error| {
@@ -261,7 +295,7 @@ pub(crate) fn lock_image(path: &Path, writes: bool) -> Result<File, Failure> {
 
 fn unmappable(path: &Path, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::InvalidData {
-        Failure::new(Status::Damaged, format!("{}: the file is empty, not an image", path.display()))
+        Failure::new(Status::Damaged, format!("{}: the file is too small to be an image", path.display()))
     } else {
         Failure::io(path, error)
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use serde::Serialize;
+use twizzler::StoreError;
 use twizzler_abi::Error;
 use twizzler_names::NameError;
 use twizzler_store::MountError;
@@ -77,6 +78,49 @@ impl Failure {
     /// An image could not be mounted.
     pub fn mount(path: &Path, error: &MountError) -> Self {
         Self::new(Status::Damaged, format!("{}: {error}", path.display()))
+    }
+
+    /// A store in a directory could not be opened or made.
+    pub fn store(path: &Path, error: &StoreError) -> Self {
+        let shown = path.display();
+        let (status, advice) = match error {
+            StoreError::Missing { .. } => (Status::Missing, format!("`twz create {shown}` makes one")),
+            StoreError::NotADirectory { .. } => (Status::Conflict, "take another path".to_owned()),
+            StoreError::NotAStore { .. } => (
+                Status::Damaged,
+                format!("nothing was changed; `twz create {shown}/NAME` makes a store in it"),
+            ),
+            StoreError::Exists { .. } => {
+                (Status::Conflict, "take another path, or use the store that is there".to_owned())
+            }
+            StoreError::NotEmpty { .. } => {
+                (Status::Conflict, "take another path: a store needs a directory for itself".to_owned())
+            }
+            StoreError::Newer { .. } => {
+                (Status::Damaged, "use the version that made it, or a newer one".to_owned())
+            }
+            StoreError::Damaged { .. } | StoreError::Lost => {
+                (Status::Damaged, "restore the store from a backup".to_owned())
+            }
+            StoreError::Network { .. } | StoreError::Unsuitable { .. } => {
+                (Status::Denied, "put the store on a local disk".to_owned())
+            }
+            StoreError::ReadOnly => (Status::Denied, "make it writable, or copy it elsewhere".to_owned()),
+            StoreError::NeedsRecovery => (
+                Status::Denied,
+                "somebody who may write to it must open it once, with any command".to_owned(),
+            ),
+            StoreError::InUse { .. } => (Status::Conflict, "wait until the others have ended".to_owned()),
+            StoreError::Durability { .. } | StoreError::TooSmall { .. } => {
+                (Status::Usage, "say otherwise".to_owned())
+            }
+            StoreError::System(error) => return system(&shown.to_string(), *error),
+            StoreError::Io { path, source, .. } => return Self::io(path, source),
+            _ => (Status::Io, "see docs/hosted.md".to_owned()),
+        };
+        let what = error.to_string();
+        let what = if what.contains(&*shown.to_string()) { what } else { format!("{shown}: {what}") };
+        Self::new(status, what).advise(advice)
     }
 
     /// Something could not be done with `what`: a name, an ID or a store.

@@ -1,26 +1,35 @@
 //! `backup`: a copy of a whole store, which is a store itself.
 //!
 //! It takes the room that the store's content takes, and appears under its name only when it is whole and on the disk.
+//!
+//! An image is copied as it is, while nothing may write to it. A store in a directory may be in use: first all objects are copied
+//! while others go on; then one transaction locks them all, and what has changed meanwhile is copied again. So the copy is the
+//! store at one moment, and others wait only for the second part. The copy has a UUID of its own: both may be used at once.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::ProgressBar;
-use rustix::fs::SeekFrom as Seeking;
-use rustix::io::Errno;
+use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
+use twizzler::{HostedBackend, Options, Store};
+use twizzler_abi::object::DOMAINS;
+use twizzler_abi::{Error, ObjId};
+use twizzler_image::ImageBackend;
+use twizzler_object::Access;
 
 use crate::answer::Answer;
-use crate::open::{Place, lock_image, place_of};
+use crate::copy;
+use crate::graph::is_of_the_system;
+use crate::object::{header, metadata};
+use crate::open::{Any, For, Lock, Opened, lock_image, open, open_image};
+use crate::paths::names_id;
 use crate::progress;
 use crate::size::Bytes;
 use crate::status::{Failure, Status};
-
-/// Bytes that are copied at once.
-const CHUNK_BYTES: u64 = 1 << 20;
 
 /// Arguments of `backup`.
 #[derive(Args, Clone, Debug)]
@@ -49,95 +58,164 @@ impl fmt::Display for Copied {
 /// The copy exists; the host's: nothing is left of the copy then.
 pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let Arguments { store, copy } = arguments;
-    let place = place_of(store)?;
     if copy.symlink_metadata().is_ok() {
         return Err(Failure::new(Status::Conflict, format!("{} exists already", copy.display()))
             .advise("give the copy a name that is not taken"));
     }
-    let copied_bytes = match place {
-        Place::Image => image(store, copy)?,
-        Place::Directory => {
-            return Err(Failure::new(
-                Status::Damaged,
-                format!("{}: is a directory, not a store", store.display()),
-            ));
-        }
+    let copied_bytes = match open(store, For::Reading)? {
+        Any::Image(opened) => image(opened, copy)?,
+        Any::Directory(opened) => directory(*opened, copy)?,
     };
     Ok(Answer::of(&Copied { copy: copy.clone(), copied_bytes }))
 }
 
-fn image(store: &Path, copy: &Path) -> Result<u64, Failure> {
-    let from = lock_image(store, false)?;
-    drop(crate::open::open_image(store, crate::open::For::Reading, crate::open::Lock::Held)?);
-    let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gives a finished copy its name, durably.
+fn reveal(made: &Path, copy: &Path) -> Result<(), Failure> {
+    let folder = folder_of(copy);
+    rustix::fs::renameat_with(CWD, made, CWD, copy, RenameFlags::NOREPLACE)
+        .map_err(|error| Failure::io(copy, &error.into()))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io(folder, &error))
+}
+
+fn image(opened: Opened<ImageBackend>, to: &Path) -> Result<u64, Failure> {
+    // It was opened to see that it is one; its lock ends with it.
+    let store = opened.path.clone();
+    opened.close()?;
+    let from = lock_image(&store, false)?;
+    drop(open_image(&store, For::Reading, Lock::Held)?);
+    let folder = folder_of(to);
     let mut made = tempfile::Builder::new()
         .prefix(".twz-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(|error| Failure::io(folder, &error))?;
-    let bar = progress::of_bytes(stored_bytes(&from), "Copying");
-    let copied = sparse(&from, made.as_file_mut(), &bar).map_err(|error| Failure::io(copy, &error))?;
+    let stored = from.metadata().map_or(0, |about| std::os::unix::fs::MetadataExt::blocks(&about) * 512);
+    let bar = progress::of_bytes(stored, "Copying");
+    let copied = copy::sparse(&from, made.as_file_mut(), &bar).map_err(|error| Failure::io(to, &error))?;
     bar.finish_and_clear();
-    made.as_file().sync_all().map_err(|error| Failure::io(copy, &error))?;
-    made.persist_noclobber(copy).map_err(|error| Failure::io(copy, &error.error))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io(folder, &error))?;
+    made.as_file().sync_all().map_err(|error| Failure::io(to, &error))?;
+    reveal(&made.into_temp_path(), to)?;
     Ok(copied)
 }
 
-/// Bytes that a file takes on the disk.
-fn stored_bytes(file: &File) -> u64 {
-    file.metadata().map_or(0, |about| std::os::unix::fs::MetadataExt::blocks(&about) * 512)
+fn directory(opened: Opened<HostedBackend>, to: &Path) -> Result<u64, Failure> {
+    let folder = folder_of(to);
+    let made = tempfile::Builder::new()
+        .prefix(".twz-")
+        .tempdir_in(folder)
+        .map_err(|error| Failure::io(folder, &error))?;
+    let path = made.path().join("store");
+    let durability =
+        opened.space.backend().description().map_err(|error| Failure::store(&opened.path, &error))?;
+    let store = Options::new().durability(durability.durability).create(&path);
+    let store = store.map_err(|error| Failure::store(&path, &error))?;
+    let copied = Copy { from: &opened, to: &store, versions: HashMap::new(), bytes: 0 }.all()?;
+    store.close().map_err(|error| Failure::store(&path, &error))?;
+    reveal(&path, to)?;
+    opened.close()?;
+    Ok(copied)
 }
 
-/// Copies what exists of a sparse file. Gives how many bytes that was.
-///
-/// # Errors
-/// The host's.
-pub fn sparse(mut from: &File, to: &mut File, bar: &ProgressBar) -> io::Result<u64> {
-    let len = from.metadata()?.len();
-    to.set_len(len)?;
-    let mut chunk = vec![0; CHUNK_BYTES as usize];
-    let (mut at, mut copied) = (0, 0);
-    while at < len {
-        let start = match rustix::fs::seek(from, Seeking::Data(at)) {
-            Ok(start) => start,
-            // Nothing more but holes.
-            Err(Errno::NXIO) => break,
-            Err(error) => return Err(error.into()),
-        };
-        let end = rustix::fs::seek(from, Seeking::Hole(start))?;
-        from.seek(SeekFrom::Start(start))?;
-        to.seek(SeekFrom::Start(start))?;
-        at = start;
-        while at < end {
-            let part = &mut chunk[..(end - at).min(CHUNK_BYTES) as usize];
-            from.read_exact(part)?;
-            to.write_all(part)?;
-            at += part.len() as u64;
-            copied += part.len() as u64;
-            bar.inc(part.len() as u64);
+/// A copy of a store in use.
+struct Copy<'a> {
+    from: &'a Opened<HostedBackend>,
+    to: &'a Store,
+    /// Of each object that was copied: its versions before that.
+    versions: HashMap<ObjId, [u64; DOMAINS]>,
+    bytes: u64,
+}
+
+impl Copy<'_> {
+    fn all(&mut self) -> Result<u64, Failure> {
+        let ids = self.ids()?;
+        let bar = progress::of_steps(ids.len() as u64, "Copying objects");
+        for &id in &ids {
+            self.object(id)?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let from = self.from;
+        let copied = from.space.transact(|tx| {
+            let mut locked = Vec::new();
+            // Until none is new: what others make while locks are taken can hang off what is not locked yet.
+            loop {
+                let ids = self.ids().map_err(Stopped::Because)?;
+                if ids == locked {
+                    break;
+                }
+                for &id in &ids {
+                    match from.space.open_any(id, Access::Read).and_then(|area| tx.lock(area)) {
+                        // Gone meanwhile.
+                        Err(Error::NoSuchObject) => {}
+                        result => result.map_err(|error| Stopped::Because(Failure::of(id)(error)))?,
+                    }
+                }
+                locked = ids;
+            }
+            self.again(&locked).map_err(Stopped::Because)
+        });
+        match copied {
+            Ok(()) => Ok(self.bytes),
+            Err(Stopped::Because(failure)) => Err(failure),
+            Err(Stopped::System(error)) => Err(Failure::of(from.path.display())(error)),
         }
     }
-    Ok(copied)
+
+    /// What is to be copied: all but lanes, in which nothing is unfinished while all objects are locked.
+    fn ids(&self) -> Result<Vec<ObjId>, Failure> {
+        let mut ids = self.from.medium().ids()?;
+        let names = names_id();
+        ids.retain(|&id| {
+            id == names || !metadata(self.from.medium(), id).is_ok_and(|found| is_of_the_system(found.nonce))
+        });
+        Ok(ids)
+    }
+
+    fn object(&mut self, id: ObjId) -> Result<(), Failure> {
+        let from = self.from.medium();
+        let versions = match header(from, id) {
+            Ok(header) => header.domain_versions,
+            Err(Error::NoSuchObject) => return Ok(()),
+            Err(error) => return Err(Failure::of(id)(error)),
+        };
+        match copy::object(from, self.to.backend(), id, &ProgressBar::hidden()) {
+            Ok(bytes) => self.bytes += bytes,
+            // Gone meanwhile.
+            Err(Error::NoSuchObject) => return Ok(()),
+            Err(error) => return Err(Failure::of(id)(error)),
+        }
+        self.versions.insert(id, versions);
+        Ok(())
+    }
+
+    /// Copies again what has changed since. Everything is locked.
+    fn again(&mut self, ids: &[ObjId]) -> Result<(), Failure> {
+        let gone: Vec<ObjId> =
+            self.versions.keys().copied().filter(|id| ids.binary_search(id).is_err()).collect();
+        let changed = ids.iter().copied().filter(|&id| {
+            let now = header(self.from.medium(), id).map(|header| header.domain_versions);
+            now.ok().as_ref() != self.versions.get(&id)
+        });
+        let changed: Vec<ObjId> = changed.collect();
+        for id in gone.iter().chain(changed.iter().filter(|id| self.versions.contains_key(id))) {
+            twizzler_object::Backend::delete(self.to.backend(), *id).map_err(Failure::of(id))?;
+        }
+        changed.into_iter().try_for_each(|id| self.object(id))
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why the second part of a backup stopped.
+enum Stopped {
+    Because(Failure),
+    System(Error),
+}
 
-    #[test]
-    fn holes_are_not_copied() {
-        let mut from = tempfile::tempfile().expect("temporary file");
-        from.set_len(1 << 30).expect("sparse");
-        from.seek(SeekFrom::Start(700 << 20)).expect("seek");
-        from.write_all(&[7; 5000]).expect("write");
-        let mut to = tempfile::tempfile().expect("temporary file");
-        let copied = sparse(&from, &mut to, &ProgressBar::hidden()).expect("copy");
-        assert!((5000..1 << 20).contains(&copied), "{copied} bytes copied");
-        assert_eq!(to.metadata().expect("exists").len(), 1 << 30);
-        let mut back = [0; 5002];
-        to.seek(SeekFrom::Start((700 << 20) - 1)).expect("seek");
-        to.read_exact(&mut back).expect("read");
-        assert!(back[0] == 0 && back[5001] == 0 && back[1..5001].iter().all(|&byte| byte == 7));
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::System(error)
     }
 }

@@ -203,7 +203,7 @@ pub fn put<M: Medium>(store: &mut Opened<M>, arguments: &PutArguments) -> Result
             let mut from = File::open(&file).map_err(|error| Failure::io(&file, &error))?;
             put_one(store, &name, &mut from, &file, arguments.force)?
         };
-        store.space.unmap(id);
+        M::let_go(&mut store.space, id);
         moved.push(MovedFile { name, file, len_bytes });
         bar.inc(1);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use twizzler::Options;
 
 use crate::answer::Answer;
 use crate::medium::Medium;
@@ -54,7 +55,10 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     match arguments.size {
         Some(size) => create_image(path, size)?,
         None if path.is_file() => format_image(path)?,
-        None => return Err(Failure::new(Status::Usage, "give the image's size: --size 1G")),
+        None => {
+            let made = Options::new().create(path).map_err(|error| Failure::store(path, &error))?;
+            made.close().map_err(|error| Failure::store(path, &error))?;
+        }
     }
     with_store!(open(path, For::Reading)?, store => {
         let about = store.medium().describe()?;

@@ -389,7 +389,7 @@ impl<M: Medium> Maker<'_, M> {
 
     fn zeros(&self, offset: u64, len_bytes: u64) -> Result<(), Failure> {
         self.current.map_or(Ok(()), |(id, _)| {
-            self.store.medium().ensure(id, offset, len_bytes).map_err(Failure::of(id))
+            self.store.medium().reserve_raw(id, offset, len_bytes).map_err(Failure::of(id))
         })
     }
 
@@ -404,7 +404,8 @@ impl<M: Medium> Maker<'_, M> {
         {
             *version = old.max(*version);
         }
-        medium.write_raw(id, HEADER_OFFSET, new.as_bytes()).map_err(Failure::of(id))
+        medium.write_raw(id, HEADER_OFFSET, new.as_bytes()).map_err(Failure::of(id))?;
+        medium.publish(id).map_err(Failure::of(id))
     }
 
     /// Deletes what was made. Where this fails, `gc` finds it.

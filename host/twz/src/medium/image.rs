@@ -8,12 +8,18 @@ use twizzler_abi::call::CreateSpec;
 use twizzler_abi::object::Metadata;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::{ImageBackend, Sharing};
-use twizzler_object::Backend;
+use twizzler_object::{Backend, Space};
 
 use super::{Description, Medium, uuid_text};
 
 impl Medium for ImageBackend {
     const SHARED: bool = false;
+
+    type Holder = Box<Space<Self>>;
+
+    fn let_go(holder: &mut Self::Holder, id: ObjId) {
+        holder.unmap(id);
+    }
 
     fn describe(&self) -> Result<Description, Error> {
         let counts = self.store().counts();
@@ -52,11 +58,20 @@ impl Medium for ImageBackend {
         self.write_raw(id, offset, bytes)
     }
 
-    fn close(&self) -> io::Result<()> {
-        if self.store().media().region().sharing() == Sharing::Private {
+    fn reserve_raw(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.ensure(id, offset, len_bytes)
+    }
+
+    fn publish(&self, _: ObjId) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn close(holder: Self::Holder) -> io::Result<()> {
+        let store = holder.backend().store();
+        if store.media().region().sharing() == Sharing::Private {
             return Ok(());
         }
-        self.store().shutdown().map_err(io::Error::other)?;
-        self.store().media().region().sync()
+        store.shutdown().map_err(io::Error::other)?;
+        store.media().region().sync()
     }
 }

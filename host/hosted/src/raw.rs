@@ -1,0 +1,186 @@
+//! Objects without the programming model: which there are, which of their bytes exist, and their content. For tools, which also
+//! look at what is damaged, and make objects of bytes.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET, Metadata};
+use twizzler_abi::{Error, ObjId};
+
+use crate::error::StoreError;
+use crate::hosted::HostedBackend;
+use crate::objects::{self, OBJECTS, host, new_path_of, path_of};
+use crate::options::Durability;
+use crate::segment::Gate;
+use crate::store::read_superblock;
+
+/// What a store's description says, and how much room there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Description {
+    /// Names the store.
+    pub uuid: [u8; 16],
+    /// Version of the layout.
+    pub version: u32,
+    /// What its transactions survive.
+    pub durability: Durability,
+    /// Bytes that the file system has left.
+    pub free_bytes: u64,
+}
+
+/// While it lives, nobody else has the store open, and whoever wants to waits.
+#[derive(Debug)]
+pub struct Alone {
+    _gate: Gate,
+}
+
+impl HostedBackend {
+    /// What the store is.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn description(&self) -> Result<Description, StoreError> {
+        let block = read_superblock(&self.disk, self.mode)?;
+        let path = self.disk.path();
+        let space = rustix::fs::statvfs(path).map_err(StoreError::io("looking at", path))?;
+        Ok(Description {
+            uuid: block.uuid,
+            version: block.version(),
+            durability: block.durability(),
+            free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+        })
+    }
+
+    /// Keeps all others out of the store. Drop it before the store is closed.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] where somebody else has it open.
+    pub fn keep_others_out(&self) -> Result<Alone, StoreError> {
+        let gate = Gate::enter(&self.disk)?;
+        if !self.segment.nobody_else(&gate) {
+            return Err(StoreError::InUse { why: "by another process, and this must be done alone" });
+        }
+        Ok(Alone { _gate: gate })
+    }
+
+    /// All objects, by ID.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn ids(&self) -> Result<Vec<ObjId>, Error> {
+        let mut ids = host(objects::list(&self.disk))?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// An object's file, or that of one that this program is making.
+    fn file(&self, id: ObjId, writable: bool) -> Result<File, Error> {
+        match objects::open(&self.disk, &path_of(id), writable) {
+            Err(Error::NoSuchObject) => objects::open(&self.disk, &new_path_of(self.owner, id), writable),
+            result => result,
+        }
+    }
+
+    /// The bytes of an object that exist, as ranges of offsets in it, ascending and apart: whole pages, from that of the metadata on.
+    /// Space that was set aside and never written does not count.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`], [`Error::Unreadable`].
+    pub fn extents(&self, id: ObjId) -> Result<Vec<Range<u64>>, Error> {
+        let file = self.file(id, false)?;
+        let end = host(file.metadata())?.len().min(SLOT_BYTES);
+        let mut extents: Vec<Range<u64>> = Vec::new();
+        let mut at = METADATA_OFFSET;
+        while at < end {
+            let first = match rustix::fs::seek(&file, SeekFrom::Data(at)) {
+                Ok(first) => first,
+                // Nothing more but holes.
+                Err(Errno::NXIO) => break,
+                Err(error) => return host(Err(error.into())),
+            };
+            at = host(rustix::fs::seek(&file, SeekFrom::Hole(first)).map_err(Into::into))?;
+            let pages = first / PAGE_BYTES * PAGE_BYTES..at.next_multiple_of(PAGE_BYTES).min(SLOT_BYTES);
+            match extents.last_mut() {
+                Some(last) if last.end >= pages.start => last.end = pages.end,
+                _ => extents.push(pages),
+            }
+        }
+        Ok(extents)
+    }
+
+    /// Reads bytes of an object, from the offset of its metadata on. What does not exist reads as zeros.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`], [`Error::OutOfRange`], [`Error::Unreadable`].
+    pub fn read_raw(&self, id: ObjId, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        check(METADATA_OFFSET, offset, buffer.len())?;
+        let file = self.file(id, false)?;
+        let mut done = 0;
+        while done < buffer.len() {
+            match host(file.read_at(&mut buffer[done..], offset + done as u64))? {
+                // A file that was cut: `stat` says that it is damaged.
+                0 => {
+                    buffer[done..].fill(0);
+                    break;
+                }
+                got => done += got,
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to make an object of this metadata, so with its ID. Nobody else finds it before [`HostedBackend::publish_raw`]; it goes
+    /// when this program ends without that.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for metadata that is not what its ID says; [`Error::OutOfNvm`], [`Error::ReadOnly`].
+    pub fn make_raw(&self, metadata: &Metadata) -> Result<(), Error> {
+        self.may_write()?;
+        let inputs = metadata.verify(metadata.id)?;
+        let new = new_path_of(self.owner, metadata.id);
+        objects::make(&self.disk, &new, &inputs, metadata.fingerprint).map(drop)
+    }
+
+    /// Writes bytes of an object that is being made, from the offset of its header on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfNvm`] for a full disk, [`Error::NoSuchObject`], [`Error::OutOfRange`], [`Error::ReadOnly`].
+    pub fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        check(HEADER_OFFSET, offset, bytes.len())?;
+        self.may_write()?;
+        let new = new_path_of(self.owner, id);
+        host(self.disk.write_at(&objects::open(&self.disk, &new, true)?, &new, offset, bytes))
+    }
+
+    /// Sets space aside for bytes of an object that is being made.
+    ///
+    /// # Errors
+    /// As [`HostedBackend::write_raw`].
+    pub fn reserve_raw(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        check(HEADER_OFFSET, offset, usize::try_from(len_bytes).map_err(|_| Error::OutOfRange)?)?;
+        self.may_write()?;
+        let new = new_path_of(self.owner, id);
+        host(self.disk.allocate(&objects::open(&self.disk, &new, true)?, &new, offset, len_bytes))
+    }
+
+    /// Ends the making of an object: its content is on the disk, and everyone finds it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where somebody else has made it meanwhile; [`Error::NoSuchObject`], [`Error::Unreadable`].
+    pub fn publish_raw(&self, id: ObjId) -> Result<(), Error> {
+        self.may_write()?;
+        let new = new_path_of(self.owner, id);
+        let file = objects::open(&self.disk, &new, true)?;
+        host(self.disk.sync_file(&file, &new))?;
+        host(self.disk.rename_new(&new, &path_of(id)))?;
+        host(self.disk.sync_directory(OBJECTS))
+    }
+}
+
+fn check(lowest: u64, offset: u64, len: usize) -> Result<(), Error> {
+    let end = offset.checked_add(len as u64).filter(|&end| end <= SLOT_BYTES && offset >= lowest);
+    end.map(drop).ok_or(Error::OutOfRange)
+}
