@@ -43,40 +43,80 @@ Exit status:
 #[derive(Subcommand, Clone, Debug)]
 pub enum Verb {
     /// Make an empty store
+    #[command(
+        after_help = "Examples:\n  twz create notes                      a store in a directory, for programs on this machine\n  twz create nvm.img --size 1G          an NVM image, for Twizzler: cargo run -- run --nvm nvm.img"
+    )]
     Create(create::Arguments),
     /// List names
+    #[command(after_help = "Examples:\n  twz ls notes\n  twz ls -l notes letters")]
     Ls(list::LsArguments),
     /// List all names below a directory
+    #[command(after_help = "Example: twz tree notes letters")]
     Tree(list::TreeArguments),
     /// Describe the store, or objects in it
+    #[command(
+        after_help = "Examples:\n  twz stat notes                        the store: how many objects, how much room\n  twz stat notes letters/first          an object: ID, type, size, names"
+    )]
     Stat(stat::Arguments),
     /// Show an object from the inside
+    #[command(after_help = "Example: twz show notes letters/first --from 4096 --bytes 64")]
     Show(show::Arguments),
     /// Write what objects hold to standard output
+    #[command(after_help = "Example: twz cat notes letters/first letters/second")]
     Cat(content::CatArguments),
     /// Put host files in
+    #[command(
+        after_help = "Examples:\n  twz put notes letter.txt letters/first\n  twz put notes folder                  all its files, as folder/...\n  echo hello | twz put notes - greeting"
+    )]
     Put(content::PutArguments),
     /// Get objects' bytes out into host files
+    #[command(
+        after_help = "Examples:\n  twz get notes letters/first letter.txt\n  twz get notes letters copy            all files below letters"
+    )]
     Get(content::GetArguments),
     /// Make directories
+    #[command(after_help = "Example: twz mkdir -p notes letters/old")]
     Mkdir(change::MkdirArguments),
     /// Give an object or a directory another name
+    #[command(after_help = "Example: twz mv notes letters/first letters/old")]
     Mv(change::TwoNames),
     /// Give an object one more name
+    #[command(after_help = "Example: twz ln notes letters/first favourite")]
     Ln(change::TwoNames),
     /// Remove names, and objects with their last name
+    #[command(
+        after_help = "Examples:\n  twz rm notes letters/first\n  twz rm -r notes letters\n\nAn object goes with its last name. What only it led to stays, until `twz gc` deletes it."
+    )]
     Rm(change::RmArguments),
     /// Look for damage; changes nothing
+    #[command(
+        after_help = "Example: twz check notes\n\nThe exit status is 1 if something is wrong. What was changed in place can't be told: only the store's own\nstructures and metadata carry check codes."
+    )]
     Check(check::Arguments),
     /// Mend what can be mended
+    #[command(
+        after_help = "Example: twz repair notes\n\nNothing is destroyed without --force: names that lead nowhere go, objects without names get one in lost+found."
+    )]
     Repair(repair::Arguments),
     /// List objects that nothing leads to, or delete them
+    #[command(
+        after_help = "Examples:\n  twz gc notes                          lists; the exit status is 1 if there are any\n  twz gc notes --delete"
+    )]
     Gc(gc::Arguments),
     /// Copy a whole store
+    #[command(
+        after_help = "Example: twz backup notes notes.backup\n\nA store in a directory may be in use meanwhile: the copy is the store at one moment."
+    )]
     Backup(backup::Arguments),
     /// Write objects, their names and all that they lead to into an archive
+    #[command(
+        after_help = "Examples:\n  twz export notes all.twz\n  twz export notes - letters | ssh there twz import notes -"
+    )]
     Export(export::Arguments),
     /// Take the objects and names of an archive in
+    #[command(
+        after_help = "Examples:\n  twz import notes all.twz\n  twz import notes all.twz --into from-there\n\nObjects keep their IDs, so pointers between them hold. Nothing is changed if the archive is not whole, or if the\nstore has something else under an ID or name and neither --keep nor --replace is given."
+    )]
     Import(import::Arguments),
 }
 

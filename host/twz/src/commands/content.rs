@@ -291,7 +291,10 @@ fn put_one<M: Medium>(
                 let what = format!("{}: longer than the {most} bytes that an object holds", file.display());
                 return Err(PutError::Other(Failure::new(Status::Room, what)));
             }
-            tx.write_at(area, len, &buffer[..got])?;
+            // What is zero need not exist.
+            if buffer[..got].iter().any(|&byte| byte != 0) {
+                tx.write_at(area, len, &buffer[..got])?;
+            }
             len += got as u64;
         }
         tx.set_len_bytes(area, len)?;

@@ -1,0 +1,190 @@
+//! Every kind of error: its exit status, what it says, and that nothing has changed.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use common::{Bed, KINDS, content};
+
+#[test]
+fn what_is_not_there_is_missing() {
+    let bed = Bed::new();
+    bed.fails(3, "there is no store s", &["ls", "s"]);
+    bed.fails(3, "twz create", &["put", "s", "f"]);
+    for kind in KINDS {
+        bed.store(kind, kind);
+        for command in ["cat", "stat", "show", "rm", "get"] {
+            bed.fails(3, "nothing", &[command, kind, "nothing"]);
+        }
+        bed.fails(3, "f: no such file", &["put", kind, "f"]);
+        bed.fails(3, "no such object", &["stat", kind, "00000000000000000000000000000001"]);
+        bed.fails(3, "a/b: no such name", &["mkdir", kind, "a/b"]);
+        bed.fails(3, "no such", &["mv", kind, "a", "b"]);
+        bed.fails(3, "no such", &["ln", kind, "a", "b"]);
+        bed.fails(3, "no such", &["export", kind, "archive", "a"]);
+        bed.fails(3, "no such file", &["import", kind, "archive"]);
+    }
+}
+
+#[test]
+fn wrong_command_lines_are_refused() {
+    let bed = Bed::new();
+    bed.store("image", "s");
+    for (what, command) in [
+        ("Usage", &["no-such-command"][..]),
+        ("Usage", &["ls"]),
+        ("lots", &["create", "x", "--size", "lots"]),
+        ("8 MiB", &["create", "x", "--size", "1M"]),
+        ("2 MiB", &["create", "x", "--size", "9M"]),
+        ("single slashes", &["mkdir", "s", "a//b"]),
+        ("single slashes", &["mkdir", "s", ".."]),
+        ("255 bytes", &["mkdir", "s", &"x".repeat(256)]),
+        ("root directory", &["rm", "-r", "s", "/"]),
+    ] {
+        bed.fails(2, what, command);
+    }
+    assert!(!bed.path("x").exists());
+}
+
+#[test]
+fn what_is_taken_is_not_overwritten() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        bed.write("f", "content");
+        bed.ok(&["put", "s", "f"]);
+        bed.ok(&["mkdir", "s", "d"]);
+        bed.fails(4, "s", &["create", "s", "--size", "64M"]);
+        bed.fails(4, "s", &["create", "s"]);
+        bed.fails(4, "f", &["mkdir", "s", "f"]);
+        bed.fails(4, "f/g", &["put", "s", "f", "f/g"]);
+        bed.fails(4, "f exists already", &["get", "s", "f"]);
+        bed.fails(4, "directory", &["cat", "s", "d"]);
+        bed.ok(&["put", "s", "f", "d"]);
+        bed.fails(4, "not empty", &["rm", "s", "d"]);
+        bed.fails(4, "exists already", &["backup", "s", "f"]);
+        bed.fails(4, "exists already", &["export", "s", "f"]);
+        bed.fails(2, "itself", &["mv", "s", "d", "d/e"]);
+        assert_eq!(bed.read("f"), b"content");
+    }
+}
+
+#[test]
+fn foreign_files_and_folders_are_refused_and_not_touched() {
+    let bed = Bed::new();
+    bed.write("text", "no image at all\n".repeat(1_000_000));
+    bed.write("short", "x");
+    bed.write("folder/file", "something");
+    fs::create_dir(bed.path("empty")).expect("a folder");
+    let before = content(&bed.path(""));
+    for command in ["ls", "tree", "stat", "check", "repair", "gc"] {
+        bed.fails(5, "not a Twizzler store", &[command, "text"]);
+        bed.fails(5, "too small", &[command, "short"]);
+        bed.fails(5, "not a store", &[command, "folder"]);
+        bed.fails(5, "not a store", &[command, "empty"]);
+    }
+    bed.fails(5, "text", &["create", "text"]);
+    bed.fails(4, "folder", &["create", "folder"]);
+    assert!(content(&bed.path("")) == before, "something was written to what is not ours");
+    bed.store("directory", "s");
+    bed.fails(5, "is not an archive", &["import", "s", "text"]);
+}
+
+#[test]
+fn zeros_are_an_image_to_be() {
+    let bed = Bed::new();
+    let file = fs::File::create(bed.path("z")).expect("a file");
+    file.set_len(64 << 20).expect("sparse");
+    bed.fails(3, "holds no store", &["ls", "z"]);
+    bed.ok(&["create", "z"]);
+    bed.ok(&["mkdir", "z", "d"]);
+    bed.fails(4, "store already", &["create", "z"]);
+    assert_eq!(bed.ok(&["ls", "z"]), "d/\n");
+}
+
+#[test]
+fn damaged_and_newer_superblocks_say_so() {
+    let bed = Bed::new();
+    bed.store("image", "i");
+    bed.store("directory", "d");
+    let image = fs::File::options().write(true).open(bed.path("i")).expect("writable");
+    image.write_all_at(&[0xff; 4], 252).expect("write");
+    bed.ok(&["ls", "i"]);
+    let run = bed.run(&["check", "i"]);
+    assert_eq!(run.status, 1, "{run:?}");
+    assert!(run.stdout.contains("superblock") && run.stdout.contains("not clean"), "{run:?}");
+    assert!(bed.ok(&["repair", "i"]).contains("written anew"));
+    bed.ok(&["check", "i"]);
+    image.write_all_at(&[0xff; 4], 252).expect("write");
+    image.write_all_at(&[0xff; 4], 256 * 4096 + 252).expect("write");
+    bed.fails(5, "restore", &["ls", "i"]);
+    let described = bed.path("d").join("store");
+    let mut bytes = fs::read(&described).expect("readable");
+    bytes[100] ^= 1;
+    fs::write(&described, &bytes).expect("writable");
+    bed.fails(5, "checksum", &["ls", "d"]);
+    bytes[8] = 9;
+    fs::write(&described, &bytes).expect("writable");
+    bed.fails(5, "later version", &["ls", "d"]);
+}
+
+#[test]
+fn image_in_use_is_refused() {
+    let bed = Bed::new();
+    bed.store("image", "i");
+    let file = fs::File::open(bed.path("i")).expect("readable");
+    file.lock().expect("locks");
+    bed.fails(4, "in use", &["ls", "i"]);
+    bed.fails(4, "in use", &["mkdir", "i", "d"]);
+    file.unlock().expect("unlocks");
+    file.lock_shared().expect("locks");
+    bed.ok(&["ls", "i"]);
+    bed.fails(4, "in use", &["mkdir", "i", "d"]);
+}
+
+#[test]
+fn directory_in_use_by_others_serves_what_can_be_shared() {
+    let bed = Bed::new();
+    bed.store("directory", "d");
+    let store = twizzler::Store::open(bed.path("d")).expect("opens");
+    bed.ok(&["mkdir", "d", "sub"]);
+    bed.ok(&["ls", "d"]);
+    bed.fails(4, "in use", &["repair", "d"]);
+    bed.fails(4, "in use", &["gc", "d", "--delete"]);
+    assert!(twizzler::Names::open(&store).and_then(|names| names.list("")).expect("names").len() == 1);
+    store.close().expect("closes");
+    bed.ok(&["repair", "d"]);
+}
+
+#[test]
+fn full_image_is_an_error_and_loses_nothing() {
+    let bed = Bed::new();
+    bed.ok(&["create", "i", "--size", "8M"]);
+    bed.write("small", "content");
+    bed.write("large", vec![7; 20 << 20]);
+    bed.ok(&["put", "i", "small"]);
+    bed.fails(6, "full", &["put", "i", "large"]);
+    assert_eq!(bed.ok(&["ls", "i"]), "small\n");
+    assert_eq!(bed.ok(&["check", "i"]).lines().last(), Some("clean"));
+}
+
+#[test]
+fn object_over_its_range_is_refused() {
+    let bed = Bed::new();
+    bed.store("directory", "d");
+    fs::File::create(bed.path("huge")).and_then(|file| file.set_len(1 << 30)).expect("sparse");
+    bed.fails(6, "longer", &["put", "d", "huge"]);
+    assert_eq!(bed.ok(&["ls", "d"]), "");
+}
+
+#[test]
+fn errors_are_json_too() {
+    let bed = Bed::new();
+    let run = bed.run(&["--json", "ls", "nothing"]);
+    assert_eq!((run.status, run.stdout.as_str()), (3, ""));
+    let json: serde_json::Value = serde_json::from_str(&run.stderr).expect("JSON");
+    assert_eq!((json["status"].as_str(), json["error"]["kind"].as_str()), (Some("missing"), Some("missing")));
+    assert!(json["error"]["what"].as_str().is_some_and(|what| what.contains("nothing")));
+}

@@ -1,0 +1,169 @@
+//! What people do every day, on stores of both kinds.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use common::{Bed, KINDS};
+
+#[test]
+fn files_go_in_and_come_out_unchanged() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        let large: Vec<u8> =
+            (0..5_000_123_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        bed.write("large", &large);
+        bed.write("empty", "");
+        bed.ok(&["put", "s", "large"]);
+        bed.ok(&["put", "s", "large", "deep/down/copy"]);
+        bed.ok(&["put", "s", "empty"]);
+        bed.ok(&["get", "s", "large", "out"]);
+        bed.ok(&["get", "s", "/deep/down/copy"]);
+        bed.ok(&["get", "s", "empty", "nothing"]);
+        assert!(bed.read("out") == large && bed.read("copy") == large, "{kind}");
+        assert!(bed.read("nothing").is_empty());
+        assert_eq!(bed.ok(&["ls", "s"]), "deep/\nempty\nlarge\n", "{kind}");
+        assert_eq!(bed.ok(&["tree", "s"]), "deep/\n  down/\n    copy\nempty\nlarge\n", "{kind}");
+        assert_eq!(bed.ok(&["ls", "s", "deep/down/"]), "copy\n");
+        assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"), "{kind}");
+    }
+}
+
+#[test]
+fn folders_go_in_and_come_out() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        bed.write("folder/a", "one");
+        bed.write("folder/b/c", "two");
+        bed.ok(&["put", "s", "folder"]);
+        bed.ok(&["get", "s", "folder", "back"]);
+        assert_eq!((bed.read("back/a"), bed.read("back/b/c")), (b"one".to_vec(), b"two".to_vec()));
+    }
+}
+
+#[test]
+fn pipes_work_both_ways() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    assert_eq!(bed.run_with(&["put", "s", "-", "from/pipe"], b"some text\n").status, 0);
+    assert_eq!(bed.ok(&["cat", "s", "from/pipe", "from/pipe"]), "some text\nsome text\n");
+    assert_eq!(bed.ok(&["get", "s", "from/pipe", "-"]), "some text\n");
+    bed.run_with(&["put", "s", "-"], b"text").failed(2, "a name");
+}
+
+#[test]
+fn putting_again_replaces_and_gives_the_room_back() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        let used = |bed: &Bed| bed.json(&["stat", "s"])["objects"].clone();
+        bed.write("f", "first");
+        bed.ok(&["put", "s", "f"]);
+        let before = used(&bed);
+        bed.write("f", "second, longer");
+        bed.ok(&["put", "s", "f"]);
+        assert_eq!(bed.ok(&["cat", "s", "f"]), "second, longer");
+        assert_eq!(used(&bed), before, "{kind}");
+    }
+}
+
+#[test]
+fn names_are_changed() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        bed.write("f", "content");
+        bed.ok(&["put", "s", "f"]);
+        bed.ok(&["mkdir", "s", "d", "d/e"]);
+        bed.ok(&["mkdir", "-p", "s", "d/e", "x/y/z"]);
+        bed.ok(&["mv", "s", "f", "d/e"]);
+        bed.ok(&["ln", "s", "d/e/f", "again"]);
+        assert_eq!(bed.ok(&["tree", "s"]), "again\nd/\n  e/\n    f\nx/\n  y/\n    z/\n");
+        bed.ok(&["rm", "-r", "s", "d", "x"]);
+        assert_eq!(bed.ok(&["cat", "s", "again"]), "content", "an object lives as long as it has a name");
+        bed.ok(&["rm", "s", "again"]);
+        assert_eq!(bed.ok(&["ls", "s"]), "");
+        assert_eq!(bed.ok(&["gc", "s"]), "something leads to every object\n", "{kind}");
+    }
+}
+
+#[test]
+fn rm_is_all_or_nothing() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.write("f", "content");
+    bed.ok(&["put", "s", "f"]);
+    bed.fails(3, "nothing", &["rm", "s", "f", "nothing"]);
+    assert_eq!(bed.ok(&["ls", "s"]), "f\n");
+    bed.ok(&["ln", "s", "f", "g"]);
+    bed.ok(&["rm", "s", "f", "g", "f"]);
+    assert_eq!(bed.ok(&["ls", "s"]), "");
+}
+
+#[test]
+fn objects_are_described() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        bed.write("f", "0123456789abcdefXYZ");
+        bed.ok(&["put", "s", "f"]);
+        bed.ok(&["ln", "s", "f", "g"]);
+        let facts = bed.json(&["stat", "s", "f"])["objects"][0].clone();
+        assert_eq!((facts["kind"].as_str(), facts["len_bytes"].as_u64()), (Some("file"), Some(19)));
+        assert_eq!(facts["names"], serde_json::json!(["f", "g"]));
+        let id = facts["id"].as_str().expect("an ID").to_owned();
+        assert_eq!(bed.ok(&["cat", "s", &id]), "0123456789abcdefXYZ", "an ID is as good as a name");
+        let shown = bed.ok(&["show", "s", "f"]);
+        assert!(
+            shown.contains(&id) && shown.contains("30 31 32") && shown.contains("0123456789abcdef\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("XYZ"));
+        assert!(bed.ok(&["ls", "-l", "s"]).contains(&id));
+        let part = bed.json(&["show", "s", "f", "--from", "16", "--bytes", "2"]);
+        assert_eq!(part["bytes"], "5859");
+    }
+}
+
+#[test]
+fn what_only_looks_changes_no_image() {
+    let bed = Bed::new();
+    bed.store("image", "s");
+    bed.write("f", "content");
+    bed.ok(&["put", "s", "f"]);
+    let before = bed.read("s");
+    for command in [
+        &["ls", "s"][..],
+        &["tree", "s"],
+        &["stat", "s", "f"],
+        &["show", "s", "f"],
+        &["cat", "s", "f"],
+        &["get", "s", "f", "g"],
+        &["check", "s"],
+        &["gc", "s"],
+        &["export", "s", "a"],
+        &["backup", "s", "b"],
+    ] {
+        bed.ok(command);
+        assert!(bed.read("s") == before, "{command:?} has changed the image");
+    }
+    assert!(bed.read("b") == before);
+}
+
+#[test]
+fn help_suffices() {
+    let bed = Bed::new();
+    let help = bed.ok(&["--help"]);
+    for word in ["create", "backup", "export", "import", "gc", "Examples", "Exit status"] {
+        assert!(help.contains(word), "{word}");
+    }
+    for command in [
+        "create", "ls", "tree", "stat", "show", "cat", "put", "get", "mkdir", "mv", "ln", "rm", "check",
+        "repair", "gc", "backup", "export", "import",
+    ] {
+        let help = bed.ok(&[command, "--help"]);
+        assert!(help.contains("Usage: twz") && help.lines().count() > 5, "{command}: {help}");
+        assert!(help.contains("Example"), "{command} has no example");
+    }
+}
