@@ -1,0 +1,224 @@
+//! Objects that travel: pointers still hold, conflicts are refused, and an archive that is not whole changes nothing.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::fs;
+
+use common::{Bed, KINDS};
+use twizzler::{InvPtr, NameError, Names, Reader, Store, Stored};
+
+/// An entry of a list whose entries lie in objects of their own.
+#[derive(Stored)]
+#[stored(name = "test.entry", version = 1)]
+#[repr(C)]
+struct Entry {
+    next: InvPtr<Entry>,
+    number: u64,
+}
+
+/// Makes a list of `len` objects; only its head has a name.
+fn make_list(path: &std::path::Path, name: &str, len: u64) {
+    let store = Store::open(path).expect("opens");
+    let guard = store.enter();
+    let names = Names::open(&guard).expect("names");
+    guard
+        .transact(|tx| {
+            let mut next = None;
+            for number in (0..len).rev() {
+                let entry =
+                    if number == 0 { names.create::<Entry>(tx, name)? } else { tx.create::<Entry>()? };
+                tx.set(entry.base().at(Entry::number), number)?;
+                tx.link(entry.base().at(Entry::next), next)?;
+                next = Some(entry.base());
+            }
+            Ok::<_, NameError>(())
+        })
+        .expect("makes a list");
+}
+
+/// The numbers of a list.
+fn read_list(path: &std::path::Path, name: &str) -> Vec<u64> {
+    let store = Store::open(path).expect("opens");
+    let guard = store.enter();
+    let names = Names::open(&guard).expect("names");
+    let head =
+        guard.open::<Entry>(names.object(name).expect("named"), twizzler::Access::Read).expect("opens");
+    let mut numbers = Vec::new();
+    let mut next = Some(head.base());
+    while let Some(entry) = next {
+        numbers.push((&guard).get(entry.at(Entry::number)));
+        next = (&guard).follow(entry.at(Entry::next)).expect("leads somewhere");
+    }
+    numbers
+}
+
+#[test]
+fn pointers_hold_through_an_image_and_back() {
+    let bed = Bed::new();
+    bed.store("directory", "from");
+    make_list(&bed.path("from"), "lists/one", 20);
+    bed.write("f", "content");
+    bed.ok(&["put", "from", "f", "lists/f"]);
+    bed.ok(&["mkdir", "from", "empty"]);
+    bed.ok(&["export", "from", "a"]);
+    bed.store("image", "i");
+    assert!(bed.ok(&["import", "i", "a"]).starts_with("21 objects and 4 names are new"));
+    assert_eq!(bed.ok(&["check", "i"]).lines().last(), Some("clean"));
+    assert_eq!(bed.ok(&["gc", "i"]), "something leads to every object\n");
+    assert_eq!(bed.ok(&["tree", "i"]), "empty/\nlists/\n  f\n  one\n");
+    bed.ok(&["export", "i", "b", "lists"]);
+    bed.store("directory", "to");
+    bed.ok(&["import", "to", "b"]);
+    assert_eq!(read_list(&bed.path("to"), "lists/one"), (0..20).collect::<Vec<_>>());
+    assert_eq!(bed.ok(&["tree", "to"]), "lists/\n  f\n  one\n");
+    assert_eq!(bed.ok(&["check", "to"]).lines().last(), Some("clean"));
+    // The IDs are the same, so there is nothing to do.
+    assert!(bed.ok(&["import", "from", "b"]).contains("21 objects were there already"));
+}
+
+#[test]
+fn only_what_was_asked_for_goes_along() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        for name in ["a", "b/c", "b/d", "e"] {
+            bed.write("f", name);
+            bed.ok(&["put", "s", "f", name]);
+        }
+        bed.ok(&["export", "s", "x", "b/c", "e"]);
+        bed.store(kind, "t");
+        bed.ok(&["import", "t", "x", "--into", "from/s"]);
+        assert_eq!(bed.ok(&["tree", "t"]), "from/\n  s/\n    b/\n      c\n    e\n");
+        assert_eq!(bed.ok(&["cat", "t", "from/s/b/c"]), "b/c");
+        assert_eq!(bed.json(&["stat", "t"])["kind"], kind);
+    }
+}
+
+#[test]
+fn what_differs_is_refused_kept_or_replaced() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store("directory", "s");
+        bed.store(kind, "t");
+        make_list(&bed.path("s"), "list", 3);
+        bed.write("f", "mine");
+        bed.ok(&["put", "s", "f"]);
+        bed.ok(&["export", "s", "old"]);
+        // The same object changes, and the name leads to another one.
+        let store = Store::open(bed.path("s")).expect("opens");
+        {
+            let guard = store.enter();
+            let names = Names::open(&guard).expect("names");
+            let list = names.object("list").expect("named");
+            let list = guard.open::<Entry>(list, twizzler::Access::Write).expect("opens");
+            guard.transact(|tx| tx.set(list.base().at(Entry::number), 77)).expect("changes");
+        }
+        store.close().expect("closes");
+        bed.write("f", "theirs");
+        bed.ok(&["put", "s", "f"]);
+        bed.ok(&["export", "s", "new"]);
+        bed.ok(&["import", "t", "old"]);
+        let before = bed.ok(&["ls", "-l", "t"]);
+        let run = bed.run(&["import", "t", "new"]);
+        run.failed(4, "name f leads to something else");
+        run.failed(4, "differs");
+        run.failed(4, "--replace");
+        assert_eq!(bed.ok(&["ls", "-l", "t"]), before, "nothing was changed");
+        assert!(bed.ok(&["import", "t", "new", "--keep"]).contains("2 kept"));
+        assert_eq!(bed.ok(&["cat", "t", "f"]), "mine");
+        assert!(bed.ok(&["import", "t", "new", "--replace"]).contains("1 objects replaced"));
+        assert_eq!(bed.ok(&["cat", "t", "f"]), "theirs");
+        let number = bed.json(&["show", "t", "list", "--from", "8", "--bytes", "8"])["bytes"].clone();
+        assert_eq!(number, "4d00000000000000");
+        assert_eq!(bed.ok(&["check", "t"]).lines().last(), Some("clean"));
+        // Versions never go back, also where what is older replaces what is newer.
+        let version = |bed: &Bed| bed.json(&["show", "t", "list"])["version"].as_u64().expect("a number");
+        let newer = version(&bed);
+        bed.ok(&["import", "t", "old", "--replace"]);
+        assert!(version(&bed) >= newer);
+        assert!(bed.ok(&["gc", "t"]).contains("something leads to every object") || kind == "image");
+    }
+}
+
+#[test]
+fn archive_that_is_not_whole_changes_nothing() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.store("directory", "t");
+    make_list(&bed.path("s"), "list", 5);
+    bed.ok(&["export", "s", "a"]);
+    let good = bed.read("a");
+    for len in [0, 10, 64, 100, good.len() / 2, good.len() - 1] {
+        bed.write("cut", &good[..len]);
+        let run = bed.run(&["import", "t", "cut"]);
+        run.failed(5, if len < 64 { "is not an archive" } else { "cut off" });
+    }
+    for at in [70, 200, good.len() / 2, good.len() - 5] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        bed.write("bad", &bad);
+        bed.run(&["import", "t", "bad"]).failed(5, "damaged");
+    }
+    let mut newer = good.clone();
+    newer[8] = 7;
+    bed.write("newer", &newer);
+    bed.run(&["import", "t", "newer"]).failed(5, "version 7");
+    assert_eq!(bed.ok(&["ls", "t"]), "");
+    assert_eq!(bed.ok(&["gc", "t"]), "something leads to every object\n");
+    assert!(fs::read_dir(bed.path("t/new")).expect("a folder").next().is_none());
+}
+
+#[test]
+fn archives_go_through_pipes() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.store("image", "t");
+    bed.write("f", "content");
+    bed.ok(&["put", "s", "f"]);
+    let output = bed.command(&["export", "s", "-"]).output().expect("twz runs");
+    assert!(output.status.success() && output.stdout.starts_with(b"TWZARCHV"));
+    assert_eq!(bed.run_with(&["import", "t", "-"], &output.stdout).status, 0);
+    assert_eq!(bed.ok(&["cat", "t", "f"]), "content");
+}
+
+#[test]
+fn full_image_is_left_without_what_did_not_fit() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.ok(&["create", "t", "--size", "8M"]);
+    bed.write("f", vec![7; 20 << 20]);
+    bed.write("g", "small");
+    bed.ok(&["put", "s", "f"]);
+    bed.ok(&["put", "s", "g"]);
+    bed.ok(&["export", "s", "a"]);
+    bed.fails(6, "full", &["import", "t", "a"]);
+    assert_eq!(bed.ok(&["ls", "t"]), "");
+    assert_eq!(bed.ok(&["gc", "t"]), "something leads to every object\n");
+    bed.ok(&["export", "s", "b", "g"]);
+    bed.ok(&["import", "t", "b"]);
+}
+
+#[test]
+fn sparse_objects_cost_what_they_hold() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        let file = fs::File::create(bed.path("f")).expect("a file");
+        file.set_len((1 << 30) - (16 << 10)).expect("sparse");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"far out", 900 << 20).expect("write");
+        bed.ok(&["put", "s", "f"]);
+        bed.ok(&["export", "s", "a"]);
+        assert!(bed.path("a").metadata().expect("exists").len() < 4 << 20, "{kind}");
+        bed.store(kind, "t");
+        bed.ok(&["import", "t", "a"]);
+        bed.ok(&["get", "t", "f", "g"]);
+        let got = fs::File::open(bed.path("g")).expect("a file");
+        assert_eq!(got.metadata().expect("exists").len(), (1 << 30) - (16 << 10));
+        let mut far = [0; 7];
+        std::os::unix::fs::FileExt::read_exact_at(&got, &mut far, 900 << 20).expect("read");
+        assert_eq!(&far, b"far out");
+        bed.ok(&["backup", "s", "b"]);
+        assert!(bed.json(&["stat", "b"])["used_bytes"].as_u64().expect("a number") < 8 << 20, "{kind}");
+    }
+}
