@@ -248,10 +248,15 @@ unsafe impl Backend for ImageBackend {
         let stat = self.store.stat(id)?;
         let mut len = [0; 8];
         let at = HEADER_OFFSET + std::mem::offset_of!(Header, len_bytes) as u64;
-        if stat.quarantine.is_none() {
+        // Opening puts what does not verify in quarantine, and says why.
+        let damage = match (stat.quarantine, stat.metadata) {
+            (None, None) => self.store.open(id).err(),
+            (quarantine, _) => quarantine,
+        };
+        if damage.is_none() {
             self.read_raw(id, at, &mut len)?;
         }
-        let quarantine = stat.quarantine.map_or(0, |error| Error::from(error) as u32);
+        let quarantine = damage.map_or(0, |error| Error::from(error) as u32);
         let metadata = stat.metadata.map_or_else(Default::default, |metadata| ObjectStat {
             owner: metadata.owner,
             flags: metadata.flags,

@@ -149,8 +149,7 @@ impl Verb {
 macro_rules! on {
     ($arguments:expr, $access:ident, |$store:ident| $do:expr) => {
         with_store!(open(&$arguments.store, For::$access)?, store => {
-            #[allow(unused_mut, reason = "few commands change what they know of the store")]
-            let mut $store = store;
+            let $store = store;
             let answer = $do;
             let closed = $store.close();
             answer.and_then(|answer| closed.map(|()| answer))
@@ -166,7 +165,7 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Verb::Stat(a) => on!(a, Reading, |store| stat::run(&store, a)),
         Verb::Show(a) => on!(a, Reading, |store| show::run(&store, a)),
         Verb::Cat(a) => on!(a, Reading, |store| content::cat(&store, a, arguments.json)),
-        Verb::Put(a) => on!(a, Changing, |store| content::put(&mut store, a)),
+        Verb::Put(a) => on!(a, Changing, |store| content::put(&store, a)),
         Verb::Get(a) => on!(a, Reading, |store| content::get(&store, a)),
         Verb::Mkdir(a) => on!(a, Changing, |store| change::mkdir(&store, a)),
         Verb::Mv(a) => on!(a, Changing, |store| change::mv(&store, a)),

@@ -1,15 +1,16 @@
 //! Which objects lead to which.
 //!
-//! An object leads to another where the other's ID lies among its bytes: in its FOT, as its owner or companion, or anywhere in its
-//! data, aligned or not, as the words of an ID or of its number. That is *conservative*: an object that is said to be
+//! An object leads to the description of its type, and to every object whose ID lies among its bytes: in its FOT, as its owner or
+//! companion, or anywhere in its data, aligned or not, as the words of an ID or of its number. That is *conservative*: an object that is said to be
 //! unreachable is named nowhere; one that is said to be reachable may be named by memory that was freed. Random bytes are an
 //! object's ID with a probability of 2^-128.
 
 use std::collections::{HashMap, HashSet};
 
 use indicatif::ProgressBar;
-use twizzler_abi::object::HEADER_OFFSET;
+use twizzler_abi::object::{HEADER_OFFSET, Metadata};
 use twizzler_abi::{Error, ObjId};
+use twizzler_object::types::type_object;
 
 use crate::medium::Medium;
 use crate::object::metadata;
@@ -75,9 +76,12 @@ pub fn leads_to<M: Medium>(
     bar: &ProgressBar,
 ) -> Result<HashSet<ObjId>, Error> {
     let mut targets = HashSet::new();
-    let owner = metadata(medium, id)?.owner;
+    let Metadata { owner, fingerprint, .. } = metadata(medium, id)?;
     if !owner.is_none() {
         targets.insert(owner);
+    }
+    if fingerprint != 0 {
+        targets.insert(type_object(fingerprint));
     }
     let mut chunk = vec![0; CHUNK_BYTES];
     for extent in medium.extents(id)? {

@@ -20,5 +20,6 @@ pub mod paths;
 pub mod progress;
 pub mod size;
 pub mod status;
+pub mod typed;
 
 pub use cli::main;

@@ -21,9 +21,6 @@ pub trait Medium: Backend + Sized {
     /// What an open store is held by.
     type Holder: Deref<Target = Space<Self>>;
 
-    /// Ends an object's mapping, which a long command would have too many of otherwise.
-    fn let_go(_: &mut Self::Holder, _: ObjId) {}
-
     /// What it is and how full.
     ///
     /// # Errors

@@ -37,10 +37,9 @@ pub struct Facts {
     /// What it is.
     pub kind: Kind,
     /// Declared name of its base type.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type")]
     pub type_name: Option<String>,
     /// Fingerprint of its base type: 16 hexadecimal digits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     /// Bytes in use from the base: a file's length.
     pub len_bytes: u64,
@@ -51,10 +50,8 @@ pub struct Facts {
     /// Persistent or volatile, and how its changes become durable.
     pub life: String,
     /// ID of the owner's key, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Why it can't be read, where it can't.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
 }
 

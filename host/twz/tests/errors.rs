@@ -153,7 +153,9 @@ fn directory_in_use_by_others_serves_what_can_be_shared() {
     bed.ok(&["ls", "d"]);
     bed.fails(4, "in use", &["repair", "d"]);
     bed.fails(4, "in use", &["gc", "d", "--delete"]);
-    assert!(twizzler::Names::open(&store).and_then(|names| names.list("")).expect("names").len() == 1);
+    assert!(
+        twizzler::Names::open(&store.enter()).and_then(|names| names.list("")).expect("names").len() == 1
+    );
     store.close().expect("closes");
     bed.ok(&["repair", "d"]);
 }

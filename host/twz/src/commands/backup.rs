@@ -148,7 +148,7 @@ impl Copy<'_> {
                     break;
                 }
                 for &id in &ids {
-                    match from.space.open_any(id, Access::Read).and_then(|area| tx.lock(area)) {
+                    match tx.open_any(id, Access::Read).and_then(|area| tx.lock(area)) {
                         // Gone meanwhile.
                         Err(Error::NoSuchObject) => {}
                         result => result.map_err(|error| Stopped::Because(Failure::of(id)(error)))?,

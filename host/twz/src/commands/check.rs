@@ -53,10 +53,8 @@ pub struct Finding {
     /// What it is about.
     pub kind: Kind,
     /// The object.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
     /// The name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// What is wrong.
     pub what: String,

@@ -171,7 +171,7 @@ fn is_binary(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// The file can't be read, is too long, or does not fit; the name is taken by something that is no file.
-pub fn put<M: Medium>(store: &mut Opened<M>, arguments: &PutArguments) -> Result<Answer, Failure> {
+pub fn put<M: Medium>(store: &Opened<M>, arguments: &PutArguments) -> Result<Answer, Failure> {
     let file = &arguments.file;
     let is_stdin = file.as_os_str() == "-";
     let own = || last_part(&file.to_string_lossy()).to_owned();
@@ -203,7 +203,7 @@ pub fn put<M: Medium>(store: &mut Opened<M>, arguments: &PutArguments) -> Result
             let mut from = File::open(&file).map_err(|error| Failure::io(&file, &error))?;
             put_one(store, &name, &mut from, &file, arguments.force)?
         };
-        M::let_go(&mut store.space, id);
+        store.space.unmap(id);
         moved.push(MovedFile { name, file, len_bytes });
         bar.inc(1);
     }

@@ -1,4 +1,4 @@
-//! `show`: an object from the inside: header, pointers to others, and its bytes.
+//! `show`: an object from the inside: header, pointers to others, and its values, where the store describes their type, or its bytes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,13 +8,15 @@ use serde::Serialize;
 use twizzler_abi::ObjId;
 use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES};
 use twizzler_abi::pointer::FotKind;
+use twizzler_object::types::Dump;
 
 use super::stat::{ObjectFacts, object_facts};
 use crate::answer::{Answer, Table};
 use crate::medium::Medium;
-use crate::object::{fot, header, rights_text};
+use crate::object::{fot, header, metadata, rights_text};
 use crate::open::Opened;
 use crate::status::Failure;
+use crate::typed;
 
 /// Arguments of `show`.
 #[derive(Args, Clone, Debug)]
@@ -26,9 +28,15 @@ pub struct Arguments {
     /// First byte to show, counted from the base
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     pub from: u64,
-    /// Bytes to show
+    /// Bytes to show, of what has no described type
     #[arg(long, default_value_t = 256, value_name = "BYTES")]
     pub bytes: u64,
+    /// Show the bytes although the type is described
+    #[arg(long)]
+    pub raw: bool,
+    /// Places to show, of what has a described type: the base, and what its pointers lead to
+    #[arg(long, default_value_t = 32, value_name = "PLACES")]
+    pub places: usize,
 }
 
 /// An object from the inside.
@@ -42,12 +50,16 @@ struct Inside {
     version: u64,
     /// Objects that its pointers lead to.
     pointers: Vec<Pointer>,
+    /// Its values by their type, where the store describes that.
+    values: Option<serde_json::Value>,
     /// Where `bytes` begin, from the base.
     from: u64,
     /// Hexadecimal.
     bytes: String,
     #[serde(skip)]
     raw: Vec<u8>,
+    #[serde(skip)]
+    dump: Option<Dump>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -64,18 +76,22 @@ struct Pointer {
 
 impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&["", ""]);
+        let mut table = self.object.table();
         let heap =
             if self.heap_offset == 0 { "none".to_owned() } else { format!("at {:#x}", self.heap_offset) };
         table.row(["heap".to_owned(), heap]);
         table.row(["version".to_owned(), self.version.to_string()]);
-        write!(f, "{}{table}", self.object)?;
+        write!(f, "{table}")?;
         if !self.pointers.is_empty() {
             let mut table = Table::new(&[">FOT", "LEADS TO", "RIGHTS", "NAMES"]);
             for Pointer { index, target, rights, names } in &self.pointers {
                 table.row([index.to_string(), target.clone(), rights.clone(), names.join(", ")]);
             }
             write!(f, "\n{table}")?;
+        }
+        if let Some(dump) = &self.dump {
+            let more = if dump.truncated { "and more: --places shows more\n" } else { "" };
+            return write!(f, "\n{dump}{more}");
         }
         if !self.raw.is_empty() {
             writeln!(f)?;
@@ -113,14 +129,24 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
     let mut raw = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30)];
     let from = BASE_OFFSET.saturating_add(arguments.from);
     store.medium().read_raw(id, from, &mut raw).map_err(Failure::of(name))?;
+    let fingerprint = metadata(store.medium(), id).map_err(Failure::of(name))?.fingerprint;
+    let dump = match fingerprint {
+        0 => None,
+        _ if arguments.raw => None,
+        fingerprint => {
+            typed::read(store.medium(), id, fingerprint, arguments.places).map_err(Failure::of(name))?
+        }
+    };
     let inside = Inside {
         object,
         heap_offset: header.allocator,
         version: header.domain_versions[0],
         pointers: pointers(store, id, header.fot_len_entries)?,
+        values: dump.as_ref().map(typed::as_json),
         from: arguments.from,
         bytes: raw.iter().map(|byte| format!("{byte:02x}")).collect(),
         raw,
+        dump,
     };
     Ok(Answer::of(&inside))
 }

@@ -74,6 +74,13 @@ impl fmt::Display for Objects {
 
 impl fmt::Display for ObjectFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.table().fmt(f)
+    }
+}
+
+impl ObjectFacts {
+    /// The facts, one in a row.
+    pub(crate) fn table(&self) -> Table {
         let Self { names, facts } = self;
         let mut table = Table::new(&["", ""]);
         let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
@@ -95,7 +102,7 @@ impl fmt::Display for ObjectFacts {
         if let Some(damage) = &facts.damage {
             row("damage", damage.clone());
         }
-        table.fmt(f)
+        table
     }
 }
 

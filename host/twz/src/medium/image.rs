@@ -17,10 +17,6 @@ impl Medium for ImageBackend {
 
     type Holder = Box<Space<Self>>;
 
-    fn let_go(holder: &mut Self::Holder, id: ObjId) {
-        holder.unmap(id);
-    }
-
     fn describe(&self) -> Result<Description, Error> {
         let counts = self.store().counts();
         Ok(Description {
