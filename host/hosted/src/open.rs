@@ -143,7 +143,7 @@ fn format(disk: &Disk, options: &Options) -> io::Result<()> {
     disk.sync_directory(".")
 }
 
-fn read_superblock(disk: &Disk, mode: Mode) -> Result<Superblock, StoreError> {
+pub(crate) fn read_superblock(disk: &Disk, mode: Mode) -> Result<Superblock, StoreError> {
     let path = disk.path().join(superblock::FILE);
     let mut bytes = Vec::new();
     let file = disk.open_file(superblock::FILE, OFlags::RDONLY).map_err(|error| match error.kind() {

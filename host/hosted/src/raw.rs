@@ -14,9 +14,9 @@ use twizzler_abi::{Error, ObjId};
 use crate::error::StoreError;
 use crate::hosted::HostedBackend;
 use crate::objects::{self, OBJECTS, host, new_path_of, path_of};
+use crate::open::read_superblock;
 use crate::options::Durability;
 use crate::segment::Gate;
-use crate::store::read_superblock;
 
 /// What a store's description says, and how much room there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +63,8 @@ impl HostedBackend {
         if !self.segment.nobody_else(&gate) {
             return Err(StoreError::InUse { why: "by another process, and this must be done alone" });
         }
+        // So that no record of the log is ever replayed over what is made anew under an old ID.
+        self.the_log().map_or(Ok(()), |log| log.checkpoint(self.who()))?;
         Ok(Alone { _gate: gate })
     }
 
