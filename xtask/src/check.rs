@@ -1,11 +1,12 @@
-//! `check`: looks for damage in an NVM file, and changes nothing.
+//! `check`: looks for damage in an NVM file, and changes nothing. The same as `twz check`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use twizzler_image::{MediaFile, Store};
-use twizzler_store::{Access, CheckReport, MountError, MountOptions, MountReport};
+use twz::commands::check::{self, Report};
+use twz::open::{For, Lock, open_image};
+use twz::status::Status;
 
 use crate::nvm::{self, Nvm};
 use crate::progress::say;
@@ -28,19 +29,12 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         bail!("there is no {}", path.display());
     }
     let nvm = Nvm::open(&path, None)?;
-    let Some((mount, report)) = look(nvm.path())? else {
+    let Some(report) = look(nvm.path())? else {
         println!("{}: all zeros; the first boot makes a store in it", path.display());
         return Ok(0);
     };
-    let found = findings(&mount, &report);
-    found.iter().for_each(|finding| println!("{finding}"));
-    let ended = if mount.clean { "shut down" } else { "not shut down" };
-    println!(
-        "{} objects, {} pages, {} tables; last used by boot {}, {ended}",
-        report.objects, report.pages, report.tables, mount.boots
-    );
-    println!("{}", if found.is_empty() { "clean" } else { "not clean" });
-    Ok(u8::from(!found.is_empty()))
+    print!("{report}");
+    Ok(u8::from(!report.clean))
 }
 
 /// Tells whether an image is clean.
@@ -48,53 +42,27 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
 /// # Errors
 /// What is wrong with it.
 pub fn clean(nvm: &Nvm) -> Result<()> {
-    let Some((mount, report)) = look(nvm.path())? else { return Ok(()) };
-    let found = findings(&mount, &report);
-    if !found.is_empty() {
-        bail!("check finds:\n{}", found.join("\n"));
+    match look(nvm.path())? {
+        Some(report) if !report.clean => bail!("check finds:\n{report}"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Says on stderr why the machine will be without NVM, where the file can't be mounted. It is not changed.
 pub fn warn(path: &Path) {
-    if let Err(error) = mount(path) {
-        say(format!("warning: {error:#}. The system starts without NVM."));
+    match open_image(path, For::Reading, Lock::Held) {
+        Err(failure) if failure.status != Status::Missing => {
+            say(format!("warning: can't mount {}. The system starts without NVM.", failure.what));
+        }
+        _ => {}
     }
 }
 
-/// What mount and check found wrong.
-fn findings(mount: &MountReport, report: &CheckReport) -> Vec<String> {
-    let mut found: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-    if mount.words_lost > 0 {
-        found.push(format!("{} words of the object table are lost", mount.words_lost));
+/// Checks the store in a file whose lock we hold; None where there is none yet.
+fn look(path: &Path) -> Result<Option<Report>> {
+    match check::image(path, Lock::Held) {
+        Ok(report) => Ok(Some(report)),
+        Err(failure) if failure.status == Status::Missing => Ok(None),
+        Err(failure) => Err(anyhow!("can't check {}", failure.what)),
     }
-    if found.is_empty() {
-        found.extend(
-            mount
-                .quarantine
-                .iter()
-                .map(|quarantined| format!("in quarantine: {}: {}", quarantined.id, quarantined.why)),
-        );
-    }
-    found
-}
-
-/// Mounts the store in a file; None where there is none yet. For reading only, so that what a power cut interrupted
-/// stays as it is for the next boot.
-fn mount(path: &Path) -> Result<Option<(Store, MountReport)>> {
-    let media = MediaFile::open(path).with_context(|| format!("can't open {}", path.display()))?;
-    let options = MountOptions { access: Access::ReadOnly, base: None };
-    match Store::mount(media, &options) {
-        Ok(mounted) => Ok(Some(mounted)),
-        Err(MountError::Unformatted) => Ok(None),
-        Err(error) => Err(anyhow!("can't mount {}: {error}", path.display())),
-    }
-}
-
-/// Checks the store in a file; None where there is none yet.
-fn look(path: &Path) -> Result<Option<(MountReport, CheckReport)>> {
-    let Some((store, mount)) = mount(path)? else { return Ok(None) };
-    let report = store.check().map_err(|error| anyhow!("can't check {}: {error}", path.display()))?;
-    Ok(Some((mount, report)))
 }

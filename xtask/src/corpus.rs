@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::size::Bytes;
+use twz::size::Bytes;
 
 /// A text and the name that it gets in the machine.
 #[derive(Clone, Debug)]

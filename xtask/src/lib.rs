@@ -26,7 +26,6 @@ pub mod qemu;
 pub mod random;
 pub mod run;
 pub mod setup;
-pub mod size;
 pub mod status;
 pub mod symbols;
 pub mod terminal;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::size::Bytes;
+use twz::size::Bytes;
 
 /// The size of a new file, unless told otherwise.
 pub const DEFAULT_SIZE: Bytes = Bytes(Bytes::GIB);

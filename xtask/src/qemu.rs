@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use crate::accel::Accel;
 use crate::nvm::Nvm;
 use crate::paths;
-use crate::size::Bytes;
 use crate::status::Ending;
+use twz::size::Bytes;
 
 /// The machine to run.
 #[derive(Clone, Debug)]

@@ -12,10 +12,10 @@ use crate::nvm::{self, Nvm};
 use crate::progress::say;
 use crate::qemu::{Machine, to_stream};
 use crate::setup::{self, Tools};
-use crate::size::Bytes;
 use crate::status::{self, Ending};
 use crate::transfer::{self, Get, Put};
 use crate::{archive, build, check, paths, terminal};
+use twz::size::Bytes;
 
 /// Arguments of `run`.
 #[derive(Args, Clone, Debug)]

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use support::Machine;
 use xtask::corpus;
 use xtask::naive::Counts;
-use xtask::size::Bytes;
+use twz::size::Bytes;
 
 #[test]
 fn searches_answer_from_nvm_after_a_power_cut() {

@@ -182,6 +182,15 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     }
 }
 
+/// Does what a command line says, and gives the answer: `twz` as a function.
+///
+/// # Errors
+/// Those of the command; a wrong command line.
+pub fn answer(words: &[&str]) -> Result<Answer, Failure> {
+    let arguments = Arguments::try_parse_from([&["twz"], words].concat());
+    run(&arguments.map_err(|message| Failure::new(Status::Usage, message.to_string()))?)
+}
+
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {

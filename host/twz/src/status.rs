@@ -102,8 +102,10 @@ impl Failure {
             StoreError::Damaged { .. } | StoreError::Lost => {
                 (Status::Damaged, "restore the store from a backup".to_owned())
             }
-            StoreError::Network { .. } | StoreError::Unsuitable { .. } => {
-                (Status::Denied, "put the store on a local disk".to_owned())
+            StoreError::Network { .. } => (Status::Denied, "put the store on a local disk".to_owned()),
+            StoreError::Unsuitable { .. } => {
+                let less = "`twz create --survives process-kill` makes one that memory will do for";
+                (Status::Denied, format!("put the store on a disk; {less}"))
             }
             StoreError::ReadOnly => (Status::Denied, "make it writable, or copy it elsewhere".to_owned()),
             StoreError::NeedsRecovery => (

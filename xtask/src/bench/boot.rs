@@ -12,8 +12,8 @@ use crate::console::Console;
 use crate::nvm::Nvm;
 use crate::qemu::Machine;
 use crate::random::Random;
-use crate::size::Bytes;
 use crate::transfer::is_enough;
+use twz::size::Bytes;
 
 /// Time from the start of QEMU.
 #[derive(Clone, Debug, Serialize)]

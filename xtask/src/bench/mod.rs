@@ -26,10 +26,10 @@ use crate::nvm::Nvm;
 use crate::progress::say;
 use crate::qemu::Machine;
 use crate::setup;
-use crate::size::Bytes;
 use crate::{archive, loc, paths};
 use boot::Boot;
 use report::Report;
+use twz::size::Bytes;
 
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]

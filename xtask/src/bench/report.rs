@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::boot::{Boot, Mount};
 use super::figures::Cost;
 use super::search::Search;
-use crate::size::Bytes;
+use twz::size::Bytes;
 
 /// All that was measured.
 #[derive(Clone, Debug, Serialize)]

@@ -11,8 +11,8 @@ use super::{Twizzler, figures, touched};
 use crate::console::Console;
 use crate::corpus;
 use crate::nvm::Nvm;
-use crate::size::Bytes;
 use crate::transfer::{self, Put};
+use twz::size::Bytes;
 
 /// A search, and what it cost.
 #[derive(Clone, Debug, Serialize)]

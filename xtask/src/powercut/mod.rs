@@ -24,11 +24,11 @@ use crate::progress::{self, say};
 use crate::qemu::{Machine, Running};
 use crate::random::Random;
 use crate::setup::{self, Tools};
-use crate::size::Bytes;
 use crate::transfer::{self, Put};
 use crate::{archive, check, paths};
 use model::{Change, Question, State};
 use transcript::Transcript;
+use twz::size::Bytes;
 
 /// Arguments of `powercut`.
 #[derive(Args, Clone, Debug)]

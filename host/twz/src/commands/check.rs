@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use twizzler_names::Entry;
 use crate::answer::Answer;
 use crate::medium::Medium;
 use crate::object::{fot, header, metadata};
-use crate::open::Opened;
+use crate::open::{For, Lock, Opened, open_image};
 use crate::paths::Named;
 use crate::progress;
 use crate::status::{Failure, Status};
@@ -99,7 +99,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// `check`, where `found` is what the medium's own survey says.
+/// `check`.
 ///
 /// # Errors
 /// The objects can't even be listed.
@@ -107,6 +107,17 @@ pub fn run<M: Medium>(store: &Opened<M>) -> Result<Answer, Failure> {
     let report = report(store)?;
     let status = if report.clean { Status::Done } else { Status::Found };
     Ok(Answer::of(&report).with(status))
+}
+
+/// What is to be said of the store in an image file.
+///
+/// # Errors
+/// As [`run`], and as [`open_image`].
+pub fn image(path: &Path, lock: Lock) -> Result<Report, Failure> {
+    let store = open_image(path, For::Checking, lock)?;
+    let report = report(&store)?;
+    store.close()?;
+    Ok(report)
 }
 
 /// What is to be said of a store.

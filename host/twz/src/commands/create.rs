@@ -4,9 +4,9 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
-use twizzler::Options;
+use twizzler::{Durability, Options};
 
 use crate::answer::Answer;
 use crate::medium::Medium;
@@ -22,6 +22,27 @@ pub struct Arguments {
     /// Make an NVM image of this size, such as 1G: a sparse file, which takes the room that its content needs
     #[arg(long, value_name = "SIZE")]
     pub size: Option<Bytes>,
+    /// What a store in a directory survives; the lesser is faster, and all that a file system in memory can do
+    #[arg(long, value_enum, default_value_t = Survives::PowerCut, conflicts_with = "size")]
+    pub survives: Survives,
+}
+
+/// What committed transactions survive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Survives {
+    /// A power cut at any moment
+    PowerCut,
+    /// The end of processes at any moment, not that of the machine
+    ProcessKill,
+}
+
+impl From<Survives> for Durability {
+    fn from(survives: Survives) -> Self {
+        match survives {
+            Survives::PowerCut => Self::PowerCut,
+            Survives::ProcessKill => Self::ProcessKill,
+        }
+    }
 }
 
 /// Below this a store makes no sense.
@@ -56,7 +77,10 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Some(size) => create_image(path, size)?,
         None if path.is_file() => format_image(path)?,
         None => {
-            let made = Options::new().create(path).map_err(|error| Failure::store(path, &error))?;
+            let made = Options::new()
+                .durability(arguments.survives.into())
+                .create(path)
+                .map_err(|error| Failure::store(path, &error))?;
             made.close().map_err(|error| Failure::store(path, &error))?;
         }
     }

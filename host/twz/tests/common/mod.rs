@@ -26,7 +26,7 @@ pub(crate) const KINDS: [&str; 2] = ["image", "directory"];
 
 impl Bed {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("temporary folder") }
+        Self { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary folder") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
