@@ -9,9 +9,9 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use support::Machine;
+use twz::size::Bytes;
 use xtask::corpus;
 use xtask::naive::Counts;
-use twz::size::Bytes;
 
 #[test]
 fn searches_answer_from_nvm_after_a_power_cut() {

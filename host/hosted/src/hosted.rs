@@ -125,12 +125,12 @@ impl HostedBackend {
     }
 
     /// Where the object lies at this moment, for this process.
-    fn path(&self, id: ObjId) -> String {
+    pub(crate) fn path(&self, id: ObjId) -> String {
         if self.unpublished.contains(id) { new_path_of(self.owner, id) } else { path_of(id) }
     }
 
     /// Makes an object that gets its name by [`Backend::log`]. Waits while another thread is making the same one.
-    fn make_unpublished(
+    pub(crate) fn make_unpublished(
         &self,
         id: ObjId,
         new: &str,
@@ -149,6 +149,11 @@ impl HostedBackend {
             self.unpublished.change(|ids| ids.remove(&id));
         }
         made.map(|_| id)
+    }
+
+    /// An object that was unpublished has its name.
+    pub(crate) fn published(&self, id: ObjId) {
+        self.unpublished.change(|ids| ids.remove(&id));
     }
 
     /// Gives a new object its name at once, durably.

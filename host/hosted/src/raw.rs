@@ -80,10 +80,7 @@ impl HostedBackend {
 
     /// An object's file, or that of one that this program is making.
     fn file(&self, id: ObjId, writable: bool) -> Result<File, Error> {
-        match objects::open(&self.disk, &path_of(id), writable) {
-            Err(Error::NoSuchObject) => objects::open(&self.disk, &new_path_of(self.owner, id), writable),
-            result => result,
-        }
+        objects::open(&self.disk, &self.path(id), writable)
     }
 
     /// The bytes of an object that exist, as ranges of offsets in it, ascending and apart: whole pages, from that of the metadata on.
@@ -143,7 +140,7 @@ impl HostedBackend {
         self.may_write()?;
         let inputs = metadata.verify(metadata.id)?;
         let new = new_path_of(self.owner, metadata.id);
-        objects::make(&self.disk, &new, &inputs, metadata.fingerprint).map(drop)
+        self.make_unpublished(metadata.id, &new, &inputs, metadata.fingerprint).map(drop)
     }
 
     /// Writes bytes of an object that is being made, from the offset of its header on.
@@ -178,6 +175,7 @@ impl HostedBackend {
         let file = objects::open(&self.disk, &new, true)?;
         host(self.disk.sync_file(&file, &new))?;
         host(self.disk.rename_new(&new, &path_of(id)))?;
+        self.published(id);
         host(self.disk.sync_directory(OBJECTS))
     }
 }

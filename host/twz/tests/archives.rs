@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 
 use common::{Bed, KINDS};
-use twizzler::{InvPtr, NameError, Names, Reader, Store, Stored};
+use twizzler::{InvPtr, NameError, Names, Store, Stored};
 
 /// An entry of a list whose entries lie in objects of their own.
 #[derive(Stored)]

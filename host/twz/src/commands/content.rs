@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use twizzler_abi::address::SLOT_BYTES;
-use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::call::USUAL_RIGHTS;
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
+use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::change::make_parents;
 use crate::answer::Answer;
@@ -20,7 +24,6 @@ use crate::object::{Kind, facts};
 use crate::open::Opened;
 use crate::paths::{clean, join, last_part};
 use crate::progress;
-use crate::size::Bytes;
 use crate::status::{Failure, Status};
 
 /// Bytes of a file at most.
@@ -231,18 +234,6 @@ fn collect(directory: &Path, name: &str, files: &mut Vec<(PathBuf, String)>) -> 
     Ok(())
 }
 
-/// Why a put failed.
-enum PutError {
-    Name(NameError),
-    Other(Failure),
-}
-
-impl<E: Into<NameError>> From<E> for PutError {
-    fn from(error: E) -> Self {
-        Self::Name(error.into())
-    }
-}
-
 fn put_one<M: Medium>(
     store: &Opened<M>,
     name: &str,
@@ -267,43 +258,77 @@ fn put_one<M: Medium>(
         Some(id) => store.names_by_id()?.get(&id).is_none_or(|names| names.len() == 1),
         None => false,
     };
-    let mut buffer = vec![0; CHUNK_BYTES];
-    // Once: what comes from `from` can't be read again.
-    let done = guard.transact_once(|tx| {
+    let (id, len) = make_file(store, name, from, file)?;
+    let named = guard.transact(|tx| {
         make_parents(&names, tx, name)?;
         match old {
             Some(_) if only_name => drop(names.delete(tx, name)?),
             Some(_) => drop(names.unbind(tx, name)?),
             None => {}
         }
-        let area = names.create_any(tx, name)?;
-        let mut len = 0;
-        loop {
-            // Up to the next multiple in the object, so that whole chunks become 2 MiB leaves.
-            let room = CHUNK_BYTES - (BASE_OFFSET as usize + len as usize) % CHUNK_BYTES;
-            let got = read_full(from, &mut buffer[..room])
-                .map_err(|error| PutError::Other(Failure::io(file, &error)))?;
-            if got == 0 {
-                break;
-            }
-            if len + got as u64 > FILE_BYTES_MAX {
-                let most = Bytes(FILE_BYTES_MAX).0;
-                let what = format!("{}: longer than the {most} bytes that an object holds", file.display());
-                return Err(PutError::Other(Failure::new(Status::Room, what)));
-            }
-            // What is zero need not exist.
-            if buffer[..got].iter().any(|&byte| byte != 0) {
-                tx.write_at(area, len, &buffer[..got])?;
-            }
-            len += got as u64;
-        }
-        tx.set_len_bytes(area, len)?;
-        Ok((store.space.id_of(area), len))
+        names.bind(tx, name, id)
     });
-    done.map_err(|error| match error {
-        PutError::Name(error) => Failure::of(name)(error),
-        PutError::Other(failure) => failure,
-    })
+    if named.is_err() {
+        // Where this fails too, `gc` finds it.
+        let _ = store.medium().delete(id);
+    }
+    named.map(|()| (id, len)).map_err(Failure::of(name))
+}
+
+/// Makes an object of a file's bytes. It is whole, and on the disk, before it gets its name.
+fn make_file<M: Medium>(
+    store: &Opened<M>,
+    name: &str,
+    from: &mut impl Read,
+    file: &Path,
+) -> Result<(ObjId, u64), Failure> {
+    let medium = store.medium();
+    let mut nonce = [0; 16];
+    medium.random(&mut nonce).map_err(Failure::of(name))?;
+    let inputs =
+        IdInputs { nonce, owner: ObjId::NONE, flags: ObjectFlags::PERSISTENT, default_rights: USUAL_RIGHTS };
+    let metadata = Metadata::new(&inputs, 0);
+    let id = metadata.id;
+    medium.make(&metadata, &[]).map_err(Failure::of(name))?;
+    let made = fill(medium, id, from, file).and_then(|len| {
+        let header = Header { len_bytes: len, ..Header::new_zeroed() };
+        medium.write_raw(id, HEADER_OFFSET, header.as_bytes()).map_err(Failure::of(name))?;
+        medium.publish(id).map_err(Failure::of(name))?;
+        Ok((id, len))
+    });
+    if made.is_err() {
+        let _ = medium.delete(id);
+    }
+    made
+}
+
+/// Fills an object that is being made. Gives the number of bytes.
+fn fill<M: Medium>(medium: &M, id: ObjId, from: &mut impl Read, file: &Path) -> Result<u64, Failure> {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut len = 0;
+    loop {
+        // Up to the next multiple in the object, so that whole chunks become 2 MiB leaves.
+        let room = CHUNK_BYTES - (BASE_OFFSET as usize + len as usize) % CHUNK_BYTES;
+        let got = read_full(from, &mut buffer[..room]).map_err(|error| Failure::io(file, &error))?;
+        if got == 0 {
+            return Ok(len);
+        }
+        if len + got as u64 > FILE_BYTES_MAX {
+            let what =
+                format!("{}: longer than the {FILE_BYTES_MAX} bytes that an object holds", file.display());
+            return Err(Failure::new(Status::Room, what));
+        }
+        // What is zero need not exist.
+        if buffer[..got].iter().any(|&byte| byte != 0) {
+            let at = BASE_OFFSET + len;
+            let pages = at / PAGE_BYTES * PAGE_BYTES..(at + got as u64).next_multiple_of(PAGE_BYTES);
+            medium
+                .reserve_raw(id, pages.start, pages.end - pages.start)
+                .and_then(|()| medium.write_raw(id, at, &buffer[..got]))
+                .map_err(Failure::of(file.display()))?;
+        }
+        len += got as u64;
+    }
 }
 
 /// Reads until the buffer is full or nothing comes any more.

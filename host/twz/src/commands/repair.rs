@@ -71,9 +71,9 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
                 "the names can't be read; --force makes them anew, and names all objects in lost+found",
             ));
         }
+        store.space.unmap(names_id());
         store.medium().delete(names_id()).or_else(missing).map_err(Failure::of("the names"))?;
-        return Err(Failure::new(Status::Found, "the damaged names are gone")
-            .advise("give the command again: it names all objects in lost+found"));
+        done.push("the names could not be read: made anew".to_owned());
     }
     if arguments.force {
         done.extend(give_up(store)?);
