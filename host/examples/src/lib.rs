@@ -2,3 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod server;
+
+// The guide's code.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide.md")]
+struct Guide;

@@ -49,7 +49,6 @@ pub(super) fn run(
     database: ObjId,
     requests: &mut [Request],
 ) {
-    server.commands.fetch_add(requests.len() as u64, Ordering::Relaxed);
     let guard = space.enter();
     let changes = requests.iter().any(|request| changes(&request.command));
     let result = shards(&guard, database).map_err(Stop::System).and_then(|shards| {
@@ -75,11 +74,12 @@ pub(super) fn run(
                 Stop::System(error) => request.replies.error(&format!("ERR the store says: {error}")),
             }
         }
-        // Whoever it was that asked too much, the others get what they asked for.
+        // Together they are too much for one transaction, or one of them fails: the others get what they asked for.
         (Err(_), requests) => {
-            for request in requests {
-                run(server, space, database, std::slice::from_mut(request));
-            }
+            drop(guard);
+            let (first, second) = requests.split_at_mut(requests.len() / 2);
+            run(server, space, database, first);
+            run(server, space, database, second);
         }
     }
 }

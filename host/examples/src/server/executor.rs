@@ -105,6 +105,7 @@ impl<'s> Executor<'s> {
             }
         }
         if !requests.is_empty() {
+            self.server.commands.fetch_add(requests.len() as u64, Ordering::Relaxed);
             batch::run(self.server, self.space, self.database, &mut requests);
         }
         for (request, token) in requests.iter().zip(of) {
