@@ -53,14 +53,19 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
     let mut names = vec![Twizzler::<VALUE_BYTES>::NAME];
     #[cfg(feature = "peers")]
     names.extend([Lmdb::NAME, Redb::NAME, Sqlite::NAME, RocksDb::NAME]);
-    let mut workers =
-        names.iter().map(|&name| Worker::new(name, folder.path(), entries)).collect::<Result<Vec<_>>>()?;
+    let mut workers: Vec<Result<Worker>> =
+        names.iter().map(|&name| Worker::new(name, folder.path(), entries)).collect();
     let mut contests = Vec::new();
     for (update, what) in [(false, "get"), (true, "update")] {
         let racers = workers
             .iter_mut()
             .zip(&names)
-            .map(|(worker, &name)| Racer::new(name, move |time| worker.turn(update, time)))
+            .map(|(worker, &name)| {
+                Racer::new(name, move |time| match worker {
+                    Ok(worker) => worker.turn(update, time),
+                    Err(error) => bail!("{error:#}"),
+                })
+            })
             .collect();
         let title =
             format!("{what}, {entries} entries of 8 + 100 bytes, {} MiB of memory", LIMIT_BYTES >> 20);

@@ -28,6 +28,7 @@ unsafe extern "C" {
     fn rocksdb_options_create() -> *mut Options;
     fn rocksdb_options_destroy(options: *mut Options);
     fn rocksdb_options_set_create_if_missing(options: *mut Options, yes: c_uchar);
+    fn rocksdb_options_set_write_buffer_size(options: *mut Options, bytes: usize);
     fn rocksdb_options_set_compression(options: *mut Options, kind: c_int);
     fn rocksdb_options_set_block_based_table_factory(options: *mut Options, table: *mut TableOptions);
     fn rocksdb_block_based_options_create() -> *mut TableOptions;
@@ -118,6 +119,7 @@ fn options() -> NonNull<Options> {
         let options = rocksdb_options_create();
         rocksdb_options_set_create_if_missing(options, 1);
         rocksdb_options_set_compression(options, 0);
+        rocksdb_options_set_write_buffer_size(options, super::cache_bytes().min(128 << 20) / 2);
         let table = rocksdb_block_based_options_create();
         let cache = rocksdb_cache_create_lru(super::cache_bytes());
         rocksdb_block_based_options_set_block_cache(table, cache);
