@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
 
@@ -90,7 +91,16 @@ fn open<E: Engine>(folder: &Path) -> Result<E> {
     Ok(engine)
 }
 
+/// A value that never was there before: SQLite writes nothing for one that is.
+fn value(number: u64) -> [u8; 100] {
+    let mut value = VALUE;
+    value[..8].copy_from_slice(&number.to_le_bytes());
+    value
+}
+
 fn racer<E: Engine>(engine: &E, writers: usize, keys: Keys) -> Racer<'_> {
+    static CHANGES: AtomicU64 = AtomicU64::new(1);
+    let changes = &CHANGES;
     Racer::new(E::NAME, move |time| {
         threads(
             writers,
@@ -101,8 +111,7 @@ fn racer<E: Engine>(engine: &E, writers: usize, keys: Keys) -> Racer<'_> {
                     Keys::Disjoint => thread as u64 * KEYS + i % KEYS,
                     Keys::Contended => 7,
                 };
-                // Never what is there: SQLite would write nothing then.
-                session.put(key, &[(i / KEYS + i) as u8; 100])
+                session.put(key, &value(changes.fetch_add(1, Ordering::Relaxed)))
             },
         )
     })

@@ -4,6 +4,7 @@ mod ours;
 #[cfg(feature = "peers")]
 mod pmem;
 
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -151,7 +152,7 @@ fn two_threads(
         }));
     }
     let reference = if cfg!(feature = "peers") { PEER } else { OURS };
-    // Long enough that starting the threads does not count.
+    // Long, so that both are at work most of the time.
     let effort = Effort { rounds: 21, round: Duration::from_millis(8), warm: Some(1) };
     let effort = if context.quick { Effort { rounds: 3, ..effort } } else { effort };
     let title = match caches {
@@ -161,16 +162,20 @@ fn two_threads(
     Ok(Some(compete(title, reference, effort, Tail::OfRounds, contenders)))
 }
 
-/// Time until two threads have done so many operations together.
+/// Time from when both threads are there until they have done so many operations together.
 fn at_once(number: u64, work: impl Fn(usize, u64) + Sync) -> Duration {
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for thread in 0..2 {
-            let work = &work;
-            scope.spawn(move || work(thread, number.div_ceil(2)));
-        }
+    let ready = Barrier::new(2);
+    let one = |thread: usize| {
+        ready.wait();
+        let start = Instant::now();
+        work(thread, number.div_ceil(2));
+        (start, Instant::now())
+    };
+    let (own, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| one(1));
+        (one(0), other.join().expect("no thread panics"))
     });
-    start.elapsed()
+    own.1.max(other.1) - own.0.min(other.0)
 }
 
 /// Lines flushed and fences of one operation.
