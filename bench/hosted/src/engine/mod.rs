@@ -40,6 +40,7 @@ pub(crate) const SETTINGS: &str = "Settings, by the engines' own documentation. 
      compression. Where memory is limited to 48 MiB, the caches have 16 MiB (SQLite: 1 MiB and its map), RocksDB's write buffers 8 MiB. Gets copy the value out and are transactions of their own everywhere.";
 
 /// Room for the caches of the engines that have one; a sixteenth of that for SQLite, which also maps its file.
+#[cfg(feature = "peers")]
 fn cache_bytes() -> usize {
     if crate::limit::asked().is_some() { 16 << 20 } else { 1 << 30 }
 }

@@ -5,7 +5,7 @@ mod ours;
 mod pmem;
 
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -45,8 +45,8 @@ pub(crate) const NOTES: [&str; 2] = [
     "Each transaction is durable when it ends. Memory is ordinary memory that stands for persistent memory: flushes and fences are the processor's own \
      instructions, the media's latency is missing on both sides. libpmemobj: pools on tmpfs with `PMEM_IS_PMEM_FORCE=1`, `TX_BEGIN`, \
      `pmemobj_tx_add_range_direct`, `pmemobj_tx_zalloc`, `pmemobj_tx_free`; *atomic* is `pmemobj_zalloc` and `pmemobj_free` without a transaction. It has no transaction \
-     over two pools: *two objects* are two transactions there, which are not atomic together. Times are processor times; p99 includes 0.2 us of the clock. Two threads: time on the clock, divided by the \
-     operations of both.",
+     over two pools: *two objects* are two transactions there, which are not atomic together. Times are processor times; p99 includes 0.2 us of the clock. Two threads: half of the processor time of both, \
+     so it would not show if they waited for each other; they have no reason to, as each has an object, or memory, of its own.",
     "*Our work alone* leaves flushes and fences out: nothing of it would be durable. Flushes (lines) and fences are exact, counted in runs that are not timed.",
 ];
 
@@ -138,17 +138,13 @@ fn two_threads(
     let peer = pmem::Peer::new(folder.path())?;
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
     let mut contenders = vec![Contender::new(OURS, |number| {
-        at_once(number, |thread, number| {
-            bench.run(operation, thread, number);
-        })
+        at_once(number, |thread, number| bench.run(operation, thread, number))
     })];
     #[cfg(feature = "peers")]
     for (name, way) in pmem::ways(operation).into_iter().take(1) {
         let peer = &peer;
         contenders.push(Contender::new(name, move |number| {
-            at_once(number, |thread, number| {
-                peer.run(way, thread, number);
-            })
+            at_once(number, |thread, number| peer.run(way, thread, number))
         }));
     }
     let reference = if cfg!(feature = "peers") { PEER } else { OURS };
@@ -162,20 +158,17 @@ fn two_threads(
     Ok(Some(compete(title, reference, effort, Tail::OfRounds, contenders)))
 }
 
-/// Time from when both threads are there until they have done so many operations together.
-fn at_once(number: u64, work: impl Fn(usize, u64) + Sync) -> Duration {
+/// Half of the processor time in which two threads at once have done so many operations together.
+fn at_once(number: u64, work: impl Fn(usize, u64) -> Duration + Sync) -> Duration {
     let ready = Barrier::new(2);
     let one = |thread: usize| {
         ready.wait();
-        let start = Instant::now();
-        work(thread, number.div_ceil(2));
-        (start, Instant::now())
+        work(thread, number.div_ceil(2))
     };
-    let (own, other) = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let other = scope.spawn(|| one(1));
-        (one(0), other.join().expect("no thread panics"))
-    });
-    own.1.max(other.1) - own.0.min(other.0)
+        (one(0) + other.join().expect("no thread panics")) / 2
+    })
 }
 
 /// Lines flushed and fences of one operation.
