@@ -13,6 +13,7 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 use twizzler_crashsim::{Log, Rng, Scenario, SimMemory};
 use twizzler_names::{Entry, NameError, Names};
+use twizzler_object::types::TYPE_OBJECT_FINGERPRINT;
 use twizzler_object::{Access, LANES_MAX, Space};
 
 use crate::lists;
@@ -206,10 +207,15 @@ fn look(memory: &SimMemory) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// How many objects there are, but for lanes: programs make those when they need one, and leave them.
+/// How many objects there are, but for lanes and descriptions of types: programs make those when they need one, and leave them.
 fn objects(space: &Space<SimObjects<'_>>) -> usize {
     let lanes: Vec<_> = (0..LANES_MAX).map(lane).collect();
-    space.backend().ids().iter().filter(|id| !lanes.contains(id)).count()
+    space.backend().ids().iter().filter(|id| !lanes.contains(id) && !describes_type(space, **id)).count()
+}
+
+/// True for an object that describes a type.
+pub fn describes_type(space: &Space<SimObjects<'_>>, id: ObjId) -> bool {
+    space.stat(id).is_ok_and(|stat| stat.fingerprint == TYPE_OBJECT_FINGERPRINT)
 }
 
 /// ID of a lane: everyone finds it by its nonce.

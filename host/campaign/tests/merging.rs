@@ -2,6 +2,7 @@
 //! is the index's own.
 
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
+use twizzler_campaign::session;
 use twizzler_crashsim::{Config, Log, Scenario, SimMemory, check_crashes};
 use twizzler_index::{Streams, run};
 use twizzler_names::{NameError, Names};
@@ -29,7 +30,9 @@ fn look(memory: &SimMemory) -> Result<String, String> {
     let stat = index(&space, &["stat"]);
     let line = |what: &str| stat.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix('\t'));
     let number = |what| line(what).and_then(|n| n.parse::<usize>().ok()).ok_or_else(|| stat.clone());
-    let others = space.backend().ids().len() - number("objects")?;
+    let ids = space.backend().ids();
+    let all = ids.into_iter().filter(|id| !session::describes_type(&space, *id)).count();
+    let others = all - number("objects")?;
     let mut seen =
         format!("{} documents, {} words, {others} others\n", number("documents")?, number("words")?);
     for query in [&["search", "--lines", "the"][..], &["search", "cat", "w3"], &["top", "99"]] {

@@ -297,6 +297,14 @@ unsafe impl Backend for ImageBackend {
         self.mapped.borrow_mut().retain(|_, mapping| mapping.memory.slot() != slot);
     }
 
+    fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
+        if self.mapped.borrow().contains_key(&id) {
+            // Its metadata page moves.
+            return Err(Error::Busy);
+        }
+        Ok(self.store.set_type(id, was, fingerprint, &mut Unmapped)?)
+    }
+
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         if len_bytes == 0 {
             return Ok(());

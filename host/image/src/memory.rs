@@ -232,6 +232,16 @@ unsafe impl Backend for MemoryBackend {
 
     fn unmap(&self, _slot: Slot) {}
 
+    fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
+        let mut state = self.state();
+        let spec = &mut state.objects.get_mut(&id).ok_or(Error::NoSuchObject)?.spec;
+        if spec.fingerprint != fingerprint && spec.fingerprint != was {
+            return Err(Error::WrongType);
+        }
+        spec.fingerprint = fingerprint;
+        Ok(())
+    }
+
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         self.state().ensure(id, offset, len_bytes)
     }

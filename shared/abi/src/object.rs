@@ -155,12 +155,17 @@ pub struct Header {
     pub fot_len_entries: u64,
     /// Companion object with the FOT entries from [`FOT_INLINE_ENTRIES`] on, or none.
     pub fot_companion: ObjId,
-    /// Declared name of the base type, padded with zeros, for messages; the metadata's fingerprint is what counts.
+    /// Declared name of the base type, padded with zeros, for messages; the fingerprint is what counts.
     pub type_name: [u8; TYPE_NAME_BYTES],
     /// Who holds the object's lock; volatile in meaning: the word of a program that no longer lives counts as free.
     pub lock: u64,
+    /// Fingerprint of the type that the base was migrated from; 0: never. While the metadata still say this one, it is not
+    /// what counts, but [`Header::migrated_to`].
+    pub migrated_from: u64,
+    /// Fingerprint of the type that the base was migrated to.
+    pub migrated_to: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: u64,
     /// Version of each lock domain: the last transaction that changed it.
     pub domain_versions: [u64; DOMAINS],
 }

@@ -70,6 +70,16 @@ pub unsafe trait Backend {
     /// [`Error::OutOfNvm`], [`Error::OutOfMemory`], [`Error::OutOfRange`].
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error>;
 
+    /// Gives an object whose base type's fingerprint is `was` another one, durably and at once for all. Nothing to do where it has that
+    /// already.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] where it is neither; [`Error::NotSupported`] where the system can't.
+    fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
+        let _ = (id, was, fingerprint);
+        Err(Error::NotSupported)
+    }
+
     /// Address of the translation table's memory.
     fn translation(&self) -> u64;
 
@@ -176,6 +186,9 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         (**self).ensure(id, offset, len_bytes)
+    }
+    fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
+        (**self).set_type(id, was, fingerprint)
     }
     fn translation(&self) -> u64 {
         (**self).translation()

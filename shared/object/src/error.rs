@@ -5,6 +5,8 @@ use core::fmt;
 use twizzler_abi::Error;
 use twizzler_abi::object::TYPE_NAME_BYTES;
 
+use crate::types::Difference;
+
 /// Declared name of a type, as it lies in an object's header: a claim of whoever made the object.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TypeName([u8; TYPE_NAME_BYTES]);
@@ -65,6 +67,8 @@ pub enum OpenError {
         wanted: &'static str,
         /// The type it was made with.
         found: TypeName,
+        /// How they differ.
+        difference: Difference,
     },
     /// Anything else.
     System(Error),
@@ -73,8 +77,8 @@ pub enum OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WrongType { wanted, found } => {
-                write!(f, "wrong type: a {found}, not a {wanted} of this version")
+            Self::WrongType { wanted, found, difference } => {
+                write!(f, "wrong type: a {found}, not a {wanted} of this version{difference}")
             }
             Self::System(error) => error.fmt(f),
         }

@@ -117,10 +117,12 @@ impl<'s, B: Backend> Guard<'s, B> {
     /// # Errors
     /// As [`Guard::open`]; [`Error::OutOfNvm`].
     pub fn well_known<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
-        match self.backend().sink() {
+        let object = match self.backend().sink() {
             Sink::Lanes => self.space.well_known_typed(nonce),
             Sink::Log => self.well_known_logged(nonce),
-        }
+        }?;
+        self.space.want_description::<T>();
+        Ok(object)
     }
 
     fn well_known_logged<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {

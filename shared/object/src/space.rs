@@ -26,9 +26,11 @@ use crate::epoch::Epochs;
 use crate::error::{OpenError, TypeName};
 use crate::lane::Spare;
 use crate::memory;
+use crate::migration::migrated;
 use crate::pointer::{Area, Object, Ptr, Span};
 use crate::recover::Recovery;
 use crate::stored::Stored;
+use crate::types::Described;
 use crate::volatile::Lock;
 
 /// What an object is opened for.
@@ -46,7 +48,8 @@ pub(crate) struct Mapped {
     pub(crate) id: ObjId,
     pub(crate) writable: bool,
     pub(crate) persistent: bool,
-    pub(crate) fingerprint: u64,
+    /// Fingerprint of the base type as the metadata say; what it is now, says [`migrated`].
+    pub(crate) made_as: u64,
 }
 
 /// Words of a row behind those for FOT indexes: state, ID (2), fingerprint.
@@ -70,6 +73,7 @@ pub struct Space<B: Backend> {
     pub(crate) spare: Spare,
     pub(crate) administering: Lock<()>,
     found: Lock<Recovery>,
+    pub(crate) described: Described,
 }
 
 /// What is mapped where.
@@ -98,6 +102,7 @@ impl<B: Backend> Space<B> {
             spare: Spare::default(),
             administering: Lock::default(),
             found: Lock::default(),
+            described: Described::default(),
         };
         if !space.knows_segment() {
             return Err(Error::NotSupported);
@@ -124,10 +129,11 @@ impl<B: Backend> Space<B> {
         access: Access,
     ) -> Result<Object<'_, T>, OpenError> {
         let area = self.open_area(id, access)?;
-        let mapped = self.mapped(area)?;
-        if mapped.fingerprint != T::FINGERPRINT {
-            let found = if mapped.fingerprint == 0 { TypeName::BYTES } else { self.type_name(area) };
-            return Err(OpenError::WrongType { wanted: T::NAME, found });
+        let fingerprint = self.fingerprint(area)?;
+        if fingerprint != T::FINGERPRINT {
+            let found = if fingerprint == 0 { TypeName::BYTES } else { self.type_name(area) };
+            let difference = self.difference::<T>(fingerprint);
+            return Err(OpenError::WrongType { wanted: T::NAME, found, difference });
         }
         Ok(Object::new(area))
     }
@@ -263,8 +269,13 @@ impl<B: Backend> Space<B> {
             id: ObjId { hi: self.row(slot, STATE + 1), lo: self.row(slot, STATE + 2) },
             writable: state & IS_WRITABLE != 0,
             persistent: state & IS_PERSISTENT != 0,
-            fingerprint: self.row(slot, STATE + 3),
+            made_as: self.row(slot, STATE + 3),
         })
+    }
+
+    /// Fingerprint of a mapped object's base type.
+    pub(crate) fn fingerprint(&self, area: Area<'_>) -> Result<u64, Error> {
+        Ok(migrated(area, self.mapped(area)?.made_as))
     }
 
     /// Changes what recovery has found.
@@ -345,12 +356,20 @@ impl<B: Backend> Space<B> {
         let (FotKind::Id, rights) = entry.decode()? else { return Err(Error::Damaged) };
         // Until the row is filled, so that what is in a row is mapped.
         let mut maps = self.maps.lock(&self.backend);
-        let to = self.map_in(&mut maps, entry.target)?;
-        let mapped = self.mapped(area_of(to))?;
-        if entry.fingerprint != 0 && entry.fingerprint != mapped.fingerprint {
-            return Err(Error::WrongType);
+        let mut to = self.map_in(&mut maps, entry.target)?;
+        let found = self.fingerprint(area_of(to))?;
+        if entry.fingerprint != 0 && entry.fingerprint != found {
+            drop(maps);
+            if !self.is_successor(entry.fingerprint, found) {
+                return Err(Error::WrongType);
+            }
+            maps = self.maps.lock(&self.backend);
+            to = self.map_in(&mut maps, entry.target)?;
+            if self.fingerprint(area_of(to))? != found {
+                return Err(Error::WrongType);
+            }
         }
-        if rights.contains(Rights::WRITE) && !mapped.writable {
+        if rights.contains(Rights::WRITE) && !self.mapped(area_of(to))?.writable {
             return Err(Error::AccessDenied);
         }
         if self.row(slot, STATE) & IS_MAPPED != 0 {

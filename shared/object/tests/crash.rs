@@ -9,6 +9,7 @@ use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
 use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, check_crashes, mutation_run};
 use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_object::types::TYPE_OBJECT_FINGERPRINT;
 use twizzler_object::{
     Access, Backend, Guard, InvBytes, InvPtr, Object, Ptr, Reader, Space, Stored, Tx, TypeName,
 };
@@ -226,8 +227,20 @@ fn state<'g>(space: &'g Guard<'_, S<'_>>, roots: [Ptr<'g, Root>; 2]) -> Result<S
         sums: roots.map(|root| space.get(root.at(Root::sums))),
         values,
         guest: guest.and_then(sum),
-        objects: space.backend().machine.sim.ids().len(),
+        objects: space
+            .backend()
+            .machine
+            .sim
+            .ids()
+            .into_iter()
+            .filter(|&id| !describes_type(space, id))
+            .count(),
     })
+}
+
+/// True for an object that describes a type: it comes after the first object of the type, and stays.
+fn describes_type(space: &Space<S<'_>>, id: ObjId) -> bool {
+    space.stat(id).is_ok_and(|stat| stat.fingerprint == TYPE_OBJECT_FINGERPRINT)
 }
 
 /// One of the things that the scenario does.
@@ -324,7 +337,7 @@ impl Scenario for Steps {
     type State = State;
 
     fn len_bytes(&self) -> u64 {
-        memory_bytes(8)
+        memory_bytes(9)
     }
 
     fn setup(&self, memory: &SimMemory) {

@@ -66,6 +66,10 @@ unsafe impl Backend for Rt {
         call::control(ControlOp::Populate, id, start, end - start)
     }
 
+    fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
+        call::control(ControlOp::SetType, id, fingerprint, was)
+    }
+
     fn translation(&self) -> u64 {
         band::TRANSLATION.base() + BASE_OFFSET
     }

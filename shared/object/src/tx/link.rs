@@ -87,8 +87,9 @@ impl<'s, B: Backend> Tx<'s, B> {
         if len >= FOT_INLINE_ENTRIES as u64 {
             return Err(Error::TooMany);
         }
+        let expected = self.space.fingerprint(crate::space::area_of(to))?;
         let rights = if target.writable { Rights::READ | Rights::WRITE } else { Rights::READ };
-        self.set(fot_place(from, len), FotEntry::to_id(target.id, rights, target.fingerprint))?;
+        self.set(fot_place(from, len), FotEntry::to_id(target.id, rights, expected))?;
         self.set(len_place, len + 1)?;
         // So that the transaction itself can follow the pointer; taken back if it is undone.
         self.work_mut().entries.push((slot, len, to));

@@ -108,6 +108,10 @@ impl<B: Backend> Guard<'_, B> {
                 result => result,
             };
             if !tx.work().conflict.get() {
+                drop(tx);
+                if result.is_ok() {
+                    self.publish_descriptions();
+                }
                 return result;
             }
             tx.rerun();
@@ -125,6 +129,7 @@ impl<B: Backend> Guard<'_, B> {
         let mut tx = self.begin()?;
         let result = change(&mut tx)?;
         tx.commit()?;
+        self.publish_descriptions();
         Ok(result)
     }
 }

@@ -27,15 +27,16 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// [`Error::OutOfNvm`], [`Error::TooMany`] beyond [`INTENTS_MAX`] in one transaction, and the system's own.
     pub fn create<T: Stored>(&mut self) -> Result<Object<'s, T>, Error> {
         let spec = self.random_spec(T::FINGERPRINT)?;
-        self.make_typed(&spec)
+        let object = self.make_typed(&spec)?;
+        self.space.want_description::<T>();
+        Ok(object)
     }
 
     /// Makes the object of that spec, which nobody has made yet, of a `T` of zeros.
     pub(crate) fn make_typed<T: Stored>(&mut self, spec: &CreateSpec) -> Result<Object<'s, T>, Error> {
         let area = self.make(spec)?;
         self.ensure(area, HEADER_OFFSET, PAGE_BYTES + size_of::<T>() as u64)?;
-        let name = *TypeName::of(T::NAME).bytes();
-        self.set(header_place(area, offset_of!(Header, type_name)), name)?;
+        self.name_type(area, T::NAME)?;
         self.set_len_bytes(area, size_of::<T>() as u64)?;
         Ok(Object::new(area))
     }
@@ -91,6 +92,11 @@ impl<'s, B: Backend> Tx<'s, B> {
         let area = self.space.map(id)?;
         self.work_mut().fresh.add_object(area);
         Ok(area)
+    }
+
+    /// Writes the declared name of an object's type into its header.
+    pub(crate) fn name_type(&mut self, area: Area<'s>, name: &str) -> Result<(), Error> {
+        self.set(header_place(area, offset_of!(Header, type_name)), *TypeName::of(name).bytes())
     }
 
     /// Makes it durable that the object is to go unless the transaction commits. With a log, the backend sees to that.

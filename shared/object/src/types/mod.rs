@@ -7,14 +7,19 @@
 //! wrong ones are an error, or show as what they are.
 
 mod codec;
+mod difference;
 mod dump;
 mod object;
+mod publish;
 mod show;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use difference::Difference;
 pub use dump::{Dump, Place, Shown, Source, Target, dump};
+pub(crate) use publish::Described;
+
 pub use object::{TYPE_OBJECT_FINGERPRINT, type_object, type_object_spec};
 pub use table::{FieldDescription, Form, Kind, TypeDescription, TypeTable};
 
