@@ -26,7 +26,7 @@ const OURS: &str = "invariant pointer";
 const DIRECT: &str = "pmemobj_direct";
 
 /// How much memory a ring takes, by the cache that it is to fit.
-const SETS: [(&str, u64); 4] = [("L1", 16 << 10), ("L2", 1 << 20), ("L3", 24 << 20), ("DRAM", 640 << 20)];
+const SETS: [(&str, u64); 4] = [("L1", 16 << 10), ("L2", 1 << 20), ("L3", 24 << 20), ("DRAM", 256 << 20)];
 const NODE_BYTES: u64 = 64;
 
 pub(crate) const NOTES: [&str; 4] = [
@@ -37,7 +37,7 @@ pub(crate) const NOTES: [&str; 4] = [
      base* is the idiom that people use instead where all data lies in one pool; with several, a table of bases. Pages of 4 KiB everywhere: huge \
      pages are switched off for the whole program.",
     "*Cold* is the first hop through each pointer to an object that is mapped, but that this pointer's object has not led to before.",
-    "The caches: L1 16 KiB of nodes, L2 1 MiB, L3 24 MiB, DRAM 640 MiB. The host's L3 is shared with other machines, and its page tables take part.",
+    "The caches: L1 16 KiB of nodes, L2 1 MiB, L3 24 MiB, DRAM 256 MiB. The host's L3 is shared with other machines, and its page tables take part.",
 ];
 
 /// Measures.
