@@ -35,7 +35,7 @@ fn load() -> f64 {
 
 /// Type of the file system that a folder lies on.
 fn file_system(folder: &Path) -> String {
-    first_line("stat", &["--file-system", "--format=%T", &folder.to_string_lossy()])
+    first_line("findmnt", &["--noheadings", "--output=FSTYPE", "--target", &folder.to_string_lossy()])
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> String {

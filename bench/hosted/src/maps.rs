@@ -121,7 +121,7 @@ fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<
             racer::<_, N>(&sqlite, operation, entries),
             racer::<_, N>(&rocks, operation, entries),
         ]);
-        let course = Course { time: Course::of(context.quick).time / 3, ..Course::of(context.quick) };
+        let course = Course { time: Course::of(context.quick).time / 2, ..Course::of(context.quick) };
         contests.push(race(format!("{name}, 2 threads, {about}"), Tree::NAME, course, racers)?);
     }
     Ok(())

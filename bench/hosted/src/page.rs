@@ -159,8 +159,10 @@ fn number(value: f64) -> String {
         0
     } else if value.abs() >= 10.0 {
         1
-    } else {
+    } else if value.abs() >= 0.1 || value == 0.0 {
         2
+    } else {
+        3
     };
     format!("{value:.digits$}")
 }

@@ -42,7 +42,7 @@ impl Course {
         if quick {
             Self { rounds: 1, time: Duration::from_millis(50) }
         } else {
-            Self { rounds: 5, time: Duration::from_millis(300) }
+            Self { rounds: 13, time: Duration::from_millis(120) }
         }
     }
 }

@@ -23,10 +23,16 @@ impl Engine for Lmdb {
     fn open(folder: &Path, survives: Survives) -> Result<Self> {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(64 << 30).max_readers(256);
+        let mut flags = EnvFlags::empty();
         if survives == Survives::ProcessKill {
-            // SAFETY: the flags give up durability at a power cut; nothing of this program writes into LMDB's map.
-            unsafe { options.flags(EnvFlags::WRITE_MAP | EnvFlags::NO_SYNC) };
+            flags |= EnvFlags::WRITE_MAP | EnvFlags::NO_SYNC;
         }
+        if crate::limit::asked().is_some() {
+            // As LMDB's documentation advises for what is larger than memory.
+            flags |= EnvFlags::NO_READ_AHEAD;
+        }
+        // SAFETY: the flags give up durability at a power cut, where they do; nothing of this program writes into LMDB's map.
+        unsafe { options.flags(flags) };
         // SAFETY: the folder is this run's alone, so nobody opens or changes its files otherwise.
         let env = Box::leak(Box::new(unsafe { options.open(folder) }?));
         let map = env

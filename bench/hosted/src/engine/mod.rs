@@ -37,7 +37,7 @@ pub(crate) enum Survives {
 pub(crate) const SETTINGS: &str = "Settings, by the engines' own documentation. LMDB (the one that heed 0.23 builds): map of 64 GiB, `MDB_NOTLS`; `MDB_WRITEMAP | MDB_NOSYNC` where only \
      the process may die. redb 4: cache of 1 GiB, `Durability::Immediate`; it has no level that survives a killed process alone, so `None` with the same file stands there. SQLite \
      (the system's): WAL, `synchronous=FULL` (`OFF` where only the process may die), `mmap_size` 8 GiB, `cache_size` 64 MiB, a table with an integer primary key, prepared statements kept. RocksDB 7.8 (C interface): `WriteOptions.sync` as needed, block cache of 1 GiB, Bloom filter of 10 bits, 64 MiB write buffers, no \
-     compression. Where memory is limited to 48 MiB, the caches have 16 MiB (SQLite: 1 MiB and its map), RocksDB's write buffers 8 MiB. Gets copy the value out and are transactions of their own everywhere.";
+     compression. Where memory is limited to 48 MiB, the caches have 16 MiB (SQLite: 1 MiB and its map), RocksDB's write buffers 8 MiB, and LMDB has `MDB_NORDAHEAD`. Gets copy the value out and are transactions of their own everywhere.";
 
 /// Room for the caches of the engines that have one; a sixteenth of that for SQLite, which also maps its file.
 #[cfg(feature = "peers")]

@@ -36,6 +36,16 @@ impl<const N: usize> Engine for Twizzler<N> {
     }
 }
 
+/// Reads again where writers have gone on so far that the version that was read is no more.
+fn until_not_overtaken<R>(mut read: impl FnMut() -> Result<R, Error>) -> Result<R, Error> {
+    loop {
+        match read() {
+            Err(Error::Interrupted) => {}
+            result => return result,
+        }
+    }
+}
+
 /// Makes or opens the store in a folder.
 pub(super) fn open_store(folder: &Path, survives: Survives) -> Result<Store> {
     let durability = match survives {
@@ -114,7 +124,8 @@ impl<const N: usize> Session for &Twizzler<N> {
 
     fn get(&mut self, key: u64, value: &mut Vec<u8>) -> Result<bool> {
         let guard = &self.store.space().enter();
-        let found = self.map(guard)?.get(&guard, &key)?;
+        let map = self.map(guard)?;
+        let found = until_not_overtaken(|| map.get(&guard, &key))?;
         if let Some(found) = found {
             value.clear();
             value.extend_from_slice(&found);
@@ -133,10 +144,10 @@ impl<const N: usize> Session for &Twizzler<N> {
 
     fn scan(&mut self, from: u64, number: usize) -> Result<u64> {
         let guard = &self.store.space().enter();
-        let mut sum = 0;
-        for entry in self.map(guard)?.range(&guard, from..).take(number) {
-            sum += u64::from(entry?.1[0]);
-        }
+        let map = self.map(guard)?;
+        let sum = until_not_overtaken(|| {
+            map.range(&guard, from..).take(number).try_fold(0, |sum, entry| Ok(sum + u64::from(entry?.1[0])))
+        })?;
         Ok(sum)
     }
 
