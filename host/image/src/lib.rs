@@ -25,3 +25,8 @@ struct Guide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/types.md")]
 struct Types;
+
+/// Collections, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/collections.md")]
+struct Collections;

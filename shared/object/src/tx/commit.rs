@@ -1,6 +1,8 @@
 //! Commit: what was written in place, fence; record, fence; apply, fence. The first fence only where there is such.
 //! With a log: sync what was written in place; log; apply.
 
+use core::sync::atomic::{Ordering, fence};
+
 use twizzler_abi::Error;
 use twizzler_abi::address::{SLOT_BYTES, Slot};
 
@@ -38,6 +40,7 @@ impl<B: Backend> Tx<'_, B> {
             self.state = State::Done;
             return Ok(());
         }
+        self.order_lines();
         self.gather_changed()?;
         let ticket = self.make_durable()?;
         // COMMIT: the record is durable, and all that it will make reachable.
@@ -49,6 +52,14 @@ impl<B: Backend> Tx<'_, B> {
         }
         self.state = State::Done;
         result
+    }
+
+    /// What makes something reachable for readers without locks comes after what it makes reachable, in place and in the record.
+    fn order_lines(&mut self) {
+        let work = &mut self.lane.work;
+        for &address in &work.published {
+            work.overlay.put_last(address);
+        }
     }
 
     /// Which objects change, and what their versions will be.
@@ -116,6 +127,8 @@ impl<B: Backend> Tx<'_, B> {
     fn apply_all(&mut self) -> Result<(), Error> {
         let (space, lane) = (self.space, &**self.lane);
         for &(address, ref line) in lane.work.overlay.lines() {
+            // Pairs with the acquire of who reads without locks what this line makes reachable.
+            fence(Ordering::Release);
             space.apply(area_at(address), address % SLOT_BYTES, line)?;
         }
         for &(start, Changed { version, .. }) in &lane.work.changed {

@@ -345,6 +345,14 @@ impl<'g, B: Backend> Tx<'g, B> {
         }
     }
 
+    /// Notes that what is staged at a place makes something reachable for readers without locks: it is stored after all else.
+    pub(crate) fn publish<T>(&mut self, place: Ptr<'_, T>) {
+        let line = place.address() & !(overlay::LINE - 1);
+        if !self.work().published.contains(&line) {
+            self.work_mut().published.push(line);
+        }
+    }
+
     /// True for memory that the transaction has made itself and writes in place.
     pub(crate) fn is_fresh(&self, bytes: Bytes<'g>) -> bool {
         self.work().fresh.contains(bytes.address(), bytes.len())

@@ -57,6 +57,14 @@ impl Overlay {
         self.lines.is_empty()
     }
 
+    /// Puts the line at an address behind all others. Nothing is staged or looked up after that.
+    pub(crate) fn put_last(&mut self, address: u64) {
+        if let Some(index) = self.lines.iter().position(|&(line, _)| line == address) {
+            let last = self.lines.len() - 1;
+            self.lines.swap(index, last);
+        }
+    }
+
     /// Lines with their addresses.
     pub(crate) fn lines(&self) -> &[(u64, Line)] {
         &self.lines

@@ -28,6 +28,8 @@ pub(crate) struct Work {
     pub(super) changed: Vec<(u64, Changed)>,
     /// The record.
     pub(super) words: Vec<u64>,
+    /// Lines that are to be stored after all others: where they lie.
+    pub(super) published: Vec<u64>,
     /// Bytes of allocations that are staged.
     pub(super) staged_bytes: u64,
     /// The object that was last seen to be locked: where it lies. 0: none.
@@ -49,6 +51,7 @@ impl Work {
         self.frees.clear();
         self.entries.clear();
         self.changed.clear();
+        self.published.clear();
         self.staged_bytes = 0;
         self.last.set(0);
         self.conflict.set(false);

@@ -13,9 +13,9 @@ use crate::stored::{Stored, Value};
 
 /// Sizes of nodes: those that blocks of the heap have.
 const SIZES: [usize; 5] = [512, 1024, 2048, 4096, 8192];
-/// Least entries of a leaf, and least children.
+/// Least entries of a leaf, and least children: a change copies one node of each level, so few levels cost less than small nodes.
 const LEAF_LEN: usize = 8;
-const INNER_LEN: usize = 16;
+const INNER_LEN: usize = 40;
 
 /// A copy of a node.
 #[derive(Clone, Debug)]

@@ -23,6 +23,7 @@ impl<'s, P: Page> Tree<'s, P> {
         let mut builder = Builder::new(*self, stamp);
         let mut rest = entries.peekable();
         if let Some(top) = self.top(tx)? {
+            self.forget_versions(tx, stamp)?;
             self.merge_below(tx, top, &mut builder, &mut rest)?;
         }
         for (key, value) in rest {

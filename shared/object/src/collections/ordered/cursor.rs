@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use twizzler_abi::Error;
 
 use super::Entries;
-use super::page::{At, Page};
+use super::page::Page;
 use super::snapshot::place_of;
+use super::tree::Version;
 use super::walk::Walk;
 use crate::pointer::{Bytes, Ptr};
 use crate::reader::Reader;
@@ -15,15 +16,16 @@ use crate::stored::{Stored, Value};
 
 /// A place in a map: at an entry, or at none, which is before the first and behind the last.
 ///
-/// It shows the map as it was when the cursor was made.
+/// It shows the map as it was when the cursor was made. [`Error::Interrupted`]: that version has gone ([`super::Snapshot`]).
 pub struct Cursor<'r, 's, R, K: Entries<V> + ?Sized, V: ?Sized> {
     reader: &'r R,
+    version: Version<'s>,
     walk: Walk<'s, K::Page>,
 }
 
 impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R, K, V> {
-    pub(super) const fn new(top: Option<At<'s>>, reader: &'r R) -> Self {
-        Self { reader, walk: Walk::new(top) }
+    pub(super) const fn new(version: Version<'s>, reader: &'r R) -> Self {
+        Self { reader, version, walk: Walk::new(version.top) }
     }
 
     /// Goes to the first entry whose key is not below `key`. True if it is equal.
@@ -31,7 +33,8 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
     /// # Errors
     /// [`Error::Damaged`].
     pub fn seek(&mut self, key: &K) -> Result<bool, Error> {
-        self.walk.seek(self.reader, key)
+        let found = self.walk.seek(self.reader, key);
+        self.version.whole(self.reader, found)
     }
 
     /// Goes to the next entry: from none, to the first. False: there is no next one.
@@ -39,10 +42,11 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
     /// # Errors
     /// [`Error::Damaged`].
     pub fn move_next(&mut self) -> Result<bool, Error> {
-        match self.walk.here() {
-            Some(_) => self.walk.next(self.reader)?,
-            None => self.walk.first(self.reader)?,
-        }
+        let moved = match self.walk.here() {
+            Some(_) => self.walk.next(self.reader),
+            None => self.walk.first(self.reader),
+        };
+        self.version.whole(self.reader, moved)?;
         Ok(self.walk.here().is_some())
     }
 
@@ -51,7 +55,8 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
     /// # Errors
     /// [`Error::Damaged`].
     pub fn move_previous(&mut self) -> Result<bool, Error> {
-        self.walk.previous(self.reader)?;
+        let moved = self.walk.previous(self.reader);
+        self.version.whole(self.reader, moved)?;
         Ok(self.walk.here().is_some())
     }
 
@@ -60,7 +65,8 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
     /// # Errors
     /// [`Error::Damaged`].
     pub fn key(&self) -> Result<Option<<K as ToOwned>::Owned>, Error> {
-        self.walk.here().map(|(at, i)| K::Page::read_key(self.reader, &at, i)).transpose()
+        let key = self.walk.here().map(|(at, i)| K::Page::read_key(self.reader, &at, i)).transpose();
+        self.version.whole(self.reader, key)
     }
 
     /// The bytes of the value here.
@@ -68,7 +74,8 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
     /// # Errors
     /// [`Error::Damaged`].
     pub fn value_bytes(&self) -> Result<Option<Bytes<'s>>, Error> {
-        self.walk.here().map(|(at, i)| K::Page::read_value(self.reader, &at, i)).transpose()
+        let value = self.walk.here().map(|(at, i)| K::Page::read_value(self.reader, &at, i)).transpose();
+        self.version.whole(self.reader, value)
     }
 }
 
@@ -88,7 +95,8 @@ impl<'s, R: Reader<'s>, K: Value + Ord, V: Value> Cursor<'_, 's, R, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn value(&self) -> Result<Option<V>, Error> {
-        Ok(self.place()?.map(|place| self.reader.get(place)))
+        let value = self.place()?.map(|place| self.reader.get(place));
+        self.version.whole(self.reader, Ok(value))
     }
 }
 
@@ -98,6 +106,7 @@ impl<'s, R: Reader<'s>> Cursor<'_, 's, R, [u8], [u8]> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn value(&self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.value_bytes()?.map(|bytes| self.reader.to_vec(bytes)))
+        let value = self.value_bytes()?.map(|bytes| self.reader.to_vec(bytes));
+        self.version.whole(self.reader, Ok(value))
     }
 }

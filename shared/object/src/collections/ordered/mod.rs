@@ -12,6 +12,7 @@ mod bulk;
 mod cursor;
 mod page;
 mod range;
+mod retired;
 mod slots;
 mod snapshot;
 mod tree;
@@ -38,6 +39,9 @@ pub use slots::KEY_BYTES_MAX;
 use slots::Slots;
 pub use snapshot::Snapshot;
 use tree::{Tree, TreeRoot};
+
+/// How often a read begins again that was overtaken. Once is rare: it takes as many commits as a snapshot outlives.
+const ATTEMPTS: usize = 1000;
 
 /// Longest value of a map of bytes.
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
@@ -125,7 +129,23 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn snapshot(&self, reader: &impl Reader<'s>) -> Result<Snapshot<'s, K, V>, Error> {
-        self.tree().top(reader).map(Snapshot::new)
+        self.tree().version(reader).map(Snapshot::new)
+    }
+
+    /// Reads the newest version; again, if it has gone meanwhile.
+    #[inline]
+    fn latest<T>(
+        &self,
+        reader: &impl Reader<'s>,
+        read: impl Fn(Snapshot<'s, K, V>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            match self.snapshot(reader).and_then(&read) {
+                Err(Error::Interrupted) => {}
+                result => return result,
+            }
+        }
+        Err(Error::Interrupted)
     }
 
     /// Number of entries.
@@ -133,7 +153,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn len(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        self.snapshot(reader)?.len(reader)
+        self.latest(reader, |map| map.len(reader))
     }
 
     /// True without entries.
@@ -149,7 +169,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn len_bytes(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        self.snapshot(reader)?.len_bytes(reader)
+        self.latest(reader, |map| map.len_bytes(reader))
     }
 
     /// Levels of nodes; 0 for an empty map.
@@ -165,7 +185,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn contains_key(&self, reader: &impl Reader<'s>, key: &K) -> Result<bool, Error> {
-        self.snapshot(reader)?.contains_key(reader, key)
+        self.latest(reader, |map| map.contains_key(reader, key))
     }
 
     /// The entries whose keys are in the range, in order, from both ends. An error ends them.
@@ -175,7 +195,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
         range: impl RangeBounds<K>,
     ) -> Range<'r, 's, R, K, V> {
         Range::new(
-            self.tree().top(reader),
+            self.tree().version(reader),
             reader,
             range.start_bound().map(ToOwned::to_owned),
             range.end_bound().map(ToOwned::to_owned),
@@ -185,7 +205,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// All entries, in order, from both ends.
     pub fn iter<'r, R: Reader<'s>>(&self, reader: &'r R) -> Range<'r, 's, R, K, V> {
         use core::ops::Bound::Unbounded;
-        Range::new(self.tree().top(reader), reader, Unbounded, Unbounded)
+        Range::new(self.tree().version(reader), reader, Unbounded, Unbounded)
     }
 
     /// A place in the map that can be moved, before the first entry.
@@ -193,7 +213,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn cursor<'r, R: Reader<'s>>(&self, reader: &'r R) -> Result<Cursor<'r, 's, R, K, V>, Error> {
-        Ok(Cursor::new(self.tree().top(reader)?, reader))
+        Ok(Cursor::new(self.tree().version(reader)?, reader))
     }
 
     /// Takes all entries out.
@@ -212,7 +232,7 @@ impl<'s, K: Value + Ord, V: Stored> OrderedMap<'s, K, V> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn place(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<Ptr<'s, V>>, Error> {
-        self.snapshot(reader)?.place(reader, key)
+        self.latest(reader, |map| map.place(reader, key))
     }
 
     /// The place of a key's value, to be written in this transaction until it changes the map otherwise; for a key without a value,
@@ -245,7 +265,7 @@ impl<'s, K: Value + Ord, V: Value> OrderedMap<'s, K, V> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn get(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<V>, Error> {
-        Ok(self.place(reader, key)?.map(|place| reader.get(place)))
+        self.latest(reader, |map| map.get(reader, key))
     }
 
     /// Gives a key a value; gives back the one that it had.
@@ -364,7 +384,7 @@ impl<'s> OrderedMap<'s, [u8], [u8]> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn get(&self, reader: &impl Reader<'s>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.snapshot(reader)?.find(reader, key)?.map(|value| reader.to_vec(value)))
+        self.latest(reader, |map| map.get(reader, key))
     }
 
     /// Gives a key a value. True if it had one before.

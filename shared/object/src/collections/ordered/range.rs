@@ -9,8 +9,9 @@ use core::ops::Bound;
 use twizzler_abi::Error;
 
 use super::Entries;
-use super::page::{At, Page};
+use super::page::Page;
 use super::snapshot::place_of;
+use super::tree::Version;
 use super::walk::Walk;
 use crate::pointer::Bytes;
 use crate::reader::Reader;
@@ -18,12 +19,13 @@ use crate::stored::Value;
 
 type Owned<K> = <K as ToOwned>::Owned;
 
-/// Entries of a map, in the order of their keys, from both ends, as they were when the iteration began. An error ends it.
+/// Entries of a map, in the order of their keys, from both ends, as they were when the iteration began. An error ends it:
+/// [`Error::Interrupted`] where that version has gone ([`super::Snapshot`]).
 pub struct Range<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> {
     reader: &'r R,
     front: End<'s, K, V>,
     back: End<'s, K, V>,
-    ended: Option<Error>,
+    version: Result<Version<'s>, Error>,
     over: bool,
 }
 
@@ -37,24 +39,21 @@ struct End<'s, K: Entries<V> + ?Sized, V: ?Sized> {
 
 impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Range<'r, 's, R, K, V> {
     pub(super) fn new(
-        top: Result<Option<At<'s>>, Error>,
+        version: Result<Version<'s>, Error>,
         reader: &'r R,
         from: Bound<Owned<K>>,
         to: Bound<Owned<K>>,
     ) -> Self {
-        let (top, ended) = match top {
-            Ok(top) => (top, None),
-            Err(error) => (None, Some(error)),
+        let end = |bound| End {
+            walk: Walk::new(version.as_ref().map_or(None, |version| version.top)),
+            bound,
+            begun: false,
         };
-        let end = |bound| End { walk: Walk::new(top), bound, begun: false };
-        Self { reader, front: end(from), back: end(to), ended, over: false }
+        Self { reader, front: end(from), back: end(to), version, over: false }
     }
 
     /// The next entry from one end: its key, and the bytes of its value.
     fn step(&mut self, forward: bool) -> Result<Option<(Owned<K>, Bytes<'s>)>, Error> {
-        if let Some(error) = self.ended.take() {
-            return Err(error);
-        }
         let (near, far) = if forward { (&mut self.front, &self.back) } else { (&mut self.back, &self.front) };
         let again = near.begun;
         near.advance(self.reader, forward)?;
@@ -87,9 +86,15 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Range<'r, 's, R, 
         if self.over {
             return None;
         }
-        let entry = match self.step(forward) {
-            Ok(None) => None,
-            Ok(Some((key, value))) => Some(make(self.reader, key, value)),
+        let entry = match self.version {
+            Ok(version) => {
+                let entry = match self.step(forward) {
+                    Ok(None) => Ok(None),
+                    Ok(Some((key, value))) => make(self.reader, key, value).map(Some),
+                    Err(error) => Err(error),
+                };
+                version.whole(self.reader, entry).transpose()
+            }
             Err(error) => Some(Err(error)),
         };
         self.over = !matches!(entry, Some(Ok(_)));

@@ -1,26 +1,29 @@
 //! One version of a map.
 
 use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::ops::RangeBounds;
 
 use twizzler_abi::Error;
 
 use super::super::raw::Types;
-use super::page::{At, Page};
-use super::tree::Tree;
+use super::page::Page;
+use super::tree::{Totals, Tree, Version};
 use super::walk::child;
 use super::{Cursor, Entries, Range};
 use crate::pointer::{Bytes, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Stored, Value};
 
-/// A map as it was when [`super::OrderedMap::snapshot`] was called. It stays so while it lives: what changes the map copies
-/// what it changes, and memory is given out again only after all readers that may know it have gone.
+/// A map as it was when [`super::OrderedMap::snapshot`] was called. It stays so: what changes the map copies what it changes.
+///
+/// Nobody waits for anybody. What changes have replaced is kept for readers up to 128 KiB, and half of the map's own bytes beyond; after so many
+/// changes, reading an old snapshot says [`Error::Interrupted`]: take a new one. It never shows anything else than its own version.
 ///
 /// One made inside a transaction shows the transaction's own changes until it makes the next one, no longer.
 pub struct Snapshot<'s, K: ?Sized, V: ?Sized> {
-    top: Option<At<'s>>,
+    version: Version<'s>,
     types: Types<K, V>,
 }
 
@@ -32,13 +35,17 @@ impl<K: ?Sized, V: ?Sized> Clone for Snapshot<'_, K, V> {
 impl<K: ?Sized, V: ?Sized> Copy for Snapshot<'_, K, V> {}
 impl<K: ?Sized, V: ?Sized> core::fmt::Debug for Snapshot<'_, K, V> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "snapshot {:?}", self.top)
+        write!(f, "snapshot {:?}", self.version)
     }
 }
 
 impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
-    pub(super) const fn new(top: Option<At<'s>>) -> Self {
-        Self { top, types: PhantomData }
+    pub(super) const fn new(version: Version<'s>) -> Self {
+        Self { version, types: PhantomData }
+    }
+
+    fn totals(&self, reader: &impl Reader<'s>) -> Result<Totals, Error> {
+        self.version.whole(reader, Tree::<K::Page>::totals(reader, self.version.top))
     }
 
     /// Number of entries.
@@ -46,13 +53,13 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn len(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        Ok(Tree::<K::Page>::totals(reader, self.top)?.entries)
+        Ok(self.totals(reader)?.entries)
     }
 
     /// True without entries.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.top.is_none()
+        self.version.top.is_none()
     }
 
     /// Bytes of all keys and values.
@@ -60,7 +67,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn len_bytes(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        Ok(Tree::<K::Page>::totals(reader, self.top)?.bytes)
+        Ok(self.totals(reader)?.bytes)
     }
 
     /// True if the key has a value.
@@ -77,7 +84,13 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn find(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<Bytes<'s>>, Error> {
-        let Some(mut at) = self.top else { return Ok(None) };
+        self.version.whole(reader, self.search(reader, key))
+    }
+
+    /// The same, before it is known whether the version was whole.
+    #[inline]
+    fn search(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<Bytes<'s>>, Error> {
+        let Some(mut at) = self.version.top else { return Ok(None) };
         while at.level > 0 {
             let i = K::Page::seek_child(reader, &at, key)?;
             at = child::<K::Page>(reader, &at, i)?;
@@ -93,7 +106,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
         range: impl RangeBounds<K>,
     ) -> Range<'r, 's, R, K, V> {
         Range::new(
-            Ok(self.top),
+            Ok(self.version),
             reader,
             range.start_bound().map(ToOwned::to_owned),
             range.end_bound().map(ToOwned::to_owned),
@@ -103,12 +116,12 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
     /// All entries, in order, from both ends.
     pub fn iter<'r, R: Reader<'s>>(&self, reader: &'r R) -> Range<'r, 's, R, K, V> {
         use core::ops::Bound::Unbounded;
-        Range::new(Ok(self.top), reader, Unbounded, Unbounded)
+        Range::new(Ok(self.version), reader, Unbounded, Unbounded)
     }
 
     /// A place in the map that can be moved, before the first entry.
     pub const fn cursor<'r, R: Reader<'s>>(&self, reader: &'r R) -> Cursor<'r, 's, R, K, V> {
-        Cursor::new(self.top, reader)
+        Cursor::new(self.version, reader)
     }
 }
 
@@ -131,7 +144,20 @@ impl<'s, K: Value + Ord, V: Value> Snapshot<'s, K, V> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn get(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<V>, Error> {
-        Ok(self.place(reader, key)?.map(|place| reader.get(place)))
+        let value = |bytes| Ok(reader.get(place_of(bytes)?));
+        let found = self.search(reader, key).and_then(|found| found.map(value).transpose());
+        self.version.whole(reader, found)
+    }
+}
+
+impl<'s> Snapshot<'s, [u8], [u8]> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Interrupted`].
+    pub fn get(&self, reader: &impl Reader<'s>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.search(reader, key).map(|found| found.map(|bytes| reader.to_vec(bytes)));
+        self.version.whole(reader, found)
     }
 }
 

@@ -10,12 +10,14 @@ use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::marker::PhantomData;
+use core::sync::atomic::{Ordering, fence};
 
 use twizzler_abi::Error;
 
 use super::super::raw::Committed;
 use super::VALUE_BYTES_MAX;
 use super::page::{At, BIRTH, BYTES, Content, ENTRIES, Node, Page};
+use super::retired::Retired;
 use crate::backend::Backend;
 use crate::memory;
 use crate::pointer::{Area, InvPtr, Ptr};
@@ -28,20 +30,49 @@ const LEVELS_MAX: u16 = 24;
 
 /// The root of a map, whatever the types. All zero is an empty map.
 #[derive(Stored)]
-#[stored(name = "twizzler.map-root", version = 2)]
+#[stored(name = "twizzler.map-root", version = 3)]
 #[repr(C)]
 pub(super) struct TreeRoot {
     /// The root node.
     pub(super) node: InvPtr<Node>,
     /// How many transactions have changed the map.
     pub(super) version: u64,
+    /// The oldest version of which all nodes are still there.
+    pub(super) oldest: u64,
+    /// What is to be freed: the oldest part of the list, and the newest.
+    pub(super) retired: InvPtr<Retired>,
+    pub(super) newest: InvPtr<Retired>,
+    /// Bytes of all that is to be freed.
+    pub(super) retired_bytes: u64,
+}
+
+/// A version of a map, as a reader has found it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Version<'s> {
+    /// The root node; None: the map is empty.
+    pub(super) top: Option<At<'s>>,
+    number: u64,
+    oldest: Ptr<'s, u64>,
+}
+
+impl<'s> Version<'s> {
+    /// Gives what was read of this version, if the version was whole meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if not: the result means nothing.
+    #[inline]
+    pub(super) fn whole<T>(&self, reader: &impl Reader<'s>, result: Result<T, Error>) -> Result<T, Error> {
+        // What was read comes before the look at the oldest version; pairs with the release that comes before it was stored.
+        fence(Ordering::Acquire);
+        if reader.get(self.oldest) > self.number { Err(Error::Interrupted) } else { result }
+    }
 }
 
 type Owned<P> = <<P as Page>::Key as ToOwned>::Owned;
 
 /// A map's tree.
 pub(super) struct Tree<'s, P> {
-    root: Ptr<'s, TreeRoot>,
+    pub(super) root: Ptr<'s, TreeRoot>,
     page: PhantomData<P>,
 }
 
@@ -83,12 +114,21 @@ impl<'s, P: Page> Tree<'s, P> {
         self.root.object()
     }
 
+    /// The version that is there now.
+    #[inline]
+    pub(super) fn version(&self, reader: &impl Reader<'s>) -> Result<Version<'s>, Error> {
+        // Before the pointer, which is stored before the number: the version is this one or a later one.
+        let number = reader.get(self.root.at(TreeRoot::version));
+        fence(Ordering::Acquire);
+        Ok(Version { top: self.top(reader)?, number, oldest: self.root.at(TreeRoot::oldest) })
+    }
+
     /// The root node; None: the map is empty.
     #[inline]
     pub(super) fn top(&self, reader: &impl Reader<'s>) -> Result<Option<At<'s>>, Error> {
         let Some(node) = reader.follow(self.root.at(TreeRoot::node))? else { return Ok(None) };
         // Pairs with the release that comes before the store of the pointer: the nodes are seen whole.
-        core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+        fence(Ordering::Acquire);
         if node.object() != self.area() {
             return Err(Error::Damaged);
         }
@@ -113,6 +153,7 @@ impl<'s, P: Page> Tree<'s, P> {
     /// Notes that the transaction has changed the map.
     fn stamp<B: Backend>(&self, tx: &mut Tx<'s, B>, stamp: u64) -> Result<(), Error> {
         let place = self.root.at(TreeRoot::version);
+        tx.publish(place);
         if tx.get(place) != stamp { tx.set(place, stamp) } else { Ok(()) }
     }
 
@@ -190,8 +231,14 @@ impl<'s, P: Page> Tree<'s, P> {
             tx.write(at.bytes::<P>()?, 0, page.bytes())?;
             return Ok(at.offset);
         }
-        tx.free_span(at.bytes::<P>()?)?;
+        self.retire(tx, at.bytes::<P>()?, stamp)?;
         self.add(tx, page, stamp)
+    }
+
+    /// Frees a node: at once, if it is the transaction's own.
+    fn drop_node<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
+        let bytes = at.bytes::<P>()?;
+        if self.is_own(tx, &at, stamp)? { tx.free_span(bytes) } else { self.retire(tx, bytes, stamp) }
     }
 
     /// Entries and bytes, as the root node tells.
@@ -289,7 +336,7 @@ impl<'s, P: Page> Tree<'s, P> {
             let mut page = self.read(tx, at, stamp)?;
             if equal {
                 old(page.content(i));
-                self.free_value(tx, page.content(i))?;
+                self.retire_value(tx, page.content(i), stamp)?;
                 page.remove(i);
             }
             return self.put(tx, at, page, i, key, content, stamp);
@@ -354,7 +401,7 @@ impl<'s, P: Page> Tree<'s, P> {
         let mut top = self.open(tx, shrunk.offset, top.level)?;
         while top.level > 0 && top.len == 1 {
             let child = self.child(tx, &top, 0)?;
-            tx.free_span(top.bytes::<P>()?)?;
+            self.drop_node(tx, top, stamp)?;
             top = child;
         }
         let mut page = self.read(tx, top, stamp)?;
@@ -379,7 +426,7 @@ impl<'s, P: Page> Tree<'s, P> {
             }
             page = self.read(tx, at, stamp)?;
             old(page.content(i));
-            self.free_value(tx, page.content(i))?;
+            self.retire_value(tx, page.content(i), stamp)?;
             page.remove(i);
         } else {
             let (i, child) = self.seek_child(tx, &at, key, stamp)?;
@@ -399,7 +446,7 @@ impl<'s, P: Page> Tree<'s, P> {
             }
         }
         if page.len() == 0 {
-            tx.free_span(at.bytes::<P>()?)?;
+            self.drop_node(tx, at, stamp)?;
             return Ok(Some(Shrunk { offset: 0, len: 0, sparse: true }));
         }
         let offset = self.store(tx, at, &mut page, stamp)?;
@@ -434,7 +481,7 @@ impl<'s, P: Page> Tree<'s, P> {
             }
         }
         let offset = self.store(tx, left_at, &mut left, stamp)?;
-        tx.free_span(right_at.bytes::<P>()?)?;
+        self.drop_node(tx, right_at, stamp)?;
         parent.set_child(i, offset);
         parent.remove(i + 1);
         Ok(true)
@@ -445,6 +492,7 @@ impl<'s, P: Page> Tree<'s, P> {
         let stamp = self.begin(tx)?;
         if let Some(top) = self.top(tx)? {
             self.stamp(tx, stamp)?;
+            self.forget_versions(tx, stamp)?;
             self.free_below(tx, top, stamp)?;
             tx.link(self.root.at(TreeRoot::node), None)?;
         }
@@ -462,6 +510,17 @@ impl<'s, P: Page> Tree<'s, P> {
             }
         }
         tx.free_span(at.bytes::<P>()?)
+    }
+
+    /// Frees what an entry holds elsewhere, as soon as no reader should need it.
+    fn retire_value<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        content: Content<'_>,
+        stamp: u64,
+    ) -> Result<(), Error> {
+        let Content::Elsewhere(offset, len) = content else { return Ok(()) };
+        self.retire(tx, self.area().span::<u8>(offset, len).ok_or(Error::Damaged)?, stamp)
     }
 
     /// Frees what an entry holds elsewhere.
