@@ -63,7 +63,7 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, contest: &Contest) -> Result<
         Unit::Bytes => "bytes, less is better",
         Unit::Milliseconds => "ms, less is better",
     };
-    say(format!("{} ({unit})", contest.title), 8, 10, 13, true)?;
+    say(format!("{} ({unit})", contest.title), 8, 10, 16, true)?;
     let longest = contest.rows.iter().map(|row| row.median).fold(f64::MIN_POSITIVE, f64::max);
     let room = f64::from(WIDTH as i32 - NAMES_WIDTH - NUMBERS_WIDTH);
     for (i, row) in contest.rows.iter().enumerate() {
@@ -79,8 +79,8 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, contest: &Contest) -> Result<
         let bar =
             Rectangle::new([(NAMES_WIDTH, top + 2), (end.max(NAMES_WIDTH + 1), top + 13)], color.filled());
         area.draw(&bar).map_err(|error| anyhow!("{error}"))?;
-        say(row.name.clone(), 16, top + 2, 11, is_ours(&row.name))?;
-        say(format!("{:.4} ({:.2})", Short(row.median), row.ratio), end + 6, top + 2, 11, false)?;
+        say(row.name.clone(), 16, top + 1, 14, is_ours(&row.name))?;
+        say(format!("{:.4} ({:.2})", Short(row.median), row.ratio), end + 6, top + 1, 14, false)?;
     }
     Ok(())
 }
