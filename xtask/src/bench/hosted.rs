@@ -16,7 +16,7 @@ const PROGRAM: &str = "twizzler-bench-hosted";
 
 /// Arguments of `bench hosted`.
 #[derive(Args, Clone, Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What to measure (hop, tx, ...; a wrong name lists them); everything where nothing is named
     sections: Vec<String>,
     /// So short that the figures mean little

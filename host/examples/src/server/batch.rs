@@ -4,7 +4,6 @@
 //! of them, and nobody is answered before. That is how Redis writes its log, and it gives each client what it would
 //! have if its commands had run alone, one after the other.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -58,8 +57,6 @@ pub(super) fn run(
             return requests.iter_mut().try_for_each(|request| answer(server, &mut keys, request));
         }
         server.transactions.fetch_add(1, Ordering::Relaxed);
-        // A program has one transaction at a time, so far.
-        let _turn = server.turn.lock().unwrap_or_else(PoisonError::into_inner);
         guard.transact(|tx| {
             let mut keys = Keys::new(View::Change(tx), &shards, now_ms);
             requests.iter_mut().try_for_each(|request| answer(server, &mut keys, request))

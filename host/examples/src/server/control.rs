@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,6 @@ pub struct Server {
     pub(super) commands: AtomicU64,
     pub(super) transactions: AtomicU64,
     pub(super) stopping: AtomicBool,
-    pub(super) turn: Mutex<()>,
 }
 
 impl Server {

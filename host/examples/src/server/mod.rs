@@ -21,7 +21,6 @@ mod strings;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -95,7 +94,6 @@ pub fn serve(store: &Store, settings: Settings, ready: impl FnOnce(&Server)) -> 
         commands: AtomicU64::new(0),
         transactions: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
-        turn: Mutex::new(()),
     };
     ready(&server);
     thread::scope(|scope| {
