@@ -47,8 +47,8 @@ fn read_list(path: &std::path::Path, name: &str) -> Vec<u64> {
     let mut numbers = Vec::new();
     let mut next = Some(head.base());
     while let Some(entry) = next {
-        numbers.push((&guard).get(entry.at(Entry::number)));
-        next = (&guard).follow(entry.at(Entry::next)).expect("leads somewhere");
+        numbers.push(guard.get(entry.at(Entry::number)));
+        next = guard.follow(entry.at(Entry::next)).expect("leads somewhere");
     }
     numbers
 }
