@@ -302,13 +302,16 @@ impl OneFile {
     }
 }
 
+/// A name, and the file that it leads to from then on.
+type NameChange = (String, Option<FileNo>);
+
 /// Makes in `to` what a power cut before event number `end` may leave; the event before it, if it is a durable write, may be cut off itself
 /// where `torn`.
 pub(crate) fn cut(events: &[Event], end: usize, torn: bool, choice: Choice, rng: &mut Rng, to: &Path) {
     let mut files: HashMap<FileNo, OneFile> = HashMap::new();
     let mut durable_names: BTreeMap<String, FileNo> = BTreeMap::new();
-    let mut later_names: Vec<(&str, &[(String, Option<FileNo>)])> = Vec::new();
-    let apply = |names: &mut BTreeMap<String, FileNo>, changes: &[(String, Option<FileNo>)]| {
+    let mut later_names: Vec<(&str, &[NameChange])> = Vec::new();
+    let apply = |names: &mut BTreeMap<String, FileNo>, changes: &[NameChange]| {
         for (name, file) in changes {
             match file {
                 Some(file) => names.insert(name.clone(), *file),
