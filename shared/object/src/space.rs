@@ -61,6 +61,8 @@ const IS_WRITABLE: u64 = 2;
 const IS_PERSISTENT: u64 = 4;
 /// Never unmapped.
 const IS_PINNED: u64 = 8;
+/// Unmapped, but for who was inside then: nothing new is entered into its row.
+const IS_LEAVING: u64 = 16;
 
 /// All that a program's threads share of what it knows of objects. Drop it, and nothing remains but the objects themselves.
 pub struct Space<B: Backend> {
@@ -186,7 +188,8 @@ impl<B: Backend> Space<B> {
         }
         maps.by_id.remove(&id);
         maps.indexes.retain(|&(from, to), _| from != slot.number() && to != slot.number());
-        self.clear_row(slot);
+        self.clear_targets(slot);
+        self.set_row(slot, STATE, self.row(slot, STATE) | IS_LEAVING);
         for &other in maps.by_id.values() {
             for index in 0..FOT_INLINE_ENTRIES as u64 {
                 if self.row(other, index) == slot.base() {
@@ -204,6 +207,10 @@ impl<B: Backend> Space<B> {
         maps.leaving.retain(|&(slot, epoch)| {
             let passed = self.epochs.has_passed(epoch);
             if passed {
+                // Unless the object came back to the same slot.
+                if self.row(slot, STATE) & IS_LEAVING != 0 {
+                    self.set_row(slot, STATE, 0);
+                }
                 self.backend.unmap(slot);
             }
             !passed
@@ -258,7 +265,7 @@ impl<B: Backend> Space<B> {
         }
     }
 
-    /// What is known of an object; an error where it has been unmapped.
+    /// What is known of an object; an error where it has been unmapped and all who were inside then have gone.
     pub(crate) fn mapped(&self, area: Area<'_>) -> Result<Mapped, Error> {
         let slot = Slot::of(area.start()).ok_or(Error::NoSuchObject)?;
         let state = self.row(slot, STATE);
@@ -372,7 +379,7 @@ impl<B: Backend> Space<B> {
         if rights.contains(Rights::WRITE) && !self.mapped(area_of(to))?.writable {
             return Err(Error::AccessDenied);
         }
-        if self.row(slot, STATE) & IS_MAPPED != 0 {
+        if self.row(slot, STATE) & (IS_MAPPED | IS_LEAVING) == IS_MAPPED {
             self.set_row(slot, index, to.base());
         }
         Ok(to.base())
@@ -400,7 +407,14 @@ impl<B: Backend> Space<B> {
     }
 
     fn clear_row(&self, slot: Slot) {
-        for index in 0..STATE + 4 {
+        self.clear_targets(slot);
+        for index in STATE..STATE + 4 {
+            self.set_row(slot, index, 0);
+        }
+    }
+
+    fn clear_targets(&self, slot: Slot) {
+        for index in 0..STATE {
             self.set_row(slot, index, 0);
         }
     }

@@ -249,7 +249,9 @@ fn unmapping_disturbs_nobody_who_is_inside() {
                 space.unmap(ids[0]);
             }
         });
-        readers.into_iter().for_each(|reader| reader.join().expect("no panic"));
+        // All are joined before the verdict, so that a failure ends the test.
+        let results: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
         done.store(true, Ordering::Relaxed);
+        assert!(results.iter().all(Result::is_ok), "a reader failed");
     });
 }
