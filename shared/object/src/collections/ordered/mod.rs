@@ -12,6 +12,7 @@ mod bulk;
 mod cursor;
 mod page;
 mod range;
+mod remove;
 mod retired;
 mod slots;
 mod snapshot;

@@ -91,13 +91,6 @@ struct Changed<P: Page> {
     split: Option<(Owned<P>, u64)>,
 }
 
-/// What a removal has made of a child.
-struct Shrunk {
-    offset: u64,
-    len: usize,
-    sparse: bool,
-}
-
 /// Entries and bytes of a whole map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Totals {
@@ -151,14 +144,14 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     /// Notes that the transaction has changed the map.
-    fn stamp<B: Backend>(&self, tx: &mut Tx<'s, B>, stamp: u64) -> Result<(), Error> {
+    pub(super) fn stamp<B: Backend>(&self, tx: &mut Tx<'s, B>, stamp: u64) -> Result<(), Error> {
         let place = self.root.at(TreeRoot::version);
         tx.publish(place);
         if tx.get(place) != stamp { tx.set(place, stamp) } else { Ok(()) }
     }
 
     /// A copy of a node. What others have committed is read past what the transaction has staged.
-    fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<P, Error> {
+    pub(super) fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<P, Error> {
         let mut bytes = alloc::vec![0; P::node_bytes(at.level)];
         if self.is_own(tx, &at, stamp)? {
             tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
@@ -176,7 +169,7 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     /// The child of a node that may have a key.
-    fn seek_child<B: Backend>(
+    pub(super) fn seek_child<B: Backend>(
         &self,
         tx: &Tx<'s, B>,
         at: &At<'s>,
@@ -193,7 +186,7 @@ impl<'s, P: Page> Tree<'s, P> {
         Ok((i, self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)?))
     }
 
-    fn seek<B: Backend>(
+    pub(super) fn seek<B: Backend>(
         &self,
         tx: &Tx<'s, B>,
         at: &At<'s>,
@@ -203,12 +196,12 @@ impl<'s, P: Page> Tree<'s, P> {
         if self.is_own(tx, at, stamp)? { P::seek(tx, at, key) } else { P::seek(&Committed, at, key) }
     }
 
-    fn child<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
+    pub(super) fn child<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
         let offset = P::read_child(tx, at, i)?;
         self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)
     }
 
-    fn open(&self, reader: &impl Reader<'s>, offset: u64, level: u16) -> Result<At<'s>, Error> {
+    pub(super) fn open(&self, reader: &impl Reader<'s>, offset: u64, level: u16) -> Result<At<'s>, Error> {
         At::open::<P>(reader, self.area(), offset, Some(level))
     }
 
@@ -220,7 +213,7 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     /// Writes a changed node: where it lies, or else a copy. Gives its place.
-    fn store<B: Backend>(
+    pub(super) fn store<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
         at: At<'s>,
@@ -236,7 +229,12 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     /// Frees a node: at once, if it is the transaction's own.
-    fn drop_node<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
+    pub(super) fn drop_node<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        stamp: u64,
+    ) -> Result<(), Error> {
         let bytes = at.bytes::<P>()?;
         if self.is_own(tx, &at, stamp)? { tx.free_span(bytes) } else { self.retire(tx, bytes, stamp) }
     }
@@ -376,144 +374,8 @@ impl<'s, P: Page> Tree<'s, P> {
         Ok(Changed { offset: self.store(tx, at, &mut page, stamp)?, split })
     }
 
-    /// Takes a key out; tells `old` what it had. False if it wasn't there.
-    pub(super) fn remove<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        key: &P::Key,
-        old: &mut dyn FnMut(Content<'_>),
-    ) -> Result<bool, Error> {
-        let stamp = self.begin(tx)?;
-        let Some(top) = self.top(tx)? else { return Ok(false) };
-        let mut totals = Self::totals(tx, Some(top))?;
-        let mut removed = |content: Content<'_>| {
-            totals.entries = totals.entries.wrapping_sub(1);
-            totals.bytes = totals.bytes.wrapping_sub((P::key_bytes(key) + content.value_bytes()) as u64);
-            old(content);
-        };
-        let Some(shrunk) = self.remove_below(tx, top, key, stamp, &mut removed)? else { return Ok(false) };
-        if shrunk.len == 0 {
-            self.stamp(tx, stamp)?;
-            tx.link(self.root.at(TreeRoot::node), None)?;
-            return Ok(true);
-        }
-        // Root nodes that have one child go.
-        let mut top = self.open(tx, shrunk.offset, top.level)?;
-        while top.level > 0 && top.len == 1 {
-            let child = self.child(tx, &top, 0)?;
-            self.drop_node(tx, top, stamp)?;
-            top = child;
-        }
-        let mut page = self.read(tx, top, stamp)?;
-        let offset = if page.birth() == stamp { top.offset } else { self.store(tx, top, &mut page, stamp)? };
-        self.set_top(tx, offset, totals, stamp)?;
-        Ok(true)
-    }
-
-    fn remove_below<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        at: At<'s>,
-        key: &P::Key,
-        stamp: u64,
-        old: &mut dyn FnMut(Content<'_>),
-    ) -> Result<Option<Shrunk>, Error> {
-        let mut page;
-        if at.level == 0 {
-            let (i, equal) = self.seek(tx, &at, key, stamp)?;
-            if !equal {
-                return Ok(None);
-            }
-            page = self.read(tx, at, stamp)?;
-            old(page.content(i));
-            self.retire_value(tx, page.content(i), stamp)?;
-            page.remove(i);
-        } else {
-            let (i, child) = self.seek_child(tx, &at, key, stamp)?;
-            let Some(shrunk) = self.remove_below(tx, child, key, stamp, old)? else { return Ok(None) };
-            page = self.read(tx, at, stamp)?;
-            if shrunk.len == 0 {
-                page.remove(i);
-            } else {
-                let moved = shrunk.offset != child.offset;
-                if moved {
-                    page.set_child(i, shrunk.offset);
-                }
-                let joined = shrunk.sparse && self.join(tx, &mut page, i, child.level, stamp)?;
-                if !moved && !joined {
-                    return Ok(Some(Shrunk { offset: at.offset, len: page.len(), sparse: false }));
-                }
-            }
-        }
-        if page.len() == 0 {
-            self.drop_node(tx, at, stamp)?;
-            return Ok(Some(Shrunk { offset: 0, len: 0, sparse: true }));
-        }
-        let offset = self.store(tx, at, &mut page, stamp)?;
-        Ok(Some(Shrunk { offset, len: page.len(), sparse: page.is_sparse() }))
-    }
-
-    /// Joins a sparse child with a neighbour, if both fit one node. True if the parent's copy has changed.
-    fn join<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        parent: &mut P,
-        i: usize,
-        level: u16,
-        stamp: u64,
-    ) -> Result<bool, Error> {
-        if parent.len() < 2 {
-            return Ok(false);
-        }
-        let i = if i + 1 < parent.len() { i } else { i - 1 };
-        let left_at = self.open(tx, parent.child(i)?, level)?;
-        let right_at = self.open(tx, parent.child(i + 1)?, level)?;
-        let mut left = self.read(tx, left_at, stamp)?;
-        let right = self.read(tx, right_at, stamp)?;
-        if !left.takes(&right) {
-            return Ok(false);
-        }
-        for n in 0..right.len() {
-            // The first key of a node above the leaves means nothing; the parent's stands for it.
-            let key = if level > 0 && n == 0 { parent.key(i + 1) } else { right.key(n) };
-            if !left.insert(left.len(), key.borrow(), right.content(n)) {
-                return Ok(false);
-            }
-        }
-        let offset = self.store(tx, left_at, &mut left, stamp)?;
-        self.drop_node(tx, right_at, stamp)?;
-        parent.set_child(i, offset);
-        parent.remove(i + 1);
-        Ok(true)
-    }
-
-    /// Takes all entries out.
-    pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
-        let stamp = self.begin(tx)?;
-        if let Some(top) = self.top(tx)? {
-            self.stamp(tx, stamp)?;
-            self.forget_versions(tx, stamp)?;
-            self.free_below(tx, top, stamp)?;
-            tx.link(self.root.at(TreeRoot::node), None)?;
-        }
-        Ok(())
-    }
-
-    fn free_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
-        let page = self.read(tx, at, stamp)?;
-        for i in 0..page.len() {
-            if at.level == 0 {
-                self.free_value(tx, page.content(i))?;
-            } else {
-                let child = self.open(tx, page.child(i)?, at.level - 1)?;
-                self.free_below(tx, child, stamp)?;
-            }
-        }
-        tx.free_span(at.bytes::<P>()?)
-    }
-
     /// Frees what an entry holds elsewhere, as soon as no reader should need it.
-    fn retire_value<B: Backend>(
+    pub(super) fn retire_value<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
         content: Content<'_>,

@@ -1,0 +1,155 @@
+//! Taking entries out of a tree.
+
+use core::borrow::Borrow;
+
+use twizzler_abi::Error;
+
+use super::page::{At, Content, Page};
+use super::tree::{Tree, TreeRoot};
+use crate::backend::Backend;
+use crate::tx::Tx;
+
+/// What a removal has made of a child.
+struct Shrunk {
+    offset: u64,
+    len: usize,
+    sparse: bool,
+}
+
+impl<'s, P: Page> Tree<'s, P> {
+    /// Takes a key out; tells `old` what it had. False if it wasn't there.
+    pub(super) fn remove<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        key: &P::Key,
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<bool, Error> {
+        let stamp = self.begin(tx)?;
+        let Some(top) = self.top(tx)? else { return Ok(false) };
+        let mut totals = Self::totals(tx, Some(top))?;
+        let mut removed = |content: Content<'_>| {
+            totals.entries = totals.entries.wrapping_sub(1);
+            totals.bytes = totals.bytes.wrapping_sub((P::key_bytes(key) + content.value_bytes()) as u64);
+            old(content);
+        };
+        let Some(shrunk) = self.remove_below(tx, top, key, stamp, &mut removed)? else { return Ok(false) };
+        if shrunk.len == 0 {
+            self.stamp(tx, stamp)?;
+            tx.link(self.root.at(TreeRoot::node), None)?;
+            return Ok(true);
+        }
+        // Root nodes that have one child go.
+        let mut top = self.open(tx, shrunk.offset, top.level)?;
+        while top.level > 0 && top.len == 1 {
+            let child = self.child(tx, &top, 0)?;
+            self.drop_node(tx, top, stamp)?;
+            top = child;
+        }
+        let mut page = self.read(tx, top, stamp)?;
+        let offset = if page.birth() == stamp { top.offset } else { self.store(tx, top, &mut page, stamp)? };
+        self.set_top(tx, offset, totals, stamp)?;
+        Ok(true)
+    }
+
+    fn remove_below<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        key: &P::Key,
+        stamp: u64,
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<Option<Shrunk>, Error> {
+        let mut page;
+        if at.level == 0 {
+            let (i, equal) = self.seek(tx, &at, key, stamp)?;
+            if !equal {
+                return Ok(None);
+            }
+            page = self.read(tx, at, stamp)?;
+            old(page.content(i));
+            self.retire_value(tx, page.content(i), stamp)?;
+            page.remove(i);
+        } else {
+            let (i, child) = self.seek_child(tx, &at, key, stamp)?;
+            let Some(shrunk) = self.remove_below(tx, child, key, stamp, old)? else { return Ok(None) };
+            page = self.read(tx, at, stamp)?;
+            if shrunk.len == 0 {
+                page.remove(i);
+            } else {
+                let moved = shrunk.offset != child.offset;
+                if moved {
+                    page.set_child(i, shrunk.offset);
+                }
+                let joined = shrunk.sparse && self.join(tx, &mut page, i, child.level, stamp)?;
+                if !moved && !joined {
+                    return Ok(Some(Shrunk { offset: at.offset, len: page.len(), sparse: false }));
+                }
+            }
+        }
+        if page.len() == 0 {
+            self.drop_node(tx, at, stamp)?;
+            return Ok(Some(Shrunk { offset: 0, len: 0, sparse: true }));
+        }
+        let offset = self.store(tx, at, &mut page, stamp)?;
+        Ok(Some(Shrunk { offset, len: page.len(), sparse: page.is_sparse() }))
+    }
+
+    /// Joins a sparse child with a neighbour, if both fit one node. True if the parent's copy has changed.
+    fn join<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        parent: &mut P,
+        i: usize,
+        level: u16,
+        stamp: u64,
+    ) -> Result<bool, Error> {
+        if parent.len() < 2 {
+            return Ok(false);
+        }
+        let i = if i + 1 < parent.len() { i } else { i - 1 };
+        let left_at = self.open(tx, parent.child(i)?, level)?;
+        let right_at = self.open(tx, parent.child(i + 1)?, level)?;
+        let mut left = self.read(tx, left_at, stamp)?;
+        let right = self.read(tx, right_at, stamp)?;
+        if !left.takes(&right) {
+            return Ok(false);
+        }
+        for n in 0..right.len() {
+            // The first key of a node above the leaves means nothing; the parent's stands for it.
+            let key = if level > 0 && n == 0 { parent.key(i + 1) } else { right.key(n) };
+            if !left.insert(left.len(), key.borrow(), right.content(n)) {
+                return Ok(false);
+            }
+        }
+        let offset = self.store(tx, left_at, &mut left, stamp)?;
+        self.drop_node(tx, right_at, stamp)?;
+        parent.set_child(i, offset);
+        parent.remove(i + 1);
+        Ok(true)
+    }
+
+    /// Takes all entries out.
+    pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
+        let stamp = self.begin(tx)?;
+        if let Some(top) = self.top(tx)? {
+            self.stamp(tx, stamp)?;
+            self.forget_versions(tx, stamp)?;
+            self.free_below(tx, top, stamp)?;
+            tx.link(self.root.at(TreeRoot::node), None)?;
+        }
+        Ok(())
+    }
+
+    fn free_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
+        let page = self.read(tx, at, stamp)?;
+        for i in 0..page.len() {
+            if at.level == 0 {
+                self.free_value(tx, page.content(i))?;
+            } else {
+                let child = self.open(tx, page.child(i)?, at.level - 1)?;
+                self.free_below(tx, child, stamp)?;
+            }
+        }
+        tx.free_span(at.bytes::<P>()?)
+    }
+}
