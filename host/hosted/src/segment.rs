@@ -68,6 +68,8 @@ pub(crate) struct Segment {
     path: PathBuf,
     /// Holds a share of the users' lock.
     users: File,
+    /// The process that joined: what is forked off it must not let go of its lock.
+    pid: u32,
 }
 
 // SAFETY: the memory is reached through atomics alone.
@@ -78,7 +80,14 @@ unsafe impl Sync for Segment {}
 /// Whoever holds it opens or closes the store.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // As in [`Segment`]'s drop.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Gate {
@@ -92,7 +101,7 @@ impl Gate {
                 Err(rustix::io::Errno::INTR) => {}
                 result => {
                     result.map_err(StoreError::io("locking", &disk.path().join(GATE)))?;
-                    return Ok(Self { _file: file });
+                    return Ok(Self { file });
                 }
             }
         }
@@ -132,7 +141,7 @@ impl Segment {
             Joined::First => StoreError::io("making", &path)(error),
             Joined::After => StoreError::InUse { why: "its coordination segment can't be reached: by a process of another user, container or version" },
         })?;
-        let segment = Self { start, path, users };
+        let segment = Self { start, path, users, pid: std::process::id() };
         let shared = segment.shared();
         match joined {
             Joined::First => {
@@ -271,6 +280,10 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
+        if std::process::id() == self.pid {
+            // Closing isn't enough: a child that another thread forked and that hasn't yet called exec has the file too.
+            let _ = flock(&self.users, FlockOperation::Unlock);
+        }
         // SAFETY: our own mapping; references into it borrowed `self`.
         let _ = unsafe { munmap(self.start.cast(), LEN_BYTES) };
     }
