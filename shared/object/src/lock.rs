@@ -207,8 +207,14 @@ impl<B: Backend> Space<B> {
             }
         }
         patience.looks = patience.looks.checked_sub(1).ok_or(Refused::System(Error::Busy))?;
-        if let Some((word, value)) = word() {
-            self.wait_while(word, value, timeout_ns);
+        let Some((word, value)) = word() else {
+            patience.looks = LOOKS;
+            return Ok(());
+        };
+        self.wait_while(word, value, timeout_ns);
+        // Patience is for who does not move on; with many who do, waits end early and often.
+        if word.load(Ordering::SeqCst) != value {
+            patience.looks = LOOKS;
         }
         Ok(())
     }

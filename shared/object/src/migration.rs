@@ -40,7 +40,7 @@ impl<B: Backend> Space<B> {
     /// ```
     /// # use twizzler_abi::Error;
     /// # use twizzler_image::MemoryBackend;
-    /// # use twizzler_object::{Access, Migration, Space, Stored};
+    /// # use twizzler_object::{Access, Migration, Reader, Space, Stored};
     /// #[derive(Stored, Clone, Copy)]
     /// #[stored(name = "example.account", version = 1)]
     /// #[repr(C)]

@@ -75,6 +75,8 @@ pub(super) fn all() -> Vec<Layout> {
             fot_companion,
             type_name,
             lock,
+            migrated_from,
+            migrated_to,
             reserved,
             domain_versions
         }),

@@ -9,6 +9,8 @@ use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::{Error, ObjId};
 
 use crate::answer::{Answer, Table};
+use twizzler_object::types::TYPE_OBJECT_FINGERPRINT;
+
 use crate::graph::{Reached, is_well_known, reach};
 use crate::medium::Medium;
 use crate::object::{Facts, facts, metadata};
@@ -77,8 +79,11 @@ pub(crate) struct Roots {
 pub(crate) fn roots<M: Medium>(store: &Opened<M>) -> Result<Roots, Failure> {
     let all = store.medium().ids()?;
     let mut roots: Vec<ObjId> = store.names_by_id()?.into_keys().collect();
-    // What can't be read is a root too: it is not for `gc` to delete.
-    let known = |id: &ObjId| metadata(store.medium(), *id).map_or(true, |found| is_well_known(found.nonce));
+    // What can't be read is a root too: it is not for `gc` to delete. Descriptions of types are shared, and stay.
+    let known = |id: &ObjId| {
+        metadata(store.medium(), *id)
+            .map_or(true, |found| is_well_known(found.nonce) || found.fingerprint == TYPE_OBJECT_FINGERPRINT)
+    };
     roots.extend(all.iter().copied().filter(known));
     Ok(Roots { all, roots })
 }
