@@ -7,10 +7,9 @@ use clap::Args;
 use serde::Serialize;
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::{Error, ObjId};
-
-use crate::answer::{Answer, Table};
 use twizzler_object::types::TYPE_OBJECT_FINGERPRINT;
 
+use crate::answer::{Answer, Table};
 use crate::graph::{Reached, is_well_known, reach};
 use crate::medium::Medium;
 use crate::object::{Facts, facts, metadata};
