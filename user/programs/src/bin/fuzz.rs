@@ -134,15 +134,20 @@ impl Fuzzer {
         }
     }
 
-    /// Deletes what the hostile calls have made.
+    /// Deletes what the hostile calls have made. Threads first: each keeps the view that it runs in.
     fn clean_up(&mut self) {
-        for id in self.objects.drain(..) {
-            if call::stat(StatOp::Object, id).is_ok_and(|stat| stat.flags & ObjectFlags::THREAD.bits() != 0)
-                && call::thread_kill(id).is_ok()
+        let is_thread = |id: &ObjId| {
+            call::stat(StatOp::Object, *id).is_ok_and(|stat| stat.flags & ObjectFlags::THREAD.bits() != 0)
+        };
+        let (threads, others): (Vec<_>, Vec<_>) = self.objects.drain(..).partition(is_thread);
+        for &id in &threads {
+            if call::thread_kill(id).is_ok()
                 && let Ok(watch) = thread::Watch::new(id)
             {
                 let _ = watch.wait();
             }
+        }
+        for id in threads.into_iter().chain(others) {
             call::delete_soon(id);
         }
     }
