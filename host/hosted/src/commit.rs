@@ -6,29 +6,24 @@ use twizzler_abi::{Error, ObjId};
 use twizzler_object::backend::{Commit, Ticket};
 use twizzler_object::journal::{LOG_SEED, Record};
 
-use crate::hosted::HostedBackend;
 use crate::log::frame::Kind;
 use crate::log::shared::{DELETED, MADE};
 use crate::log::{Log, Who};
 use crate::objects::{self, NEW, host, new_path_of, path_of};
 
-/// Makes a record durable and publishes the objects that it makes.
-pub(crate) fn log(backend: &HostedBackend, log: &Log, commit: &Commit<'_>) -> Result<Ticket, Error> {
-    let who = backend.who();
+/// Gives a record its place in the log.
+pub(crate) fn log(who: Who<'_>, log: &Log, commit: &Commit<'_>) -> Result<Ticket, Error> {
     let flight = take_off(who);
-    let result = append(who, log, commit, flight).and_then(|end| {
-        log.sync(who, end)?;
-        publish(who, commit.created)
-    });
-    if result.is_err() {
+    let appended = append(who, log, commit, flight);
+    if appended.is_err() {
         land(who, flight);
     }
-    result.map(|()| Ticket(flight as u64))
+    appended.map(|end| Ticket { number: flight as u64, end })
 }
 
 /// The record is in place.
 pub(crate) fn applied(who: Who<'_>, log: &Log, ticket: Ticket) {
-    land(who, ticket.0 as usize);
+    land(who, ticket.number as usize);
     if log.is_due(who) {
         // Where it fails the store is poisoned, and the next commit says so; this one is durable.
         let _ = log.try_checkpoint(who);
@@ -92,7 +87,7 @@ fn append(who: Who<'_>, log: &Log, commit: &Commit<'_>, flight: usize) -> Result
 }
 
 /// The objects' own names, after their record is durable: whoever finds one finds it committed.
-fn publish(who: Who<'_>, created: &[ObjId]) -> Result<(), Error> {
+pub(crate) fn publish(who: Who<'_>, created: &[ObjId]) -> Result<(), Error> {
     for &id in created {
         if who.disk.rename(&new_path_of(who.owner, id), &path_of(id)).is_err() {
             // The record is there, so it will be done by who opens the store next; until then nobody may rely on it.

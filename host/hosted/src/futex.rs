@@ -20,6 +20,12 @@ pub(crate) fn wake(word: &AtomicU64) {
     let _ = futex::wake(low_half(word), futex::Flags::empty(), i32::MAX as u32);
 }
 
+/// Wakes one of them.
+pub(crate) fn wake_one(word: &AtomicU64) {
+    // As above.
+    let _ = futex::wake(low_half(word), futex::Flags::empty(), 1);
+}
+
 fn low_half(word: &AtomicU64) -> &AtomicU32 {
     // SAFETY: the first half of a live, aligned word, and an atomic too; only its address is used.
     unsafe { &*std::ptr::from_ref(word).cast() }

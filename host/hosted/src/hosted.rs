@@ -301,13 +301,22 @@ unsafe impl Backend for HostedBackend {
     fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
         self.may_write()?;
         let log = self.the_log().ok_or(Error::NotSupported)?;
-        let ticket = commit::log(self, log, commit)?;
+        commit::log(self.who(), log, commit)
+    }
+
+    fn durable(&self, end: u64) -> Result<u64, Error> {
+        let log = self.the_log().ok_or(Error::NotSupported)?;
+        log.sync(self.who(), end)
+    }
+
+    fn publish(&self, created: &[ObjId]) -> Result<(), Error> {
+        commit::publish(self.who(), created)?;
         self.unpublished.change(|ids| {
-            commit.created.iter().for_each(|id| {
+            created.iter().for_each(|id| {
                 ids.remove(id);
             })
         });
-        Ok(ticket)
+        Ok(())
     }
 
     fn applied(&self, ticket: Ticket) {
@@ -356,6 +365,10 @@ unsafe impl Backend for HostedBackend {
 
     fn wake(&self, address: u64) {
         futex::wake(word_at(address));
+    }
+
+    fn wake_one(&self, address: u64) {
+        futex::wake_one(word_at(address));
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {

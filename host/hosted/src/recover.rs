@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::log::frame::{Kind, SECTOR};
 use crate::log::reader::LogReader;
+use crate::log::shared::Flight;
 use crate::log::{Log, Who};
 use crate::objects;
 use crate::options::Mode;
@@ -145,7 +146,11 @@ pub(crate) fn bury_alone(who: Who<'_>, log: &Log, dead: u64) -> Result<(), Error
         drop(held);
     }
     let mut applier = Applier::new(who.disk)?;
-    for flight in shared.flights().iter().filter(|flight| flight.owner.load(Ordering::Relaxed) == dead) {
+    let of_dead = |flight: &&Flight| flight.owner.load(Ordering::Relaxed) == dead;
+    let mut flights: Vec<&Flight> = shared.flights().iter().filter(of_dead).collect();
+    // In the log's order: a later one may be based on an earlier one.
+    flights.sort_by_key(|flight| flight.position.load(Ordering::Relaxed));
+    for flight in flights {
         // Acquire: partner of the release in `append`.
         if let Some(position) = flight.position.load(Ordering::Acquire).checked_sub(1) {
             log.sync(who, flight.end.load(Ordering::Relaxed))?;

@@ -1,10 +1,10 @@
 //! Processes that share a store and are killed at any moment.
 //!
-//! Workers move money between accounts of two objects, and count what they did in a third one, all in one transaction; each has its objects at
-//! other addresses. The test kills them and starts others. At the end, and at each start, no money is lost and nothing that was acknowledged
+//! Workers, of several threads each, move money between accounts of two objects, and count what they did in a third one, all in one transaction;
+//! each has its objects at other addresses. The test kills them and starts others. At the end, and at each start, no money is lost and nothing that was acknowledged
 //! is missing. `TWIZZLER_KILL_SECONDS=600 cargo test --release -p twizzler --test kill` runs longer.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use twizzler::{Access, Durability, Error, ObjId, Options, Reader, Store};
 
 const WORKERS: usize = 3;
+const THREADS: usize = 3;
 const ACCOUNTS: usize = 16;
 const MONEY: u64 = 1000;
 
@@ -34,22 +35,32 @@ fn worker() {
         if var("DURABILITY") == "PowerCut" { Durability::PowerCut } else { Durability::ProcessKill };
     let slot = 1000 + 5000 * number as u32;
     let store = options(durability).first_slot(slot).open(var("STORE")).expect("opens");
-    let mut random = std::process::id() as usize * 2_654_435_761 + 1;
-    let mut out = std::io::stdout();
+    std::thread::scope(|scope| {
+        for thread in number * THREADS..(number + 1) * THREADS {
+            let (store, ids) = (&store, &ids);
+            scope.spawn(move || move_money(store, ids, thread));
+        }
+    });
+}
+
+/// Moves money for ever.
+fn move_money(store: &Store, ids: &[ObjId], thread: usize) {
+    let mut random = (std::process::id() as usize * THREADS + thread) * 2_654_435_761 + 1;
     loop {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let (from, to, amount) = (random >> 33, random >> 40, (random >> 50) as u64 % 10);
         let done = store.transact(|tx| {
             let mut places = Vec::new();
-            for &id in &ids {
+            for &id in ids {
                 places.push(tx.open::<Accounts>(id, Access::Write)?.base());
             }
-            for place in &places {
+            // Some lock first, others have conflicts.
+            for place in places.iter().filter(|_| thread.is_multiple_of(2)) {
                 tx.lock(place.object())?;
             }
             let from = places[from % 2].index(from / 2 % ACCOUNTS).expect("below");
             let to = places[to % 2].index(to / 2 % ACCOUNTS).expect("below");
-            let count = places[2].index(number).expect("below");
+            let count = places[2].index(thread).expect("below");
             let has = tx.get(from);
             let amount = amount.min(has);
             tx.set(from, has - amount)?;
@@ -58,8 +69,11 @@ fn worker() {
             Ok::<_, Error>(tx.get(count))
         });
         match done {
-            Ok(count) => writeln!(out, "done {count}").expect("the test reads"),
-            Err(error) => panic!("worker {number}: {error}"),
+            Ok(count) => println!("done {thread} {count}"),
+            Err(error) => {
+                eprintln!("panicked: thread {thread}: {error}");
+                std::process::exit(1);
+            }
         }
     }
 }
@@ -68,7 +82,7 @@ struct Bank {
     path: PathBuf,
     durability: Durability,
     objects: Vec<ObjId>,
-    acknowledged: Vec<Arc<AtomicU64>>,
+    acknowledged: Arc<[AtomicU64; WORKERS * THREADS]>,
     _keep: tempfile::TempDir,
 }
 
@@ -91,8 +105,7 @@ impl Bank {
             });
             objects.push(id.expect("room"));
         }
-        let acknowledged = (0..WORKERS).map(|_| Arc::default()).collect();
-        Some(Self { path, durability, objects, acknowledged, _keep: keep })
+        Some(Self { path, durability, objects, acknowledged: Arc::default(), _keep: keep })
     }
 
     fn start(&self, number: usize, failures: &mpsc::Sender<String>) -> Child {
@@ -107,13 +120,16 @@ impl Bank {
             .stderr(Stdio::piped())
             .spawn()
             .expect("this test runs");
-        let (lines, acknowledged) = (child.stdout.take().expect("piped"), self.acknowledged[number].clone());
+        let lines = child.stdout.take().expect("piped");
+        let acknowledged = self.acknowledged.clone();
         let errors = child.stderr.take().expect("piped");
         let failures = failures.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(lines).lines().map_while(Result::ok) {
-                if let Some(count) = line.strip_prefix("done ").and_then(|count| count.parse().ok()) {
-                    acknowledged.fetch_max(count, Ordering::Relaxed);
+                let mut words = line.strip_prefix("done ").into_iter().flat_map(str::split_ascii_whitespace);
+                let mut next = || words.next()?.parse::<u64>().ok();
+                if let (Some(thread), Some(count)) = (next(), next()) {
+                    acknowledged[thread as usize].fetch_max(count, Ordering::Relaxed);
                 }
             }
             let said: Vec<String> = BufReader::new(errors).lines().map_while(Result::ok).collect();
@@ -144,7 +160,7 @@ impl Bank {
         assert_eq!(sums[0].0 + sums[1].0, 2 * MONEY * ACCOUNTS as u64, "money is neither made nor lost");
         for (number, acknowledged) in acknowledged.into_iter().enumerate() {
             let there = sums[2].1[number];
-            assert!(there >= acknowledged, "worker {number} did {acknowledged}, but {there} are there");
+            assert!(there >= acknowledged, "thread {number} did {acknowledged}, but {there} are there");
         }
     }
 }

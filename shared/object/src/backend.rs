@@ -101,15 +101,34 @@ pub unsafe trait Backend {
         Sink::Lanes
     }
 
-    /// For [`Sink::Log`]: appends a record and returns when it is durable, together with those of other threads where that is
-    /// faster. The caller holds the locks of all that it changes, applies it in place, performs its deletes, and then says
-    /// [`Backend::applied`].
+    /// For [`Sink::Log`]: gives a record its place in the log, for which the disk isn't waited for. The caller holds the locks of all that
+    /// it changes. When the record is [`Backend::durable`], he says [`Backend::publish`] where it makes objects, applies it in place,
+    /// performs its deletes, and then says [`Backend::applied`].
     ///
     /// # Errors
-    /// Where the record is not durable and never will be: the transaction is undone. [`Error::Exists`] where someone else has
+    /// Where the record has no place and never will: the transaction is undone. [`Error::Exists`] where someone else has
     /// meanwhile published an object that it made.
     fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
         let _ = commit;
+        Err(Error::NotSupported)
+    }
+
+    /// For [`Sink::Log`]: waits until all records that end at `end` or before are durable, together with those of other threads where that
+    /// is faster. Gives the end of all that is durable.
+    ///
+    /// # Errors
+    /// Where they are not, and nothing that is logged and not durable ever will be, as after a failed sync.
+    fn durable(&self, end: u64) -> Result<u64, Error> {
+        let _ = end;
+        Err(Error::NotSupported)
+    }
+
+    /// For [`Sink::Log`]: objects that a durable record makes exist from now on.
+    ///
+    /// # Errors
+    /// Where they don't, before the next recovery: nothing can be changed until then.
+    fn publish(&self, created: &[ObjId]) -> Result<(), Error> {
+        let _ = created;
         Err(Error::NotSupported)
     }
 
@@ -160,6 +179,11 @@ pub unsafe trait Backend {
     /// Wakes all who wait on the word at `address`.
     fn wake(&self, address: u64);
 
+    /// Wakes at least one of them.
+    fn wake_one(&self, address: u64) {
+        self.wake(address);
+    }
+
     /// Fills with random bytes.
     ///
     /// # Errors
@@ -206,6 +230,12 @@ unsafe impl<B: Backend> Backend for &B {
     fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
         (**self).log(commit)
     }
+    fn durable(&self, end: u64) -> Result<u64, Error> {
+        (**self).durable(end)
+    }
+    fn publish(&self, created: &[ObjId]) -> Result<(), Error> {
+        (**self).publish(created)
+    }
     fn applied(&self, ticket: Ticket) {
         (**self).applied(ticket);
     }
@@ -237,6 +267,9 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn wake(&self, address: u64) {
         (**self).wake(address);
+    }
+    fn wake_one(&self, address: u64) {
+        (**self).wake_one(address);
     }
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         (**self).random(bytes)

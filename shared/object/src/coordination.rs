@@ -100,6 +100,11 @@ impl<B: Backend> Space<B> {
         self.backend().wait(core::ptr::from_ref(word).addr() as u64, value, timeout_ns);
     }
 
+    /// Wakes one who waits on the word, at least.
+    pub(crate) fn wake_one(&self, word: &AtomicU64) {
+        self.backend().wake_one(core::ptr::from_ref(word).addr() as u64);
+    }
+
     /// Wakes all who wait on the word.
     pub(crate) fn wake(&self, word: &AtomicU64) {
         self.backend().wake(core::ptr::from_ref(word).addr() as u64);

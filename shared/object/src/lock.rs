@@ -8,6 +8,9 @@
 //! waits a moment, in case they end, and then dies: everything is undone and run again, with the same age. Ages only grow, and who has none
 //! counts as younger than all: so nobody who waits for long is waited for in a circle.
 //!
+//! With a log, a lock is left to a queue as soon as the record has its place there, and other transactions of the same program take it over
+//! (`tx::pending`).
+//!
 //! A dead program's locks stay until a survivor has finished its transactions ([`crate::recover`]).
 
 use alloc::vec::Vec;
@@ -62,12 +65,14 @@ pub(crate) struct Held {
     age: u64,
     /// Plus one: a stripe that is locked exclusively at once, since the last run died when it wanted that.
     eager: usize,
+    /// Where the last record ends that locks were taken over from before it was durable ([`crate::tx`]); 0: none. For the transaction to take.
+    pub(crate) seen: u64,
 }
 
 impl Held {
     pub(crate) const fn new(lane: usize) -> Self {
         let none = [0; STRIPES / 64];
-        Self { lane, shared: none, exclusive: none, stripes: Vec::new(), age: 0, eager: 0 }
+        Self { lane, shared: none, exclusive: none, stripes: Vec::new(), age: 0, eager: 0, seen: 0 }
     }
 
     #[inline]
@@ -113,6 +118,10 @@ impl<B: Backend> Space<B> {
         // the other. Acquire pairs with the release of who had the lock.
         while let Err(seen) = self.writer(stripe).compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst)
         {
+            if let Some(end) = self.take_over(stripe, seen, me) {
+                held.seen = held.seen.max(end);
+                break;
+            }
             let writer = seen & !WAITED_FOR;
             self.wait_for(held, lanes_of_writer(writer), &mut patience, || {
                 let word = self.writer(stripe);
@@ -151,6 +160,15 @@ impl<B: Backend> Space<B> {
             let seen = self.writer(stripe).load(Ordering::SeqCst);
             if seen == 0 {
                 held.note(stripe, Mode::Shared);
+                return Ok(());
+            }
+            if let Some(end) = self.pending_on(stripe, seen) {
+                held.seen = held.seen.max(end);
+                held.note(stripe, Mode::Shared);
+                // Perhaps the one who was woken, and others can go on as well.
+                if seen & WAITED_FOR != 0 {
+                    self.wake_one(self.writer(stripe));
+                }
                 return Ok(());
             }
             self.leave_reader(stripe, bit);
@@ -242,6 +260,23 @@ impl<B: Backend> Space<B> {
         }
     }
 
+    /// Lets go of all shared locks of a lane, and gives the exclusive ones, which it no longer counts as its own.
+    pub(crate) fn release_shared(&self, held: &mut Held) -> Vec<u16> {
+        let mut exclusive = Vec::new();
+        while let Some(stripe) = held.stripes.pop() {
+            let (word, mask) = (usize::from(stripe) / 64, 1 << (stripe % 64));
+            if held.shared[word] & mask != 0 {
+                held.shared[word] &= !mask;
+                self.leave_reader(usize::from(stripe), 1 << held.lane);
+            }
+            if held.exclusive[word] & mask != 0 {
+                held.exclusive[word] &= !mask;
+                exclusive.push(stripe);
+            }
+        }
+        exclusive
+    }
+
     /// Forgets what the next run of the same transaction would need.
     pub(crate) fn forget_age(&self, held: &mut Held) {
         held.eager = 0;
@@ -252,6 +287,13 @@ impl<B: Backend> Space<B> {
     }
 
     fn leave_writer(&self, stripe: usize) {
+        if !self.give_back(stripe) {
+            self.free_writer(stripe);
+        }
+    }
+
+    /// Lets anybody have a lock.
+    pub(crate) fn free_writer(&self, stripe: usize) {
         let word = self.writer(stripe);
         // Release: what was done under the lock is seen by the next holder.
         if word.swap(0, Ordering::SeqCst) & WAITED_FOR != 0 {
@@ -272,7 +314,7 @@ impl<B: Backend> Space<B> {
         for stripe in 0..STRIPES {
             let writer = self.writer(stripe).load(Ordering::SeqCst);
             if writer & !WAITED_FOR == lane as u64 + 1 {
-                self.leave_writer(stripe);
+                self.free_writer(stripe);
             }
             if self.readers(stripe).load(Ordering::SeqCst) >> lane & 1 != 0 {
                 self.leave_reader(stripe, 1 << lane);
@@ -337,6 +379,7 @@ impl<B: Backend> Guard<'_, B> {
     pub fn lock<'g>(&'g self, area: Area<'g>) -> Result<Locked<'g, B>, Error> {
         let holder = self.begin()?;
         holder.lock_shared(area)?;
+        holder.in_place()?;
         Ok(Locked { _holder: holder })
     }
 }

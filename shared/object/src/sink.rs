@@ -19,7 +19,7 @@ pub enum Sink {
 pub struct Commit<'a> {
     /// The record, for [`crate::journal::Record::decode`] with the seed [`crate::journal::LOG_SEED`].
     pub words: &'a [u64],
-    /// Objects that the transaction made by [`crate::Backend::create`] and that exist from now on. What they were made of is in the record as
+    /// Objects that the transaction made by [`crate::Backend::create`] and that are to exist from [`crate::Backend::publish`] on. What they were made of is in the record as
     /// well, and so is what was written to them, but for ranges that were given to [`crate::Backend::sync`].
     pub created: &'a [ObjId],
 }
@@ -27,4 +27,9 @@ pub struct Commit<'a> {
 /// A record in the log, to be handed to [`crate::Backend::applied`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub struct Ticket(pub u64);
+pub struct Ticket {
+    /// The backend's own.
+    pub number: u64,
+    /// Where the record ends in the log's order, for [`crate::Backend::durable`].
+    pub end: u64,
+}

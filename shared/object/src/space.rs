@@ -30,6 +30,7 @@ use crate::migration::migrated;
 use crate::pointer::{Area, Object, Ptr, Span};
 use crate::recover::Recovery;
 use crate::stored::Stored;
+use crate::tx::Pending;
 use crate::types::Described;
 use crate::volatile::Lock;
 
@@ -76,6 +77,7 @@ pub struct Space<B: Backend> {
     pub(crate) administering: Lock<()>,
     found: Lock<Recovery>,
     pub(crate) described: Described,
+    pub(crate) pending: Pending,
 }
 
 /// What is mapped where.
@@ -105,6 +107,7 @@ impl<B: Backend> Space<B> {
             administering: Lock::default(),
             found: Lock::default(),
             described: Described::default(),
+            pending: Pending::default(),
         };
         if !space.knows_segment() {
             return Err(Error::NotSupported);

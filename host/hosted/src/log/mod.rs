@@ -234,13 +234,13 @@ impl Log {
         Ok(epoch)
     }
 
-    /// Returns when all before `end` is on the disk.
-    pub(crate) fn sync(&self, who: Who<'_>, end: u64) -> Result<(), Error> {
+    /// Returns when all before `end` is on the disk; gives where that ends which is.
+    pub(crate) fn sync(&self, who: Who<'_>, end: u64) -> Result<u64, Error> {
         let shared = &who.segment.shared().log;
         loop {
             let synced = shared.synced.load(Ordering::Acquire);
             if synced >= end {
-                return Ok(());
+                return Ok(synced);
             }
             if who.segment.is_poisoned() {
                 return Err(Error::ReadOnly);

@@ -124,7 +124,12 @@ pub(crate) fn run(
     let content =
         journal::Content { transaction: number, objects: &objects, deletes: &deletes, created: &specs };
     journal::encode_into(&mut words, LOG_SEED, &content, &placed);
-    let ticket: Ticket = match backend.log(&Commit { words: &words, created: &created }) {
+    let logged = backend.log(&Commit { words: &words, created: &created }).and_then(|ticket| {
+        backend.durable(ticket.end)?;
+        backend.publish(&created)?;
+        Ok(ticket)
+    });
+    let ticket: Ticket = match logged {
         Ok(ticket) => ticket,
         Err(error) => {
             undo(&created);

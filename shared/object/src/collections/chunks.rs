@@ -103,7 +103,7 @@ impl<'s> Chunks<'s> {
     fn grow_first<B: Backend>(&self, tx: &mut Tx<'s, B>, old: u64, new: u64) -> Result<u64, Error> {
         let area = self.area();
         let bytes = tx.alloc_raw(area, new * self.size, 1)?;
-        tx.allocated(bytes);
+        tx.allocated(bytes)?;
         tx.zero(bytes)?;
         let entry = if old == 0 {
             let directory = tx.alloc::<InvPtr<Chunk>>(area)?;
@@ -127,7 +127,7 @@ impl<'s> Chunks<'s> {
             self.double_directory(tx, chunk)?;
         }
         let bytes = tx.alloc_raw(area, self.size << self.shift, 1)?;
-        tx.allocated(bytes.slice(0, used * self.size).ok_or(Error::Damaged)?);
+        tx.allocated(bytes.slice(0, used * self.size).ok_or(Error::Damaged)?)?;
         tx.link(self.entry(tx, chunk)?, bytes.index(0))
     }
 

@@ -121,7 +121,7 @@ impl<'s> Log<'s> {
         let bytes = tx.alloc_raw(area, size_of::<Segment>() as u64, align_of::<Segment>() as u64)?;
         // What this transaction will write. The rest stays as it is until there are entries.
         let used = (end - position).min(SEGMENT_BYTES as u64) + 16;
-        tx.allocated(bytes.slice(0, used).ok_or(Error::Damaged)?);
+        tx.allocated(bytes.slice(0, used).ok_or(Error::Damaged)?)?;
         let segment: Ptr<'s, Segment> = area.place(bytes.address() - area.start()).ok_or(Error::Damaged)?;
         tx.link(segment.at(Segment::next), None)?;
         tx.set(segment.at(Segment::position), position)?;

@@ -1,14 +1,10 @@
 //! Values in private copies of object memory.
 
-use core::cmp::Ordering;
 use core::marker::PhantomData;
 
-use twizzler_abi::Error;
-
 use crate::memory;
-use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
+use crate::pointer::{InvPtr, Ptr};
 use crate::reader::Reader;
-use crate::reader::compare_by;
 use crate::stored::{Stored, Value};
 
 /// What a map is of, to the type checker.
@@ -46,32 +42,4 @@ pub(super) const fn aligned<T: Stored>(at: usize) -> usize {
 #[inline(always)]
 pub(super) fn local<'s, T>(reader: &impl Reader<'s>, place: Ptr<'s, InvPtr<T>>) -> u64 {
     reader.get(place.bits())
-}
-
-/// Reads what is committed, past what a transaction has staged: for what no transaction changes once it is committed.
-#[derive(Clone, Copy)]
-pub(super) struct Committed;
-
-impl<'s> Reader<'s> for Committed {
-    #[inline(always)]
-    fn get<T: Value>(&self, place: Ptr<'s, T>) -> T {
-        memory::load(place)
-    }
-
-    fn follow<T: Stored>(&self, _: Ptr<'s, InvPtr<T>>) -> Result<Option<Ptr<'s, T>>, Error> {
-        Err(Error::NotSupported)
-    }
-
-    fn follow_span<T: Stored>(&self, _: Ptr<'s, InvSpan<T>>) -> Result<Span<'s, T>, Error> {
-        Err(Error::NotSupported)
-    }
-
-    fn read(&self, bytes: Bytes<'s>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        memory::read(bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?, buffer);
-        Ok(())
-    }
-
-    fn compare(&self, bytes: Bytes<'s>, other: &[u8]) -> Ordering {
-        compare_by(bytes, other, memory::read)
-    }
 }

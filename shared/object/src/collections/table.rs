@@ -338,7 +338,7 @@ impl<'s, L: Layout> Table<'s, L> {
                 Some(next) => next,
                 None => {
                     let bytes = tx.alloc_raw(self.area(), Bucket::<L>::BYTES, 1)?;
-                    tx.allocated(bytes);
+                    tx.allocated(bytes)?;
                     let first = bytes.index(0).ok_or(Error::Damaged)?;
                     let next = Bucket::<L>::at(self.area(), first.offset())?;
                     next.blank(tx)?;

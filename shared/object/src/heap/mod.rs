@@ -103,7 +103,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             return Ok(Span::EMPTY);
         }
         let bytes = self.alloc_raw(area, len_bytes, align_of::<T>() as u64)?;
-        self.allocated(bytes);
+        self.allocated(bytes)?;
         self.zero(bytes)?;
         area.span(bytes.address() - area.start(), len).ok_or(Error::Damaged)
     }
@@ -117,7 +117,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             return Ok(Span::EMPTY);
         }
         let bytes = self.alloc_raw(area, content.len() as u64, 1)?;
-        self.allocated(bytes);
+        self.allocated(bytes)?;
         self.write(bytes, 0, content)?;
         Ok(bytes)
     }

@@ -1,5 +1,5 @@
 //! Commit: what was written in place, fence; record, fence; apply, fence. The first fence only where there is such.
-//! With a log: sync what was written in place; log; apply.
+//! With a log: sync what was written in place; log; wait until that is durable; apply ([`super::pending`]).
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -7,7 +7,7 @@ use twizzler_abi::Error;
 use twizzler_abi::address::{SLOT_BYTES, Slot};
 
 use super::{State, Tx};
-use crate::backend::{Backend, Commit, Sink, Ticket};
+use crate::backend::{Backend, Commit, Ticket};
 use crate::journal::{self, Changed, LOG_SEED};
 use crate::lane::{LaneHead, RECORD_OFFSET};
 use crate::memory;
@@ -38,18 +38,51 @@ impl<B: Backend> Tx<'_, B> {
             && work.deletes.is_empty()
         {
             self.state = State::Done;
-            return Ok(());
+            self.space.release_all(&mut self.lane.held.borrow_mut());
+            return self.witness();
         }
         self.order_lines();
         self.gather_changed()?;
-        let ticket = self.make_durable()?;
+        if self.stages() {
+            return self.settle_by_log();
+        }
+        self.make_durable()?;
         // COMMIT: the record is durable, and all that it will make reachable.
         self.state = State::Committed;
         self.apply_all()?;
         let result = self.perform_deletes();
-        if let Some(ticket) = ticket {
-            self.space.backend().applied(ticket);
+        self.state = State::Done;
+        result
+    }
+
+    /// The rest of it, with a log.
+    fn settle_by_log(&mut self) -> Result<(), Error> {
+        let plain = self.is_plain();
+        let ticket = self.log()?;
+        self.work().seen.set(0);
+        let (space, backend) = (self.space, self.space.backend());
+        if plain {
+            self.state = State::Committed;
+            self.leave_to_queue(ticket);
+            // COMMIT: the record is durable. It is put in place by whoever notices that first.
+            let result = match backend.durable(ticket.end) {
+                Ok(durable) => space.apply_pending(durable),
+                Err(error) => {
+                    space.forget_pending();
+                    Err(error)
+                }
+            };
+            self.state = State::Done;
+            return result;
         }
+        let durable = backend.durable(ticket.end)?;
+        backend.publish(&self.lane.work.created)?;
+        // COMMIT: the record is durable, and all that it makes reachable.
+        self.state = State::Committed;
+        space.apply_pending(durable)?;
+        self.apply_all()?;
+        let result = self.perform_deletes();
+        backend.applied(ticket);
         self.state = State::Done;
         result
     }
@@ -64,26 +97,26 @@ impl<B: Backend> Tx<'_, B> {
 
     /// Which objects change, and what their versions will be.
     fn gather_changed(&mut self) -> Result<(), Error> {
-        let work = &mut self.lane.work;
+        let mut changed = core::mem::take(&mut self.lane.work.changed);
         let mut last = 0;
-        for &(address, _) in work.overlay.lines() {
+        for &(address, _) in self.work().overlay.lines() {
             let start = address & !(SLOT_BYTES - 1);
-            if start == last || work.changed.iter().any(|&(known, _)| known == start) {
+            if start == last || changed.iter().any(|&(known, _)| known == start) {
                 continue;
             }
             last = start;
-            let area = area_at(start);
-            let id = self.space.mapped(area)?.id;
-            let version = memory::load(version_word(area)).checked_add(1).ok_or(Error::Damaged)?;
-            work.changed.push((start, Changed { id, version }));
+            let id = self.space.mapped(area_at(start))?.id;
+            let version = self.version_of(start).checked_add(1).ok_or(Error::Damaged)?;
+            changed.push((start, Changed { id, version }));
         }
+        self.lane.work.changed = changed;
         Ok(())
     }
 
-    /// Writes the record where it belongs, durably.
-    fn make_durable(&mut self) -> Result<Option<Ticket>, Error> {
-        let (space, lane) = (self.space, &mut **self.lane);
-        let (backend, work) = (space.backend(), &mut lane.work);
+    /// Makes the record.
+    fn encode_record(&mut self) {
+        let lane = &mut **self.lane;
+        let work = &mut lane.work;
         let seed = lane.media.map_or(LOG_SEED, |media| media.generation);
         let record = journal::Content {
             transaction: lane.transaction,
@@ -92,13 +125,24 @@ impl<B: Backend> Tx<'_, B> {
             created: &work.specs,
         };
         journal::encode_into(&mut work.words, seed, &record, work.overlay.lines());
-        if lane.sink == Sink::Log {
-            for (start, len_bytes) in work.fresh.blocks() {
-                let id = space.mapped(area_at(start))?.id;
-                backend.sync(id, start % SLOT_BYTES, len_bytes)?;
-            }
-            return backend.log(&Commit { words: &work.words, created: &work.created }).map(Some);
+    }
+
+    /// Gives the record its place in the log, after what was written in place is durable.
+    fn log(&mut self) -> Result<Ticket, Error> {
+        self.encode_record();
+        let (space, work) = (self.space, &self.lane.work);
+        for (start, len_bytes) in work.fresh.blocks() {
+            let id = space.mapped(area_at(start))?.id;
+            space.backend().sync(id, start % SLOT_BYTES, len_bytes)?;
         }
+        space.backend().log(&Commit { words: &work.words, created: &work.created })
+    }
+
+    /// Writes the record into the lane, durably.
+    fn make_durable(&mut self) -> Result<(), Error> {
+        self.encode_record();
+        let (space, lane) = (self.space, &mut **self.lane);
+        let (backend, work) = (space.backend(), &mut lane.work);
         let media = lane.media.as_mut().ok_or(Error::ReadOnly)?;
         // Makes sure that the record has its pages.
         let len_bytes = work.words.len() as u64 * 8;
@@ -120,7 +164,7 @@ impl<B: Backend> Tx<'_, B> {
         memory::write_words(backend, to, &work.words);
         backend.flush(to.address(), len_bytes);
         backend.fence();
-        Ok(None)
+        Ok(())
     }
 
     /// Puts everything in place.

@@ -20,6 +20,7 @@ mod fresh;
 mod link;
 mod objects;
 pub(crate) mod overlay;
+mod pending;
 mod save;
 mod work;
 
@@ -44,6 +45,7 @@ use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
 use crate::reader::{Reader, compare_by};
 use crate::space::{Access, Space, area_of, header_place};
 use crate::stored::{Stored, Value};
+pub(crate) use pending::Pending;
 pub(crate) use work::Work;
 
 /// A transaction. Dropped without [`Tx::commit`], also by a panic, it leaves nothing behind.
@@ -196,7 +198,9 @@ impl<'g, B: Backend> Tx<'g, B> {
             return Err(Error::AccessDenied);
         }
         let held = &mut *self.lane.held.borrow_mut();
-        match self.space.take(held, stripe_of(mapped.id), mode) {
+        let taken = self.space.take(held, stripe_of(mapped.id), mode);
+        self.work().seen.set(self.work().seen.get().max(core::mem::take(&mut held.seen)));
+        match taken {
             Ok(()) => {
                 let how = if mode == Mode::Exclusive { EXCLUSIVELY } else { 0 };
                 self.work().last.set(area.start() | how);
@@ -331,18 +335,20 @@ impl<'g, B: Backend> Tx<'g, B> {
 
     /// Notes that the transaction has allocated these bytes. The first few are staged like other changes; what is more is written
     /// in place.
-    pub(crate) fn allocated(&mut self, bytes: Bytes<'g>) {
+    pub(crate) fn allocated(&mut self, bytes: Bytes<'g>) -> Result<(), Error> {
         if self.is_fresh(bytes) {
-            return;
+            return Ok(());
         }
         let most = if self.stages() { LOGGED_BYTES_MAX } else { STAGED_BYTES_MAX };
         let staged = self.work().staged_bytes + bytes.len() <= most;
-        let work = self.work_mut();
         if staged {
-            work.staged_bytes += bytes.len();
+            self.work_mut().staged_bytes += bytes.len();
         } else {
-            work.fresh.add_block(bytes.address(), bytes.len());
+            // What frees it may not be durable yet.
+            self.in_place()?;
+            self.work_mut().fresh.add_block(bytes.address(), bytes.len());
         }
+        Ok(())
     }
 
     /// Notes that what is staged at a place makes something reachable for readers without locks: it is stored after all else.
@@ -422,6 +428,8 @@ impl<B: Backend> Drop for Tx<'_, B> {
             self.space.release_all(held);
             self.space.forget_age(held);
         }
+        // Whoever is told of an error, or reads nothing but its outcome, may act on what it has seen. A failed sync is the next commit's error.
+        let _ = self.witness();
         // SAFETY: dropped once; the lane is not touched after that.
         let lane = unsafe { ManuallyDrop::take(&mut self.lane) };
         self.space.spare.put(self.space.backend(), self.guard.stripe(), lane);
@@ -432,7 +440,7 @@ impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
     #[inline]
     fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
         self.lock_for_read(place.address());
-        let mut value = memory::load(place);
+        let mut value = self.load(place);
         if !self.work().overlay.is_empty() {
             self.work().overlay.patch(place.address(), memory::bytes_of_mut(&mut value));
         }
@@ -460,7 +468,7 @@ impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
         }
         self.lock_for_read(part.address());
         self.doomed()?;
-        memory::read(part, buffer);
+        self.load_bytes(part, buffer);
         self.work().overlay.patch(part.address(), buffer);
         Ok(())
     }
@@ -470,7 +478,7 @@ impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
             self.lock_for_read(bytes.address());
         }
         compare_by(bytes, other, |part, buffer| {
-            memory::read(part, buffer);
+            self.load_bytes(part, buffer);
             self.work().overlay.patch(part.address(), buffer);
         })
     }

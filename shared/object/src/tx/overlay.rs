@@ -15,11 +15,33 @@ pub struct Line {
 }
 
 impl Line {
-    const EMPTY: Self = Self { mask: 0, bytes: [0; LINE as usize] };
+    pub(super) const EMPTY: Self = Self { mask: 0, bytes: [0; LINE as usize] };
 
     fn write(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
         self.mask |= mask_of(at, bytes.len());
+    }
+
+    /// Puts another's new bytes over its own.
+    pub(super) fn merge(&mut self, newer: &Self) {
+        for (first, len) in newer.runs() {
+            let (first, len) = (first as usize, len as usize);
+            self.write(first, &newer.bytes[first..first + len]);
+        }
+    }
+
+    /// Puts new bytes over those that were read from the line, `at` bytes into it.
+    pub(super) fn patch(&self, at: usize, bytes: &mut [u8]) {
+        let wanted = mask_of(at, bytes.len());
+        if self.mask & wanted == wanted {
+            bytes.copy_from_slice(&self.bytes[at..at + bytes.len()]);
+        } else if self.mask & wanted != 0 {
+            for (i, byte) in bytes.iter_mut().enumerate() {
+                if self.mask >> (at + i) & 1 != 0 {
+                    *byte = self.bytes[at + i];
+                }
+            }
+        }
     }
 
     /// Runs of new bytes: (first, length).
@@ -68,6 +90,12 @@ impl Overlay {
     /// Lines with their addresses.
     pub(crate) fn lines(&self) -> &[(u64, Line)] {
         &self.lines
+    }
+
+    /// Gives up all lines.
+    pub(super) fn take_lines(&mut self) -> Vec<(u64, Line)> {
+        self.table.clear();
+        core::mem::take(&mut self.lines)
     }
 
     /// Forgets everything but keeps the memory, unless it is much.
@@ -149,18 +177,8 @@ impl Overlay {
             return;
         }
         for (line, at, part) in parts(address, bytes.len()) {
-            let Some(index) = self.find(line) else { continue };
-            let entry = &self.lines[index].1;
-            let wanted = mask_of(at, part.len());
-            if entry.mask & wanted == wanted {
-                let len = part.len();
-                bytes[part].copy_from_slice(&entry.bytes[at..at + len]);
-            } else if entry.mask & wanted != 0 {
-                for (i, byte) in part.enumerate() {
-                    if entry.mask >> (at + i) & 1 != 0 {
-                        bytes[byte] = entry.bytes[at + i];
-                    }
-                }
+            if let Some(index) = self.find(line) {
+                self.lines[index].1.patch(at, &mut bytes[part]);
             }
         }
     }
@@ -177,7 +195,7 @@ fn mask_of(at: usize, len: usize) -> u64 {
 }
 
 /// The parts of a range: (line's address, first byte in the line, range of the caller's bytes).
-fn parts(address: u64, len: usize) -> impl Iterator<Item = (u64, usize, core::ops::Range<usize>)> {
+pub(super) fn parts(address: u64, len: usize) -> impl Iterator<Item = (u64, usize, core::ops::Range<usize>)> {
     let mut done = 0;
     core::iter::from_fn(move || {
         if done == len {

@@ -34,6 +34,8 @@ pub(crate) struct Work {
     pub(super) staged_bytes: u64,
     /// The object that was last seen to be locked: where it lies. 0: none.
     pub(super) last: Cell<u64>,
+    /// Where the last record ends that it may have seen before that was durable; 0: none ([`super::pending`]).
+    pub(super) seen: Cell<u64>,
     /// Someone older was in the way: to be run again.
     pub(super) conflict: Cell<bool>,
     /// Why it can't commit any more.
@@ -54,6 +56,7 @@ impl Work {
         self.published.clear();
         self.staged_bytes = 0;
         self.last.set(0);
+        self.seen.set(0);
         self.conflict.set(false);
         self.failed.set(None);
     }

@@ -14,12 +14,10 @@ use core::sync::atomic::{Ordering, fence};
 
 use twizzler_abi::Error;
 
-use super::super::raw::Committed;
 use super::VALUE_BYTES_MAX;
 use super::page::{At, BIRTH, BYTES, Content, ENTRIES, Node, Page};
 use super::retired::Retired;
 use crate::backend::Backend;
-use crate::memory;
 use crate::pointer::{Area, InvPtr, Ptr};
 use crate::reader::Reader;
 use crate::stored::Stored;
@@ -133,7 +131,7 @@ impl<'s, P: Page> Tree<'s, P> {
     pub(super) fn begin<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<u64, Error> {
         tx.lock(self.area())?;
         let place = self.root.at(TreeRoot::version);
-        let committed = memory::load(place);
+        let committed = tx.committed().get(place);
         let stamp = if tx.is_fresh(place.as_span().as_bytes()) {
             // The map itself is new, and all nodes are the transaction's own.
             committed.max(1)
@@ -156,7 +154,7 @@ impl<'s, P: Page> Tree<'s, P> {
         if self.is_own(tx, &at, stamp)? {
             tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
         } else {
-            Committed.read(at.bytes::<P>()?, 0, &mut bytes)?;
+            tx.committed().read(at.bytes::<P>()?, 0, &mut bytes)?;
         }
         let page = P::of(bytes);
         page.check(at.level)?;
@@ -180,8 +178,8 @@ impl<'s, P: Page> Tree<'s, P> {
             let i = P::seek_child(tx, at, key)?;
             (i, P::read_child(tx, at, i)?)
         } else {
-            let i = P::seek_child(&Committed, at, key)?;
-            (i, P::read_child(&Committed, at, i)?)
+            let i = P::seek_child(&tx.committed(), at, key)?;
+            (i, P::read_child(&tx.committed(), at, i)?)
         };
         Ok((i, self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)?))
     }
@@ -193,7 +191,7 @@ impl<'s, P: Page> Tree<'s, P> {
         key: &P::Key,
         stamp: u64,
     ) -> Result<(usize, bool), Error> {
-        if self.is_own(tx, at, stamp)? { P::seek(tx, at, key) } else { P::seek(&Committed, at, key) }
+        if self.is_own(tx, at, stamp)? { P::seek(tx, at, key) } else { P::seek(&tx.committed(), at, key) }
     }
 
     pub(super) fn child<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {

@@ -1,0 +1,376 @@
+//! What is committed and not yet durable: records that have their place in the log, and wait for the disk.
+//!
+//! With [`crate::Sink::Log`] a record may be put in place only when it is durable, and that takes a while. But its order is settled as soon
+//! as it has its place in the log: whatever depends on it comes later in the same log, so it can't survive without it. So its locks are
+//! handed over to this *queue*, and the next transaction of the same program takes them from there and reads the lines that wait here.
+//!
+//! 1. What waits is seen by transactions that have its locks, and by nobody else: other programs wait for the locks, and readers without a
+//!    transaction see what is in place.
+//! 2. Records of an object are put in place in the order of the log, each by whoever finds it durable first.
+//! 3. Who has seen what waits returns nothing to its caller before that is durable: a commit since its own record is behind it; a
+//!    transaction that changes nothing, or fails, since it waits for it ([`Tx::witness`]).
+//! 4. Only transactions that change bytes of objects pass through here. Whoever makes or deletes objects, enters something into a FOT, or has written
+//!    in place, keeps its locks until all is done; and before memory is written in place that a waiting record may have freed, that is in place.
+//! 5. After a failed sync nothing that waits will ever be durable: all of it is forgotten.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::cmp::Ordering as Order;
+use core::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use hashbrown::HashMap;
+use twizzler_abi::Error;
+
+use super::Tx;
+use super::overlay::{LINE, Line, parts};
+use crate::backend::{Backend, Ticket};
+use crate::coordination::WAITED_FOR;
+use crate::journal::Changed;
+use crate::memory;
+use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
+use crate::reader::{Reader, compare_by};
+use crate::recover::version_word;
+use crate::space::Space;
+use crate::stored::{Stored, Value};
+use crate::tx::commit::area_at;
+use crate::volatile::Lock;
+
+/// How often a lock is passed on within the program while somebody waits for it, who may be of another program.
+const CHAIN_MAX: u32 = 256;
+/// Transactions that stage more lines keep their locks.
+pub(super) const LINES_MAX: usize = 4096;
+
+/// A space's queue.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Records in the queue. Not 0 where a lock that somebody holds was taken from here.
+    len: AtomicUsize,
+    queue: Lock<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// In the order of the log.
+    records: VecDeque<Waiting>,
+    /// By address: the newest bytes, and where the last record ends that has changed them.
+    lines: HashMap<u64, (Line, u64)>,
+    /// By where the object lies: its newest version, and where that record ends.
+    versions: HashMap<u64, (u64, u64)>,
+    stripes: HashMap<u16, Stripe>,
+}
+
+/// A record that waits for the disk.
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    lane: usize,
+    lines: Vec<(u64, Line)>,
+    changed: Vec<(u64, Changed)>,
+    stripes: Vec<u16>,
+}
+
+/// A lock whose last holder waits for the disk.
+#[derive(Clone, Copy, Debug)]
+struct Stripe {
+    /// The holder, which the lock's word still names unless someone has taken it over.
+    lane: usize,
+    /// Where its record ends.
+    end: u64,
+    /// How often the lock was passed on.
+    chain: u32,
+}
+
+impl Queue {
+    /// Puts what waits over what was read from memory.
+    fn patch(&self, address: u64, bytes: &mut [u8]) {
+        for (line, at, part) in parts(address, bytes.len()) {
+            if let Some((waiting, _)) = self.lines.get(&line) {
+                waiting.patch(at, &mut bytes[part]);
+            }
+        }
+    }
+
+    fn add(&mut self, record: Waiting) {
+        let end = record.ticket.end;
+        for &(address, ref line) in &record.lines {
+            let (waiting, last) = self.lines.entry(address).or_insert((Line::EMPTY, end));
+            waiting.merge(line);
+            *last = end;
+        }
+        for &(start, Changed { version, .. }) in &record.changed {
+            self.versions.insert(start, (version, end));
+        }
+        for &stripe in &record.stripes {
+            let chain = self.stripes.get(&stripe).map_or(0, |before| before.chain + 1);
+            self.stripes.insert(stripe, Stripe { lane: record.lane, end, chain });
+        }
+        // Records of one object come in order, since its lock is passed on after this; others may overtake each other.
+        let at = self.records.partition_point(|other| other.ticket.end < end);
+        self.records.insert(at, record);
+    }
+
+    /// Forgets a record: it is in place, or never will be.
+    fn forget(&mut self, record: &Waiting) {
+        let end = record.ticket.end;
+        for (address, _) in &record.lines {
+            if self.lines.get(address).is_some_and(|&(_, last)| last == end) {
+                self.lines.remove(address);
+            }
+        }
+        for (start, _) in &record.changed {
+            if self.versions.get(start).is_some_and(|&(_, last)| last == end) {
+                self.versions.remove(start);
+            }
+        }
+    }
+}
+
+impl<B: Backend> Space<B> {
+    /// True if something waits for the disk.
+    #[inline]
+    fn has_pending(&self) -> bool {
+        // Acquire: who holds a lock that was taken from the queue sees what is in it; the lock's word is the partner.
+        self.pending.len.load(Ordering::Acquire) != 0
+    }
+
+    /// Where the record ends that a lock is still waiting for, if the lane whose number plus one is in `word` has left it to the queue.
+    #[inline]
+    pub(crate) fn pending_on(&self, stripe: usize, word: u64) -> Option<u64> {
+        if !self.has_pending() {
+            return None;
+        }
+        let queue = self.pending.queue.lock(self.backend());
+        let found = queue.stripes.get(&(stripe as u16))?;
+        // The word may have changed since it was looked at.
+        let now = self.writer(stripe).load(Ordering::SeqCst);
+        let is_left = |word: u64| word & !WAITED_FOR == found.lane as u64 + 1;
+        (is_left(word) && is_left(now)).then_some(found.end)
+    }
+
+    /// Takes a lock that was left to the queue. Gives where the record ends that it was left with.
+    #[inline]
+    pub(crate) fn take_over(&self, stripe: usize, seen: u64, me: u64) -> Option<u64> {
+        if !self.has_pending() {
+            return None;
+        }
+        let queue = self.pending.queue.lock(self.backend());
+        let found = queue.stripes.get(&(stripe as u16))?;
+        if seen & !WAITED_FOR != found.lane as u64 + 1 || seen & WAITED_FOR != 0 && found.chain >= CHAIN_MAX {
+            return None;
+        }
+        // Who waits keeps waiting, for us.
+        let word = self.writer(stripe);
+        word.compare_exchange(seen, me | seen & WAITED_FOR, Ordering::SeqCst, Ordering::SeqCst).ok()?;
+        Some(found.end)
+    }
+
+    /// What a lock's word is when its holder goes: 0, or the lane that left it to the queue. The word is changed before anyone else can look.
+    pub(crate) fn give_back(&self, stripe: usize) -> bool {
+        if !self.has_pending() {
+            return false;
+        }
+        let queue = self.pending.queue.lock(self.backend());
+        let Some(found) = queue.stripes.get(&(stripe as u16)) else { return false };
+        self.leave_to(stripe, found.lane);
+        true
+    }
+
+    /// Lets the queue have a lock, under the name of the lane that has used it last.
+    fn leave_to(&self, stripe: usize, lane: usize) {
+        let word = self.writer(stripe);
+        if word.swap(lane as u64 + 1, Ordering::SeqCst) & WAITED_FOR != 0 {
+            // One takes it over, and wakes the next one when it leaves it.
+            self.backend().wake_one(core::ptr::from_ref(word).addr() as u64);
+        }
+    }
+
+    /// Puts in place what is durable, in the log's order: all records that end before `durable` or there.
+    pub(crate) fn apply_pending(&self, durable: u64) -> Result<(), Error> {
+        let mut result = Ok(());
+        while self.has_pending() {
+            let queue = &mut *self.pending.queue.lock(self.backend());
+            if queue.records.front().is_none_or(|record| record.ticket.end > durable) {
+                break;
+            }
+            let Some(record) = queue.records.pop_front() else { break };
+            // Under the queue's lock: readers find each line here or in place.
+            for &(address, ref line) in &record.lines {
+                // Pairs with the acquire of who reads without locks what this line makes reachable.
+                fence(Ordering::Release);
+                result = result.and(self.apply(
+                    area_at(address),
+                    address % twizzler_abi::address::SLOT_BYTES,
+                    line,
+                ));
+            }
+            for &(start, Changed { version, .. }) in &record.changed {
+                self.store_flushed(version_word(area_at(start)), &version);
+            }
+            queue.forget(&record);
+            self.backend().applied(record.ticket);
+            self.drop_record(queue, &record);
+        }
+        result
+    }
+
+    /// After a failed sync: nothing that still waits will ever be durable.
+    pub(crate) fn forget_pending(&self) {
+        let queue = &mut *self.pending.queue.lock(self.backend());
+        while let Some(record) = queue.records.pop_front() {
+            queue.forget(&record);
+            self.drop_record(queue, &record);
+        }
+    }
+
+    /// Lets go of a record's locks, unless someone has taken them over.
+    fn drop_record(&self, queue: &mut Queue, record: &Waiting) {
+        for &stripe in &record.stripes {
+            let Some(&Stripe { lane, end, .. }) = queue.stripes.get(&stripe) else { continue };
+            if end != record.ticket.end {
+                continue;
+            }
+            queue.stripes.remove(&stripe);
+            let word = self.writer(usize::from(stripe));
+            let seen = word.load(Ordering::SeqCst);
+            // Only who waits changes it meanwhile.
+            if seen & !WAITED_FOR == lane as u64 + 1 {
+                self.free_writer(usize::from(stripe));
+            }
+        }
+        // Release pairs with the acquire in `has_pending`.
+        self.pending.len.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<'g, B: Backend> Tx<'g, B> {
+    /// Leaves the record and the locks of all that it changes to the queue. Others may go on from here.
+    pub(super) fn leave_to_queue(&mut self, ticket: Ticket) {
+        let space = self.space;
+        let lane = &mut **self.lane;
+        let held = &mut *lane.held.borrow_mut();
+        let stripes = space.release_shared(held);
+        let record = Waiting {
+            ticket,
+            lane: lane.number,
+            lines: lane.work.overlay.take_lines(),
+            changed: core::mem::take(&mut lane.work.changed),
+            stripes,
+        };
+        // Youngest of all: who waits for it may wait.
+        space.forget_age(held);
+        let queue = &mut *space.pending.queue.lock(space.backend());
+        space.pending.len.fetch_add(1, Ordering::Relaxed);
+        let stripes = record.stripes.clone();
+        queue.add(record);
+        for stripe in stripes {
+            space.leave_to(usize::from(stripe), lane.number);
+        }
+    }
+
+    /// True where the locks may go as soon as the record has its place in the log.
+    pub(super) fn is_plain(&self) -> bool {
+        let work = self.work();
+        work.fresh.is_clean()
+            && work.created.is_empty()
+            && work.deletes.is_empty()
+            && work.entries.is_empty()
+            && work.overlay.lines().len() <= LINES_MAX
+    }
+
+    /// Waits until what it has seen is durable, so that its caller may be told of it.
+    ///
+    /// # Errors
+    /// After a failed sync.
+    pub(super) fn witness(&self) -> Result<(), Error> {
+        match self.work().seen.replace(0) {
+            0 => Ok(()),
+            end => self.space.backend().durable(end).map(drop),
+        }
+    }
+
+    /// Waits until all is in place that earlier transactions have changed in the objects that are locked. For whoever looks past the
+    /// transaction: through a guard, or at the files of a store. Reads and writes of the transaction need no such thing.
+    ///
+    /// # Errors
+    /// After a failed sync.
+    pub fn in_place(&self) -> Result<(), Error> {
+        match self.work().seen.replace(0) {
+            0 => Ok(()),
+            end => {
+                let durable = self.space.backend().durable(end)?;
+                self.space.apply_pending(durable)
+            }
+        }
+    }
+
+    /// The value at a place as the last commit has left it.
+    #[inline]
+    pub(super) fn load<T: Value>(&self, place: Ptr<'g, T>) -> T {
+        if self.work().seen.get() == 0 { memory::load(place) } else { self.load_pending(place) }
+    }
+
+    #[cold]
+    fn load_pending<T: Value>(&self, place: Ptr<'g, T>) -> T {
+        let queue = self.space.pending.queue.lock(self.space.backend());
+        let mut value = memory::load(place);
+        queue.patch(place.address(), memory::bytes_of_mut(&mut value));
+        value
+    }
+
+    /// Bytes as the last commit has left them.
+    pub(super) fn load_bytes(&self, bytes: Bytes<'g>, buffer: &mut [u8]) {
+        if self.work().seen.get() == 0 {
+            memory::read(bytes, buffer);
+        } else {
+            let queue = self.space.pending.queue.lock(self.space.backend());
+            memory::read(bytes, buffer);
+            queue.patch(bytes.address(), buffer);
+        }
+    }
+
+    /// An object's version as the last commit has left it.
+    pub(super) fn version_of(&self, start: u64) -> u64 {
+        let place = version_word(area_at(start));
+        if self.work().seen.get() == 0 {
+            return memory::load(place);
+        }
+        let queue = self.space.pending.queue.lock(self.space.backend());
+        queue.versions.get(&start).map_or_else(|| memory::load(place), |&(version, _)| version)
+    }
+
+    /// Reads what is committed, past what the transaction has staged.
+    pub(crate) const fn committed(&self) -> Committed<'_, 'g, B> {
+        Committed { tx: self }
+    }
+}
+
+/// What is committed, as a transaction sees it that has not changed it: for what no transaction changes once it is committed.
+pub(crate) struct Committed<'t, 'g, B: Backend> {
+    tx: &'t Tx<'g, B>,
+}
+
+impl<'g, B: Backend> Reader<'g> for Committed<'_, 'g, B> {
+    #[inline]
+    fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
+        self.tx.load(place)
+    }
+
+    fn follow<T: Stored>(&self, _: Ptr<'g, InvPtr<T>>) -> Result<Option<Ptr<'g, T>>, Error> {
+        Err(Error::NotSupported)
+    }
+
+    fn follow_span<T: Stored>(&self, _: Ptr<'g, InvSpan<T>>) -> Result<Span<'g, T>, Error> {
+        Err(Error::NotSupported)
+    }
+
+    fn read(&self, bytes: Bytes<'g>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.tx.load_bytes(bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?, buffer);
+        Ok(())
+    }
+
+    fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Order {
+        compare_by(bytes, other, |part, buffer| self.tx.load_bytes(part, buffer))
+    }
+}
+
+const _: () = assert!(LINE == 64);
