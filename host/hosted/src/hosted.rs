@@ -309,7 +309,7 @@ unsafe impl Backend for HostedBackend {
         log.sync(self.who(), end)
     }
 
-    fn publish(&self, created: &[ObjId]) -> Result<(), Error> {
+    fn publish_created(&self, created: &[ObjId]) -> Result<(), Error> {
         commit::publish(self.who(), created)?;
         self.unpublished.change(|ids| {
             created.iter().for_each(|id| {

@@ -102,7 +102,7 @@ pub unsafe trait Backend {
     }
 
     /// For [`Sink::Log`]: gives a record its place in the log, for which the disk isn't waited for. The caller holds the locks of all that
-    /// it changes. When the record is [`Backend::durable`], he says [`Backend::publish`] where it makes objects, applies it in place,
+    /// it changes. When the record is [`Backend::durable`], he says [`Backend::publish_created`] where it makes objects, applies it in place,
     /// performs its deletes, and then says [`Backend::applied`].
     ///
     /// # Errors
@@ -127,7 +127,7 @@ pub unsafe trait Backend {
     ///
     /// # Errors
     /// Where they don't, before the next recovery: nothing can be changed until then.
-    fn publish(&self, created: &[ObjId]) -> Result<(), Error> {
+    fn publish_created(&self, created: &[ObjId]) -> Result<(), Error> {
         let _ = created;
         Err(Error::NotSupported)
     }
@@ -233,8 +233,8 @@ unsafe impl<B: Backend> Backend for &B {
     fn durable(&self, end: u64) -> Result<u64, Error> {
         (**self).durable(end)
     }
-    fn publish(&self, created: &[ObjId]) -> Result<(), Error> {
-        (**self).publish(created)
+    fn publish_created(&self, created: &[ObjId]) -> Result<(), Error> {
+        (**self).publish_created(created)
     }
     fn applied(&self, ticket: Ticket) {
         (**self).applied(ticket);

@@ -19,7 +19,7 @@ pub enum Sink {
 pub struct Commit<'a> {
     /// The record, for [`crate::journal::Record::decode`] with the seed [`crate::journal::LOG_SEED`].
     pub words: &'a [u64],
-    /// Objects that the transaction made by [`crate::Backend::create`] and that are to exist from [`crate::Backend::publish`] on. What they were made of is in the record as
+    /// Objects that the transaction made by [`crate::Backend::create`] and that are to exist from [`crate::Backend::publish_created`] on. What they were made of is in the record as
     /// well, and so is what was written to them, but for ranges that were given to [`crate::Backend::sync`].
     pub created: &'a [ObjId],
 }

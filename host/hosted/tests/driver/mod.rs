@@ -126,7 +126,7 @@ pub(crate) fn run(
     journal::encode_into(&mut words, LOG_SEED, &content, &placed);
     let logged = backend.log(&Commit { words: &words, created: &created }).and_then(|ticket| {
         backend.durable(ticket.end)?;
-        backend.publish(&created)?;
+        backend.publish_created(&created)?;
         Ok(ticket)
     });
     let ticket: Ticket = match logged {

@@ -76,7 +76,7 @@ impl<B: Backend> Tx<'_, B> {
             return result;
         }
         let durable = backend.durable(ticket.end)?;
-        backend.publish(&self.lane.work.created)?;
+        backend.publish_created(&self.lane.work.created)?;
         // COMMIT: the record is durable, and all that it makes reachable.
         self.state = State::Committed;
         space.apply_pending(durable)?;
