@@ -3,7 +3,7 @@
 //! One transaction changes the data and writes into the header which type it was and which it is now: its commit is the migration.
 //! From then on everybody takes the header's word, where the metadata, which no program can write, still name the old type.
 //! Then the metadata follow ([`Backend::set_type`]), where the system can do that; if not, or after a crash before it, the
-//! header goes on saying it. See decision 0006.
+//! header goes on saying it. See decision 0008.
 
 use core::mem::offset_of;
 
