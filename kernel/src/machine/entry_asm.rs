@@ -263,6 +263,7 @@ resume_registers:
     paranoid_trap = sym paranoid_trap,
 );
 
+// SAFETY: labels of the assembly above; only `resume_registers` is ever called, with its two arguments in RDI and RSI.
 unsafe extern "C" {
     fn entry_syscall();
     fn entry_stubs();

@@ -25,6 +25,7 @@ struct Start {
     stacks: StackTops,
 }
 
+// SAFETY: labels of the trampoline; only their addresses are taken.
 unsafe extern "C" {
     static trampoline_start: u8;
     static trampoline_end: u8;

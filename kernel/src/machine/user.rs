@@ -79,6 +79,8 @@ user_access_failed:
     "#
 );
 
+// SAFETY: labels of the assembly above: the first three take their arguments and answer as it says, of the others only the
+// addresses are taken.
 unsafe extern "C" {
     fn user_copy(to: *mut u8, from: *const u8, bytes: usize, smap: u32) -> u32;
     fn user_load(from: u64, value: *mut u64, unused: u64, smap: u32) -> u32;

@@ -176,6 +176,7 @@ pub(crate) fn copy_kernel_half(pml4: Frame) {
     }
 }
 
+// SAFETY: labels of the linker script; only their addresses are taken.
 unsafe extern "C" {
     static boot_start: u8;
     static text_start: u8;

@@ -97,6 +97,7 @@ user_test_end:
     "#
 );
 
+// SAFETY: labels of the assembly above; only their addresses are taken.
 unsafe extern "C" {
     static user_test_start: u8;
     static user_test_end: u8;

@@ -37,8 +37,8 @@ use crate::tx::Tx;
 ///
 /// ```compile_fail
 /// use twizzler_object::{Backend, Ptr, Space};
-/// fn keep<B: Backend>(space: &Space<B>, id: twizzler_abi::ObjId) -> Ptr<'_, u64> {
-///     space.enter().open::<u64>(id, twizzler_object::Access::Read).unwrap().base()
+/// fn keep<B: Backend>(space: &Space<B>, id: twizzler_abi::ObjId) -> Option<Ptr<'_, u64>> {
+///     Some(space.enter().open::<u64>(id, twizzler_object::Access::Read).ok()?.base())
 /// }
 /// ```
 pub struct Guard<'s, B: Backend> {

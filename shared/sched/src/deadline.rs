@@ -95,7 +95,7 @@ mod tests {
         #[test]
         fn behaves_like_a_sorted_set(steps in proptest::collection::vec((0u32..20, 0u64..10, any::<bool>()), 0..300)) {
             let mut deadlines = Deadlines::new();
-            deadlines.admit(ThreadNo(19)).unwrap();
+            deadlines.admit(ThreadNo(19)).expect("room for twenty");
             let mut model = BTreeSet::new();
             for (thread, at, insert) in steps {
                 let thread = ThreadNo(thread);

@@ -43,6 +43,7 @@ mod bare {
         start = sym start,
     );
 
+    // SAFETY: `program!` defines it, without a mangled name and of this type; nothing else links as a program.
     unsafe extern "Rust" {
         fn twizzler_main() -> u64;
     }

@@ -204,6 +204,7 @@ type Body = Box<dyn FnOnce() + Send>;
 
 #[cfg(target_os = "none")]
 fn entry() -> u64 {
+    // SAFETY: a label of the assembly in this file; only its address is taken.
     unsafe extern "sysv64" {
         fn twizzler_thread_start();
     }

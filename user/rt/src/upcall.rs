@@ -50,6 +50,7 @@ pub fn unhandle() -> Result<(), Error> {
 
 #[cfg(target_os = "none")]
 fn entry() -> u64 {
+    // SAFETY: a label of the assembly in this file; only its address is taken.
     unsafe extern "sysv64" {
         fn twizzler_upcall();
     }

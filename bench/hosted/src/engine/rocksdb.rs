@@ -23,6 +23,7 @@ macro_rules! opaque {
 
 opaque! { Db Options ReadOptions WriteOptions Batch Iterator Pinned TableOptions Cache Filter }
 
+// SAFETY: as `rocksdb/c.h` declares them; a number of the wrong width would have failed the tests of this engine.
 #[link(name = "rocksdb")]
 unsafe extern "C" {
     fn rocksdb_options_create() -> *mut Options;

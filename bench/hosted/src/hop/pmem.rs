@@ -17,6 +17,7 @@ struct Opaque {
     marker: PhantomData<(*mut u8, PhantomPinned)>,
 }
 
+// SAFETY: as `c/pmem_hop.c` defines them.
 unsafe extern "C" {
     fn hop_open(
         paths: *const *const c_char,

@@ -17,6 +17,7 @@ struct Opaque {
     marker: PhantomData<(*mut u8, PhantomPinned)>,
 }
 
+// SAFETY: as `c/pmem_tx.c` defines them.
 unsafe extern "C" {
     fn tx_open(first: *const c_char, second: *const c_char) -> *mut Opaque;
     fn tx_close(peer: *mut Opaque);
