@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use twizzler_image::Image;
+use twizzler_image::ImageBackend;
+use twz::files::{self, Typed};
+use twz::open::{For, Lock, Opened, format_image, open_image};
+use twz::paths::clean;
+use twz::status::Status;
 
 use crate::nvm::Nvm;
 use crate::progress;
@@ -93,15 +97,6 @@ impl Get {
     }
 }
 
-/// Objects that one opened image handles, and bytes of them: they take mappings of the host, which are limited.
-const AT_ONCE: (usize, u64) = (256, 64 << 20);
-
-/// Whether an opened image has handled enough, with `objects` of `bytes` bytes in all.
-#[must_use]
-pub fn is_enough(objects: usize, bytes: u64) -> bool {
-    objects >= AT_ONCE.0 || bytes >= AT_ONCE.1
-}
-
 /// Puts files in. All of it happens, or none of the last file.
 ///
 /// # Errors
@@ -111,22 +106,13 @@ pub fn put(nvm: &Nvm, files: &[Put]) -> Result<()> {
         return Ok(());
     }
     let bar = progress::bar(files.len() as u64, "Putting files into the NVM");
-    let mut image = open(nvm)?;
-    let (mut objects, mut bytes) = (0, 0);
+    let store = open(nvm)?;
     for Put { file, name } in files {
-        if is_enough(objects, bytes) {
-            image.close().context("--put: can't write the NVM file")?;
-            image = open(nvm)?;
-            (objects, bytes) = (0, 0);
-        }
         let mut from = File::open(file).with_context(|| format!("--put: can't read {}", file.display()))?;
-        bytes += image
-            .put(name, &mut from)
-            .with_context(|| format!("--put: can't put {} in as {name}", file.display()))?;
-        objects += 1;
+        files::put(&store, clean(name), &mut from, file, Typed::Refuse).context("--put")?;
         bar.inc(1);
     }
-    image.close().context("--put: can't write the NVM file")?;
+    store.close().context("--put: can't write the NVM file")?;
     bar.finish_and_clear();
     Ok(())
 }
@@ -139,13 +125,12 @@ pub fn get(nvm: &Nvm, files: &[Get]) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let image = open(nvm)?;
+    let store = open(nvm)?;
     for Get { name, file } in files {
-        let mut data = Vec::new();
-        image.get(name, &mut data).with_context(|| format!("--get: can't get {name}"))?;
+        let data = content(&store, name).context("--get")?;
         std::fs::write(file, data).with_context(|| format!("--get: can't write {}", file.display()))?;
     }
-    image.close().context("--get: can't write the NVM file")
+    store.close().context("--get: can't write the NVM file")
 }
 
 /// The data of named objects.
@@ -153,25 +138,33 @@ pub fn get(nvm: &Nvm, files: &[Get]) -> Result<()> {
 /// # Errors
 /// No such name, or the image is damaged or not ours.
 pub fn contents(nvm: &Nvm, names: &[&str]) -> Result<Vec<Vec<u8>>> {
-    let mut image = open(nvm)?;
-    let (mut objects, mut bytes) = (0, 0);
-    let mut all = Vec::new();
-    for name in names {
-        if is_enough(objects, bytes) {
-            drop(image);
-            image = open(nvm)?;
-            (objects, bytes) = (0, 0);
-        }
-        let mut data = Vec::new();
-        bytes += image.get(name, &mut data).with_context(|| format!("can't get {name}"))?;
-        objects += 1;
-        all.push(data);
-    }
-    Ok(all)
+    let store = open(nvm)?;
+    names.iter().map(|name| content(&store, name)).collect()
 }
 
-fn open(nvm: &Nvm) -> Result<Image> {
-    Image::open(nvm.path()).with_context(|| format!("can't use the NVM file {}", nvm.path().display()))
+fn content(store: &Opened<ImageBackend>, name: &str) -> Result<Vec<u8>> {
+    let (id, len_bytes) = files::find(store, name, Typed::Accept)?;
+    let mut data = Vec::new();
+    files::read(store, id, len_bytes, |part| {
+        data.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(data)
+}
+
+/// Opens the store in an NVM file; makes one where the file is new.
+///
+/// # Errors
+/// The image is damaged or not ours.
+pub fn open(nvm: &Nvm) -> Result<Opened<ImageBackend>> {
+    let path = nvm.path();
+    let opened = match open_image(path, For::Changing, Lock::Held) {
+        Err(failure) if failure.status == Status::Missing => {
+            format_image(path, Lock::Held).and_then(|()| open_image(path, For::Changing, Lock::Held))
+        }
+        opened => opened,
+    };
+    opened.with_context(|| format!("can't use the NVM file {}", path.display()))
 }
 
 #[cfg(test)]

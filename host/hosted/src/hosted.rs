@@ -56,7 +56,7 @@ pub(crate) struct Unpublished {
 }
 
 impl Unpublished {
-    fn change<R>(&self, change: impl FnOnce(&mut HashSet<ObjId>) -> R) -> R {
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut HashSet<ObjId>) -> R) -> R {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut ids);
         self.len.store(ids.len(), Ordering::Relaxed);

@@ -143,6 +143,39 @@ impl HostedBackend {
         self.make_unpublished(metadata.id, &new, &inputs, metadata.fingerprint).map(drop)
     }
 
+    /// The same for an object that is there already, and goes on being found as it is until [`HostedBackend::replace_raw`]. Nobody else
+    /// may have the store open, and nobody may have mapped it.
+    ///
+    /// # Errors
+    /// As [`HostedBackend::make_raw`]; [`Error::Busy`] while this program makes another one under the ID.
+    pub fn remake_raw(&self, metadata: &Metadata) -> Result<(), Error> {
+        self.may_write()?;
+        let inputs = metadata.verify(metadata.id)?;
+        let new = new_path_of(self.owner, metadata.id);
+        if !self.unpublished.change(|ids| ids.insert(metadata.id)) {
+            return Err(Error::Busy);
+        }
+        let made = objects::make(&self.disk, &new, &inputs, metadata.fingerprint);
+        if made.is_err() {
+            self.published(metadata.id);
+        }
+        made.map(drop)
+    }
+
+    /// Puts an object that was made anew in the place of the one that is there: at every moment it is the one or the other.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchObject`], [`Error::Unreadable`].
+    pub fn replace_raw(&self, id: ObjId) -> Result<(), Error> {
+        self.may_write()?;
+        let new = new_path_of(self.owner, id);
+        let file = objects::open(&self.disk, &new, true)?;
+        host(self.disk.sync_file(&file, &new))?;
+        host(self.disk.rename(&new, &path_of(id)))?;
+        self.published(id);
+        host(self.disk.sync_directory(OBJECTS))
+    }
+
     /// Writes bytes of an object that is being made, from the offset of its header on.
     ///
     /// # Errors

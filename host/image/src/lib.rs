@@ -1,17 +1,14 @@
 //! NVM images on a Linux host: media, and backends of the programming model.
 //!
-//! - [`Image`]: what people do with an image file while no machine runs.
 //! - [`MediaFile`]: an image file as persistent memory; [`ImageBackend`]: the programming model over it.
 //! - [`MemoryBackend`]: objects in anonymous memory, for tests and measurements.
 
 mod backend;
-mod image;
 mod media;
 mod memory;
 mod raw;
 
 pub use backend::{HostMutex, ImageBackend, Store};
-pub use image::{FILE_BYTES_MAX, Image, ImageError, Listed};
 pub use media::{MediaFile, Sharing};
 pub use memory::MemoryBackend;
 pub use twizzler_slots::Reserved;

@@ -1,9 +1,10 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::json;
 
 use crate::answer::{Answer, SCHEMA};
@@ -120,31 +121,6 @@ pub enum Verb {
     Import(import::Arguments),
 }
 
-impl Verb {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Create(_) => "create",
-            Self::Ls(_) => "ls",
-            Self::Tree(_) => "tree",
-            Self::Stat(_) => "stat",
-            Self::Show(_) => "show",
-            Self::Cat(_) => "cat",
-            Self::Put(_) => "put",
-            Self::Get(_) => "get",
-            Self::Mkdir(_) => "mkdir",
-            Self::Mv(_) => "mv",
-            Self::Ln(_) => "ln",
-            Self::Rm(_) => "rm",
-            Self::Check(_) => "check",
-            Self::Repair(_) => "repair",
-            Self::Gc(_) => "gc",
-            Self::Backup(_) => "backup",
-            Self::Export(_) => "export",
-            Self::Import(_) => "import",
-        }
-    }
-}
-
 /// Opens the store, does something with it, and closes it in order.
 macro_rules! on {
     ($arguments:expr, $access:ident, |$store:ident| $do:expr) => {
@@ -177,9 +153,16 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Verb::Gc(a) => on!(a, Reading, |store| gc::run(&store, a)),
         Verb::Backup(a) => backup::run(a),
         Verb::Export(a) => on!(a, Reading, |store| export::run(&store, a)),
-        Verb::Import(a) if a.replace => on!(a, Alone, |store| import::run(&store, a)),
+        Verb::Import(a) if a.replace => import::replacing(a),
         Verb::Import(a) => on!(a, Changing, |store| import::run(&store, a)),
     }
+}
+
+/// What a command line says, and the name of its command.
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<(Arguments, String), clap::Error> {
+    let matches = Arguments::command().try_get_matches_from(words)?;
+    let name = matches.subcommand_name().unwrap_or_default().to_owned();
+    Ok((Arguments::from_arg_matches(&matches)?, name))
 }
 
 /// Does what a command line says, and gives the answer: `twz` as a function.
@@ -187,15 +170,15 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 /// # Errors
 /// Those of the command; a wrong command line.
 pub fn answer(words: &[&str]) -> Result<Answer, Failure> {
-    let arguments = Arguments::try_parse_from([&["twz"], words].concat());
-    run(&arguments.map_err(|message| Failure::new(Status::Usage, message.to_string()))?)
+    let parsed = parse(["twz"].iter().chain(words).map(Into::into));
+    run(&parsed.map_err(|message| Failure::new(Status::Usage, message.to_string()))?.0)
 }
 
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let (arguments, name) = match parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
         Err(message) => {
             let _ = message.print();
             return ExitCode::from(if message.use_stderr() { Status::Usage as u8 } else { 0 });
@@ -203,14 +186,13 @@ pub fn main() -> ExitCode {
     };
     let (out, status) = match run(&arguments) {
         Ok(answer) if arguments.json => {
-            let name = arguments.command.name();
             let json =
                 json!({ "twz": SCHEMA, "command": name, "status": answer.status, "answer": answer.json });
             (format!("{json:#}\n"), answer.status)
         }
         Ok(answer) => (answer.text, answer.status),
         Err(failure) => {
-            complain(&arguments, &failure);
+            complain(&name, arguments.json, &failure);
             return ExitCode::from(failure.status as u8);
         }
     };
@@ -219,19 +201,18 @@ pub fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(status as u8),
         Err(error) => {
-            complain(&arguments, &Failure::io(std::path::Path::new("standard output"), &error));
+            complain(&name, arguments.json, &Failure::io(std::path::Path::new("standard output"), &error));
             ExitCode::from(Status::Io as u8)
         }
     }
 }
 
-fn complain(arguments: &Arguments, failure: &Failure) {
-    let text = if arguments.json {
+fn complain(name: &str, as_json: bool, failure: &Failure) {
+    let text = if as_json {
         let error = json!({ "kind": failure.status, "what": failure.what, "advice": failure.advice });
-        let name = arguments.command.name();
         format!("{:#}", json!({ "twz": SCHEMA, "command": name, "status": failure.status, "error": error }))
     } else {
-        format!("twz {}: {failure}", arguments.command.name())
+        format!("twz {name}: {failure}")
     };
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -12,6 +12,7 @@ pub mod archive;
 pub mod cli;
 pub mod commands;
 pub mod copy;
+pub mod files;
 pub mod graph;
 pub mod medium;
 pub mod object;

@@ -70,6 +70,18 @@ pub trait Medium: Backend + Sized {
     /// [`Error::Exists`], where somebody else has made it meanwhile; [`Error::Unreadable`] where the host can't write it.
     fn publish(&self, id: ObjId) -> Result<(), Error>;
 
+    /// The same as [`Medium::make`] for an object that is there already. Nobody else uses the store meanwhile.
+    ///
+    /// # Errors
+    /// As [`Medium::make`].
+    fn remake(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error>;
+
+    /// The same as [`Medium::publish`] for an object that was begun by [`Medium::remake`].
+    ///
+    /// # Errors
+    /// As [`Medium::publish`].
+    fn replace(&self, id: ObjId) -> Result<(), Error>;
+
     /// Closes the store in order. What was changed is on the host's disk.
     ///
     /// # Errors

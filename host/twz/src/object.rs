@@ -140,6 +140,12 @@ pub fn facts<M: Medium>(medium: &M, id: ObjId) -> Facts {
     facts
 }
 
+/// Bytes that objects store, as far as that can be told.
+#[must_use]
+pub fn stored_bytes<M: Medium>(medium: &M, ids: &[ObjId]) -> u64 {
+    ids.iter().map(|id| medium.stat(*id).map_or(0, |stat| stat.pages * PAGE_BYTES)).sum()
+}
+
 /// The declared name of an object's base type, as whoever made it wrote it.
 ///
 /// # Errors

@@ -4,8 +4,9 @@
 //! as it is. So whatever only reads works on files that can't be written, and never changes one. A directory is opened as every program
 //! opens it, beside those that use it.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use twizzler::{Alone, HostedBackend, Mode, Options, StoreError};
@@ -273,7 +274,25 @@ fn is_denied(error: &StoreError) -> bool {
 
 /// Locks an image file: for us alone to write, beside other readers to read. A machine that runs on it holds it locked.
 pub(crate) fn lock_image(path: &Path, writes: bool) -> Result<File, Failure> {
-    let file = File::options().read(true).write(writes).open(path).map_err(|error| {
+    loop {
+        let file = open_to_lock(path, writes)?;
+        let locked = if writes { file.try_lock() } else { file.try_lock_shared() };
+        match locked {
+            // Another file may have taken its place before it was locked: `import --replace` does that.
+            Ok(()) if is_at(&file, path)? => return Ok(file),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let what = format!("{} is in use", path.display());
+                return Err(Failure::new(Status::Conflict, what)
+                    .advise("wait until the machine or command that uses it has ended"));
+            }
+            Err(TryLockError::Error(error)) => return Err(Failure::io(path, &error)),
+        }
+    }
+}
+
+fn open_to_lock(path: &Path, writes: bool) -> Result<File, Failure> {
+    File::options().read(true).write(writes).open(path).map_err(|error| {
         let failure = Failure::io(path, &error);
         match failure.status {
             Status::Denied if writes => {
@@ -281,16 +300,15 @@ pub(crate) fn lock_image(path: &Path, writes: bool) -> Result<File, Failure> {
             }
             _ => failure,
         }
-    })?;
-    let locked = if writes { file.try_lock() } else { file.try_lock_shared() };
-    match locked {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::new(Status::Conflict, format!("{} is in use", path.display()))
-                .advise("wait until the machine or command that uses it has ended"))
-        }
-        Err(TryLockError::Error(error)) => Err(Failure::io(path, &error)),
-    }
+    })
+}
+
+/// Whether `path` is the name of this file.
+fn is_at(file: &File, path: &Path) -> Result<bool, Failure> {
+    let [ours, named] = [file.metadata(), path.metadata()];
+    let of = |about: io::Result<Metadata>| about.map(|about| (about.dev(), about.ino()));
+    Ok(of(ours).map_err(|error| Failure::io(path, &error))?
+        == of(named).map_err(|error| Failure::io(path, &error))?)
 }
 
 fn unmappable(path: &Path, error: &io::Error) -> Failure {
@@ -316,8 +334,11 @@ pub(crate) fn unmountable(path: &Path, error: &MountError) -> Failure {
 ///
 /// # Errors
 /// The file is something else, too small, in use or can't be written.
-pub fn format_image(path: &Path) -> Result<(), Failure> {
-    let _lock = lock_image(path, true)?;
+pub fn format_image(path: &Path, lock: Lock) -> Result<(), Failure> {
+    let _lock = match lock {
+        Lock::Take => Some(lock_image(path, true)?),
+        Lock::Held => None,
+    };
     let media = MediaFile::open(path).map_err(|error| unmappable(path, &error))?;
     let look = MountOptions { access: Access::ReadOnly, base: None };
     match Store::mount(MediaFile::open(path).map_err(|error| unmappable(path, &error))?, &look) {

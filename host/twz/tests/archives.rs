@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::process::Stdio;
 
 use common::{Bed, KINDS};
 use twizzler::{InvPtr, NameError, Names, Store, Stored};
@@ -226,5 +227,51 @@ fn sparse_objects_cost_what_they_hold() {
         assert_eq!(&far, b"far out");
         bed.ok(&["backup", "s", "b"]);
         assert!(bed.json(&["stat", "b"])["used_bytes"].as_u64().expect("a number") < 64 << 20, "{kind}");
+    }
+}
+
+/// `import --replace` is killed at random moments: every object is the old one or the new one, in an image all are the old ones or all the new
+/// ones, and the same command again completes it.
+#[test]
+fn killed_replacements_lose_nothing() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store("directory", "s");
+        bed.store(kind, "t");
+        let lists: Vec<String> = (0..12).map(|n| format!("list{n}")).collect();
+        lists.iter().for_each(|name| make_list(&bed.path("s"), name, 1));
+        bed.ok(&["export", "s", "old"]);
+        let store = Store::open(bed.path("s")).expect("opens");
+        {
+            let guard = store.enter();
+            let names = Names::open(&guard).expect("names");
+            for name in &lists {
+                let id = names.object(name).expect("named");
+                let list = guard.open::<Entry>(id, twizzler::Access::Write).expect("opens").base();
+                guard.transact(|tx| tx.set(list.at(Entry::number), 77)).expect("changes");
+            }
+        }
+        store.close().expect("closes");
+        bed.ok(&["export", "s", "new"]);
+        bed.ok(&["import", "t", "old"]);
+        let number = |bed: &Bed, name: &str| {
+            let shown = bed.json(&["show", "t", name, "--raw", "--from", "8", "--bytes", "8"]);
+            u64::from_str_radix(&shown["bytes"].as_str().expect("hexadecimal")[..2], 16).expect("hexadecimal")
+        };
+        for round in 0..10_u64 {
+            let archive = if round % 2 == 0 { "new" } else { "old" };
+            let mut child = bed.command(&["import", "t", archive, "--replace"]);
+            let child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let mut child = child.expect("twz starts");
+            std::thread::sleep(std::time::Duration::from_millis(3 + round * 7 % 40));
+            child.kill().expect("it runs or has ended");
+            child.wait().expect("it ends");
+            let numbers: Vec<u64> = lists.iter().map(|name| number(&bed, name)).collect();
+            assert!(numbers.iter().all(|number| [0, 77].contains(number)), "{numbers:?}");
+            assert!(kind == "directory" || numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
+            assert_eq!(bed.ok(&["check", "t"]).lines().last(), Some("clean"), "{kind}, round {round}");
+        }
+        bed.ok(&["import", "t", "new", "--replace"]);
+        assert!(lists.iter().all(|name| number(&bed, name) == 77));
     }
 }

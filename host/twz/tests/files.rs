@@ -167,3 +167,20 @@ fn help_suffices() {
         assert!(help.contains("Example"), "{command} has no example");
     }
 }
+
+#[test]
+fn what_does_not_fit_leaves_no_trace() {
+    let bed = Bed::new();
+    bed.ok(&["create", "s", "--size", "16M"]);
+    bed.write("kept", "abc");
+    bed.ok(&["put", "s", "kept"]);
+    bed.write("large", vec![7; 40 << 20]);
+    let free = |bed: &Bed| bed.json(&["stat", "s"])["free_bytes"].as_u64().expect("a number");
+    bed.fails(6, "full", &["put", "s", "large", "d/large"]);
+    let once = free(&bed);
+    bed.fails(6, "full", &["put", "s", "large", "d/large"]);
+    assert_eq!(free(&bed), once);
+    assert_eq!(bed.ok(&["tree", "s"]), "kept\n");
+    assert_eq!(bed.ok(&["cat", "s", "kept"]), "abc");
+    assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"));
+}

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use twizzler_image::Image;
 
 use super::Twizzler;
 use crate::console::Console;
 use crate::nvm::Nvm;
 use crate::qemu::Machine;
 use crate::random::Random;
-use crate::transfer::is_enough;
+use crate::transfer;
+use twz::files::{self, Typed};
+use twz::medium::Medium;
 use twz::size::Bytes;
 
 /// Time from the start of QEMU.
@@ -72,27 +73,19 @@ pub(super) fn mounts(twizzler: &Twizzler) -> Result<Vec<Mount>> {
     fillings.into_iter().map(|(holds, files, bytes)| mount(twizzler, holds, files, bytes)).collect()
 }
 
-fn mount(twizzler: &Twizzler, holds: &str, files: u64, bytes: u64) -> Result<Mount> {
+fn mount(twizzler: &Twizzler, holds: &str, count: u64, bytes: u64) -> Result<Mount> {
     let path = twizzler.folder.join("mount.nvm");
     let _ = fs::remove_file(&path);
     let nvm = Nvm::open(&path, Some(Bytes(Bytes::GIB)))?;
     let mut random = Random::new(1);
     let content: Vec<u8> = (0..bytes).map(|_| random.below(256) as u8).collect();
-    let mut image = Image::open(nvm.path())?;
-    let mut put = 0;
-    for file in 0..files {
-        if is_enough(put, put as u64 * bytes) {
-            drop(image);
-            image = Image::open(nvm.path())?;
-            put = 0;
-        }
-        image.put(&format!("file{file}"), &mut &content[..])?;
-        put += 1;
+    let store = transfer::open(&nvm)?;
+    for file in 0..count {
+        files::put(&store, &format!("file{file}"), &mut &content[..], &path, Typed::Refuse)?;
     }
-    let counts = image.space().backend().store().counts();
-    let objects = image.space().backend().store().objects();
+    let about = store.medium().describe()?;
     // Not closed: the machine finds the store as a power cut leaves it.
-    drop(image);
+    drop(store);
     let archive = twizzler.archive(Some("echo up\n"))?;
     let machine = twizzler.machine(&archive, &nvm);
     let mut best = f64::INFINITY;
@@ -112,7 +105,7 @@ fn mount(twizzler: &Twizzler, holds: &str, files: u64, bytes: u64) -> Result<Mou
     }
     drop(nvm);
     fs::remove_file(path)?;
-    Ok(Mount { holds: holds.to_owned(), used_bytes: (counts.total - counts.free) * 4096, objects, ms: best })
+    Ok(Mount { holds: holds.to_owned(), used_bytes: about.used_bytes, objects: about.objects, ms: best })
 }
 
 /// The kernel's own measurement: `nvm: mounted in N us`.

@@ -15,6 +15,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use twizzler::{HostedBackend, Options, Store};
 use twizzler_abi::object::DOMAINS;
 use twizzler_abi::{Error, ObjId};
@@ -24,7 +25,7 @@ use twizzler_object::Access;
 use crate::answer::Answer;
 use crate::copy;
 use crate::graph::is_of_the_system;
-use crate::object::{header, metadata};
+use crate::object::{header, metadata, stored_bytes};
 use crate::open::{Any, For, Lock, Opened, lock_image, open, open_image};
 use crate::paths::names_id;
 use crate::progress;
@@ -75,9 +76,14 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Gives a finished copy its name, durably.
 fn reveal(made: &Path, copy: &Path) -> Result<(), Failure> {
-    let folder = folder_of(copy);
     rustix::fs::renameat_with(CWD, made, CWD, copy, RenameFlags::NOREPLACE)
         .map_err(|error| Failure::io(copy, &error.into()))?;
+    sync_folder_of(copy)
+}
+
+/// Makes a name durable.
+pub(super) fn sync_folder_of(path: &Path) -> Result<(), Failure> {
+    let folder = folder_of(path);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io(folder, &error))
 }
 
@@ -87,6 +93,14 @@ fn image(opened: Opened<ImageBackend>, to: &Path) -> Result<u64, Failure> {
     opened.close()?;
     let from = lock_image(&store, false)?;
     drop(open_image(&store, For::Reading, Lock::Held)?);
+    let (made, copied) = copy_image(&from, to)?;
+    made.as_file().sync_all().map_err(|error| Failure::io(to, &error))?;
+    reveal(&made.into_temp_path(), to)?;
+    Ok(copied)
+}
+
+/// Copies an image that nobody writes to into a file beside `to`, which goes unless it gets another name. Gives it, and how many bytes that was.
+pub(super) fn copy_image(from: &File, to: &Path) -> Result<(NamedTempFile, u64), Failure> {
     let folder = folder_of(to);
     let mut made = tempfile::Builder::new()
         .prefix(".twz-")
@@ -95,11 +109,9 @@ fn image(opened: Opened<ImageBackend>, to: &Path) -> Result<u64, Failure> {
         .map_err(|error| Failure::io(folder, &error))?;
     let stored = from.metadata().map_or(0, |about| std::os::unix::fs::MetadataExt::blocks(&about) * 512);
     let bar = progress::of_bytes(stored, "Copying");
-    let copied = copy::sparse(&from, made.as_file_mut(), &bar).map_err(|error| Failure::io(to, &error))?;
+    let copied = copy::sparse(from, made.as_file_mut(), &bar).map_err(|error| Failure::io(to, &error))?;
     bar.finish_and_clear();
-    made.as_file().sync_all().map_err(|error| Failure::io(to, &error))?;
-    reveal(&made.into_temp_path(), to)?;
-    Ok(copied)
+    Ok((made, copied))
 }
 
 fn directory(opened: Opened<HostedBackend>, to: &Path) -> Result<u64, Failure> {
@@ -132,11 +144,8 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn all(&mut self) -> Result<u64, Failure> {
         let ids = self.ids()?;
-        let bar = progress::of_steps(ids.len() as u64, "Copying objects");
-        for &id in &ids {
-            self.object(id)?;
-            bar.inc(1);
-        }
+        let bar = progress::of_bytes(stored_bytes(self.from.medium(), &ids), "Copying objects");
+        ids.iter().try_for_each(|&id| self.object(id, &bar))?;
         bar.finish_and_clear();
         let from = self.from;
         let copied = from.space.transact(|tx| {
@@ -175,14 +184,14 @@ impl Copy<'_> {
         Ok(ids)
     }
 
-    fn object(&mut self, id: ObjId) -> Result<(), Failure> {
+    fn object(&mut self, id: ObjId, bar: &ProgressBar) -> Result<(), Failure> {
         let from = self.from.medium();
         let versions = match header(from, id) {
             Ok(header) => header.domain_versions,
             Err(Error::NoSuchObject) => return Ok(()),
             Err(error) => return Err(Failure::of(id)(error)),
         };
-        match copy::object(from, self.to.backend(), id, &ProgressBar::hidden()) {
+        match copy::object(from, self.to.backend(), id, bar) {
             Ok(bytes) => self.bytes += bytes,
             // Gone meanwhile.
             Err(Error::NoSuchObject) => return Ok(()),
@@ -204,7 +213,7 @@ impl Copy<'_> {
         for id in gone.iter().chain(changed.iter().filter(|id| self.versions.contains_key(id))) {
             twizzler_object::Backend::delete(self.to.backend(), *id).map_err(Failure::of(id))?;
         }
-        changed.into_iter().try_for_each(|id| self.object(id))
+        changed.into_iter().try_for_each(|id| self.object(id, &ProgressBar::hidden()))
     }
 }
 

@@ -2,34 +2,22 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
-use twizzler_abi::call::USUAL_RIGHTS;
-use twizzler_abi::id::IdInputs;
-use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
-use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{Error, ObjId};
-use twizzler_names::{Entry, NameError};
-use zerocopy::{FromZeros, IntoBytes};
+use twizzler_names::Entry;
 
-use super::change::make_parents;
 use crate::answer::Answer;
+use crate::files;
 use crate::medium::Medium;
-use crate::object::{Kind, facts};
+use crate::object::header;
 use crate::open::Opened;
-use crate::paths::{clean, join, last_part};
+use crate::paths::{Named, clean, join, last_part};
 use crate::progress;
 use crate::status::{Failure, Status};
-
-/// Bytes of a file at most.
-const FILE_BYTES_MAX: u64 = SLOT_BYTES - BASE_OFFSET;
-/// Bytes moved at once.
-const CHUNK_BYTES: usize = 2 << 20;
 
 /// Arguments of `cat`.
 #[derive(Args, Clone, Debug)]
@@ -90,40 +78,6 @@ impl fmt::Display for Moved {
     }
 }
 
-/// The object of a name, which must hold a file's bytes.
-fn file_object<M: Medium>(store: &Opened<M>, name: &str, force: bool) -> Result<(ObjId, u64), Failure> {
-    let id = store.object(name)?;
-    let facts = facts(store.medium(), id);
-    match facts.kind {
-        Kind::Missing => Err(Failure::of(name)(Error::NoSuchObject)),
-        Kind::Damaged => Err(Failure::of(name)(Error::Damaged)),
-        Kind::Typed if !force => Err(Failure::new(
-            Status::Conflict,
-            format!("{name} holds typed data ({}), not a file", facts.type_name.unwrap_or_default()),
-        )
-        .advise("`twz show` shows it, `twz export` takes it elsewhere; --force gives its bytes")),
-        Kind::File | Kind::Typed => Ok((id, facts.len_bytes.min(FILE_BYTES_MAX))),
-    }
-}
-
-/// Reads a file's bytes in pieces.
-fn each_chunk<M: Medium>(
-    store: &Opened<M>,
-    id: ObjId,
-    len: u64,
-    mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut chunk = vec![0; CHUNK_BYTES.min(len as usize)];
-    let mut at = 0;
-    while at < len {
-        let part = &mut chunk[..((len - at) as usize).min(CHUNK_BYTES)];
-        store.medium().read_raw(id, BASE_OFFSET + at, part).map_err(Failure::of(id))?;
-        each(part)?;
-        at += part.len() as u64;
-    }
-    Ok(())
-}
-
 /// `cat`. Gives no text: the bytes go to `to`, or into the answer, where that is to be JSON.
 ///
 /// # Errors
@@ -131,7 +85,7 @@ fn each_chunk<M: Medium>(
 pub fn cat<M: Medium>(store: &Opened<M>, arguments: &CatArguments, as_json: bool) -> Result<Answer, Failure> {
     let mut objects = Vec::new();
     for name in &arguments.names {
-        objects.push((name, file_object(store, name, arguments.force)?));
+        objects.push((name, files::find(store, name, arguments.force.into())?));
     }
     let out = io::stdout();
     let guarded = out.is_terminal() && !arguments.force;
@@ -139,7 +93,7 @@ pub fn cat<M: Medium>(store: &Opened<M>, arguments: &CatArguments, as_json: bool
     let mut contents = Vec::new();
     for (name, (id, len)) in objects {
         let mut kept = Vec::new();
-        each_chunk(store, id, len, |chunk| {
+        files::read(store, id, len, |chunk| {
             if as_json {
                 kept.extend_from_slice(chunk);
                 return Ok(());
@@ -197,18 +151,18 @@ pub fn put<M: Medium>(store: &Opened<M>, arguments: &PutArguments) -> Result<Ans
     } else {
         files.push((file.clone(), name));
     }
-    let bar = progress::of_steps(files.len() as u64, "Putting files");
+    let bytes = files.iter().map(|(file, _)| file.metadata().map_or(0, |about| about.len())).sum();
+    let bar = progress::of_bytes(bytes, "Putting files");
     let mut moved = Vec::new();
     for (file, name) in files {
         let (id, len_bytes) = if is_stdin {
-            put_one(store, &name, &mut io::stdin().lock(), &file, arguments.force)?
+            files::put(store, &name, &mut io::stdin().lock(), &file, arguments.force.into())?
         } else {
-            let mut from = File::open(&file).map_err(|error| Failure::io(&file, &error))?;
-            put_one(store, &name, &mut from, &file, arguments.force)?
+            let from = File::open(&file).map_err(|error| Failure::io(&file, &error))?;
+            files::put(store, &name, &mut bar.wrap_read(from), &file, arguments.force.into())?
         };
         store.space.unmap(id);
         moved.push(MovedFile { name, file, len_bytes });
-        bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(Answer::of(&Moved { files: moved }))
@@ -234,117 +188,6 @@ fn collect(directory: &Path, name: &str, files: &mut Vec<(PathBuf, String)>) -> 
     Ok(())
 }
 
-fn put_one<M: Medium>(
-    store: &Opened<M>,
-    name: &str,
-    from: &mut impl Read,
-    file: &Path,
-    force: bool,
-) -> Result<(ObjId, u64), Failure> {
-    let guard = store.space.enter();
-    let names = store.names(&guard)?;
-    let old = match names.lookup(name) {
-        Ok(Entry::Object(id)) => {
-            if facts(store.medium(), id).kind == Kind::Typed && !force {
-                return Err(Failure::new(Status::Conflict, format!("{name} holds typed data, not a file"))
-                    .advise("take another name, or replace it with --force"));
-            }
-            Some(id)
-        }
-        Ok(Entry::Directory) => return Err(Failure::of(name)(NameError::IsADirectory)),
-        Err(_) => None,
-    };
-    let only_name = match old {
-        Some(id) => store.names_by_id()?.get(&id).is_none_or(|names| names.len() == 1),
-        None => false,
-    };
-    let (id, len) = make_file(store, name, from, file)?;
-    let named = guard.transact(|tx| {
-        make_parents(&names, tx, name)?;
-        match old {
-            Some(_) if only_name => drop(names.delete(tx, name)?),
-            Some(_) => drop(names.unbind(tx, name)?),
-            None => {}
-        }
-        names.bind(tx, name, id)
-    });
-    if named.is_err() {
-        // Where this fails too, `gc` finds it.
-        let _ = store.medium().delete(id);
-    }
-    named.map(|()| (id, len)).map_err(Failure::of(name))
-}
-
-/// Makes an object of a file's bytes. It is whole, and on the disk, before it gets its name.
-fn make_file<M: Medium>(
-    store: &Opened<M>,
-    name: &str,
-    from: &mut impl Read,
-    file: &Path,
-) -> Result<(ObjId, u64), Failure> {
-    let medium = store.medium();
-    let mut nonce = [0; 16];
-    medium.random(&mut nonce).map_err(Failure::of(name))?;
-    let inputs =
-        IdInputs { nonce, owner: ObjId::NONE, flags: ObjectFlags::PERSISTENT, default_rights: USUAL_RIGHTS };
-    let metadata = Metadata::new(&inputs, 0);
-    let id = metadata.id;
-    medium.make(&metadata, &[]).map_err(Failure::of(name))?;
-    let made = fill(medium, id, from, file).and_then(|len| {
-        let header = Header { len_bytes: len, ..Header::new_zeroed() };
-        medium.write_raw(id, HEADER_OFFSET, header.as_bytes()).map_err(Failure::of(name))?;
-        medium.publish(id).map_err(Failure::of(name))?;
-        Ok((id, len))
-    });
-    if made.is_err() {
-        let _ = medium.delete(id);
-    }
-    made
-}
-
-/// Fills an object that is being made. Gives the number of bytes.
-fn fill<M: Medium>(medium: &M, id: ObjId, from: &mut impl Read, file: &Path) -> Result<u64, Failure> {
-    let mut buffer = vec![0; CHUNK_BYTES];
-    let mut len = 0;
-    loop {
-        // Up to the next multiple in the object, so that whole chunks become 2 MiB leaves.
-        let room = CHUNK_BYTES - (BASE_OFFSET as usize + len as usize) % CHUNK_BYTES;
-        let got = read_full(from, &mut buffer[..room]).map_err(|error| Failure::io(file, &error))?;
-        if got == 0 {
-            return Ok(len);
-        }
-        if len + got as u64 > FILE_BYTES_MAX {
-            let what =
-                format!("{}: longer than the {FILE_BYTES_MAX} bytes that an object holds", file.display());
-            return Err(Failure::new(Status::Room, what));
-        }
-        // What is zero need not exist.
-        if buffer[..got].iter().any(|&byte| byte != 0) {
-            let at = BASE_OFFSET + len;
-            let pages = at / PAGE_BYTES * PAGE_BYTES..(at + got as u64).next_multiple_of(PAGE_BYTES);
-            medium
-                .reserve_raw(id, pages.start, pages.end - pages.start)
-                .and_then(|()| medium.write_raw(id, at, &buffer[..got]))
-                .map_err(Failure::of(file.display()))?;
-        }
-        len += got as u64;
-    }
-}
-
-/// Reads until the buffer is full or nothing comes any more.
-fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut len = 0;
-    while len < buffer.len() {
-        match from.read(&mut buffer[len..]) {
-            Ok(0) => break,
-            Ok(got) => len += got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(len)
-}
-
 /// `get`.
 ///
 /// # Errors
@@ -355,7 +198,11 @@ pub fn get<M: Medium>(store: &Opened<M>, arguments: &GetArguments) -> Result<Ans
     let mut moved = Vec::new();
     if store.entry(&arguments.name)? == Entry::Directory {
         let all = store.walk(name)?;
-        let bar = progress::of_steps(all.len() as u64, "Getting files");
+        let len_bytes = |named: &Named| match named.entry {
+            Entry::Object(id) => header(store.medium(), id).map_or(0, |header| header.len_bytes),
+            Entry::Directory => 0,
+        };
+        let bar = progress::of_bytes(all.iter().map(len_bytes).sum(), "Getting files");
         for named in all {
             let below = named.path.strip_prefix(name).unwrap_or(&named.path).trim_start_matches('/');
             let file = to.join(below);
@@ -363,8 +210,8 @@ pub fn get<M: Medium>(store: &Opened<M>, arguments: &GetArguments) -> Result<Ans
                 std::fs::create_dir_all(&file).map_err(|error| Failure::io(&file, &error))?;
             } else {
                 moved.push(get_one(store, &named.path, file, arguments.force)?);
+                bar.inc(len_bytes(&named));
             }
-            bar.inc(1);
         }
         bar.finish_and_clear();
     } else {
@@ -380,11 +227,11 @@ fn get_one<M: Medium>(
     file: PathBuf,
     force: bool,
 ) -> Result<MovedFile, Failure> {
-    let (id, len_bytes) = file_object(store, name, force)?;
+    let (id, len_bytes) = files::find(store, name, force.into())?;
     let failed = |error: io::Error| Failure::io(&file, &error);
     if file.as_os_str() == "-" {
         let mut out = io::stdout().lock();
-        each_chunk(store, id, len_bytes, |chunk| out.write_all(chunk).map_err(failed))?;
+        files::read(store, id, len_bytes, |chunk| out.write_all(chunk).map_err(failed))?;
         return Ok(MovedFile { name: name.to_owned(), file, len_bytes });
     }
     if !force && file.exists() {
@@ -398,20 +245,7 @@ fn get_one<M: Medium>(
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(|error| Failure::io(folder, &error))?;
-    let out = made.as_file_mut();
-    out.set_len(len_bytes).map_err(failed)?;
-    for extent in store.medium().extents(id).map_err(Failure::of(name))? {
-        let end = extent.end.min(BASE_OFFSET + len_bytes);
-        let mut at = extent.start.max(BASE_OFFSET);
-        let mut chunk = vec![0; CHUNK_BYTES];
-        while at < end {
-            let part = &mut chunk[..((end - at) as usize).min(CHUNK_BYTES)];
-            store.medium().read_raw(id, at, part).map_err(Failure::of(name))?;
-            out.seek(SeekFrom::Start(at - BASE_OFFSET)).map_err(failed)?;
-            out.write_all(part).map_err(failed)?;
-            at += part.len() as u64;
-        }
-    }
+    files::get(store, (id, len_bytes), made.as_file_mut(), &file)?;
     made.persist(&file).map_err(|error| failed(error.error))?;
     Ok(MovedFile { name: name.to_owned(), file, len_bytes })
 }

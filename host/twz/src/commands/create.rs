@@ -10,7 +10,7 @@ use twizzler::{Durability, Options};
 
 use crate::answer::Answer;
 use crate::medium::Medium;
-use crate::open::{For, format_image, open, with_store};
+use crate::open::{For, Lock, format_image, open, with_store};
 use crate::size::Bytes;
 use crate::status::{Failure, Status};
 
@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let path = &arguments.store;
     match arguments.size {
         Some(size) => create_image(path, size)?,
-        None if path.is_file() => format_image(path)?,
+        None if path.is_file() => format_image(path, Lock::Take)?,
         None => {
             let made = Options::new()
                 .durability(arguments.survives.into())
@@ -105,8 +105,10 @@ fn create_image(path: &Path, size: Bytes) -> Result<(), Failure> {
             _ => failure,
         }
     })?;
-    let made =
-        file.set_len(size.0).map_err(|error| Failure::io(path, &error)).and_then(|()| format_image(path));
+    let made = file
+        .set_len(size.0)
+        .map_err(|error| Failure::io(path, &error))
+        .and_then(|()| format_image(path, Lock::Take));
     if made.is_err() {
         let _ = std::fs::remove_file(path);
     }

@@ -20,7 +20,7 @@ use crate::archive::write::Writer;
 use crate::archive::{Head, MAGIC, ObjectRecord, PAGES_BYTES_MAX, Tag, VERSION};
 use crate::graph::{is_of_the_system, reach};
 use crate::medium::Medium;
-use crate::object::metadata;
+use crate::object::{metadata, stored_bytes};
 use crate::open::Opened;
 use crate::paths::{Named, clean};
 use crate::progress;
@@ -136,7 +136,7 @@ fn objects<M: Medium>(store: &Opened<M>, names: &[Named]) -> Result<Vec<ObjId>, 
             roots.push(id);
         }
     }
-    let bar = progress::of_steps(0, "Following pointers");
+    let bar = progress::of_bytes(stored_bytes(store.medium(), &all), "Following pointers");
     let reached = reach(store.medium(), &all, roots, &bar);
     bar.finish_and_clear();
     if let Some(id) = reached.unread.first() {

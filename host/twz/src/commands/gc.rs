@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::{Error, ObjId};
 use twizzler_object::types::TYPE_OBJECT_FINGERPRINT;
 
 use crate::answer::{Answer, Table};
 use crate::graph::{Reached, is_well_known, reach};
 use crate::medium::Medium;
-use crate::object::{Facts, facts, metadata};
+use crate::object::{Facts, facts, metadata, stored_bytes};
 use crate::open::Opened;
 use crate::progress;
 use crate::size::Bytes;
@@ -89,8 +88,7 @@ pub(crate) fn roots<M: Medium>(store: &Opened<M>) -> Result<Roots, Failure> {
 
 /// What can be reached by names and pointers.
 pub(crate) fn reached<M: Medium>(store: &Opened<M>, from: &Roots) -> Reached {
-    let stored = |id: &ObjId| store.medium().stat(*id).map_or(0, |stat| stat.pages * PAGE_BYTES);
-    let bar = progress::of_bytes(from.all.iter().map(stored).sum(), "Following pointers");
+    let bar = progress::of_bytes(stored_bytes(store.medium(), &from.all), "Following pointers");
     let reached = reach(store.medium(), &from.all, from.roots.iter().copied(), &bar);
     bar.finish_and_clear();
     reached

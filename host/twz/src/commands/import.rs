@@ -3,8 +3,11 @@
 //! 1. The whole archive is read and checked, and compared with what the store has. Nothing is changed if it is not whole, or if
 //!    something is in the way and neither `--keep` nor `--replace` says what to do.
 //! 2. Objects are made, which nothing leads to yet.
-//! 3. Their names are made. A power cut before leaves objects without names: the same command again completes it, or
-//!    `gc` removes them.
+//! 3. Those that take the place of others do so, one after the other: at every moment each object is the old one or the new one.
+//! 4. Their names are made.
+//!
+//! A power cut in between leaves objects without names, or only some of those that were to be replaced: the same command again
+//! completes it. Where objects are replaced in an image, all of this is done to a copy of its file, which takes the file's place in the end.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -18,8 +21,9 @@ use serde::Serialize;
 use twizzler_abi::object::{HEADER_OFFSET, Header};
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError};
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
+use super::backup::{copy_image, sync_folder_of};
 use super::change::make_parents;
 use crate::answer::Answer;
 use crate::archive::Head;
@@ -27,7 +31,7 @@ use crate::archive::read::{ArchiveError, Archived, Reader, Record, verify};
 use crate::graph::is_of_the_system;
 use crate::medium::Medium;
 use crate::object::{header, metadata};
-use crate::open::Opened;
+use crate::open::{For, Lock, Opened, Place, lock_image, open, open_image, place_of, with_store};
 use crate::paths::{clean, join};
 use crate::progress;
 use crate::status::{Failure, Status};
@@ -92,13 +96,47 @@ fn unreadable(path: &Path) -> impl Fn(ArchiveError) -> Failure {
     }
 }
 
+/// `import --replace`.
+///
+/// # Errors
+/// As [`run`]; somebody else uses the store; an image's folder has no room for a copy.
+pub fn replacing(arguments: &Arguments) -> Result<Answer, Failure> {
+    match place_of(&arguments.store)? {
+        Place::Directory => {
+            with_store!(open(&arguments.store, For::Alone)?, store => finish(store, arguments))
+        }
+        Place::Image => {
+            let failed = |error: io::Error| Failure::io(&arguments.store, &error);
+            let path = arguments.store.canonicalize().map_err(failed)?;
+            let from = lock_image(&path, true)?;
+            drop(open_image(&path, For::Reading, Lock::Held)?);
+            let (copy, _) = copy_image(&from, &path)?;
+            let permissions = from.metadata().map_err(failed)?.permissions();
+            copy.as_file().set_permissions(permissions).map_err(failed)?;
+            let store = open_image(copy.path(), For::Changing, Lock::Held)?;
+            let answer = finish(store, arguments)?;
+            copy.as_file().sync_all().map_err(failed)?;
+            // COMMIT: the image is the copy.
+            copy.persist(&path).map_err(|error| failed(error.error))?;
+            sync_folder_of(&path)?;
+            Ok(answer)
+        }
+    }
+}
+
+fn finish<M: Medium>(store: Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
+    let answer = run(&store, arguments);
+    let closed = store.close();
+    answer.and_then(|answer| closed.map(|()| answer))
+}
+
 /// `import`.
 ///
 /// # Errors
 /// The archive is not whole; something is in the way; no room.
 pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
     let path = &arguments.archive;
-    let mut file = open(path)?;
+    let mut file = open_archive(path)?;
     let bar = progress::of_bytes(file.metadata().map_or(0, |about| about.len()), "Checking the archive");
     let mut plan = Plan::new(store)?;
     let head =
@@ -116,7 +154,7 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
 }
 
 /// The archive as a file that can be read twice.
-fn open(path: &Path) -> Result<File, Failure> {
+fn open_archive(path: &Path) -> Result<File, Failure> {
     let failed = |error: io::Error| Failure::io(path, &error);
     if path.as_os_str() != "-" {
         return File::open(path).map_err(failed);
@@ -295,7 +333,7 @@ impl<'a, M: Medium> Plan<'a, M> {
         arguments: &Arguments,
         done: &mut Imported,
     ) -> Result<(), Failure> {
-        let mut maker = Maker { store: self.store, current: None, made: Vec::new() };
+        let mut maker = Maker { store: self.store, current: None, made: Vec::new(), remade: Vec::new() };
         let bar = progress::of_bytes(head.bytes, "Importing");
         let mut pass = || {
             let failed = unreadable(&arguments.archive);
@@ -322,7 +360,8 @@ impl<'a, M: Medium> Plan<'a, M> {
                     Record::Directory(_) | Record::Name(..) => {}
                 }
             }
-            maker.end()
+            maker.end()?;
+            maker.replace()
         };
         let result = pass();
         bar.finish_and_clear();
@@ -359,22 +398,24 @@ fn is_equal<M: Medium>(medium: &M, id: ObjId, range: Range<u64>, bytes: &[u8]) -
 /// Makes objects of records.
 struct Maker<'a, M: Medium> {
     store: &'a Opened<M>,
-    /// The object that pages belong to, and the versions that it had in the store.
+    /// The object that pages belong to, and the header of the one that it replaces.
     current: Option<(ObjId, Option<Header>)>,
     /// Objects that were not there before.
     made: Vec<ObjId>,
+    /// Objects that are to take the place of others.
+    remade: Vec<ObjId>,
 }
 
 impl<M: Medium> Maker<'_, M> {
     fn begin(&mut self, archived: &Archived, differs: bool) -> Result<(), Failure> {
         let id = archived.record.id;
         let medium = self.store.medium();
-        let old = if differs { header(medium, id).ok() } else { None };
+        let old = if differs { Some(header(medium, id).unwrap_or(Header::new_zeroed())) } else { None };
         if differs {
-            medium.delete(id).map_err(Failure::of(id))?;
-        }
-        medium.make(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
-        if !differs {
+            medium.remake(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
+            self.remade.push(id);
+        } else {
+            medium.make(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
             self.made.push(id);
         }
         self.current = Some((id, old));
@@ -405,12 +446,21 @@ impl<M: Medium> Maker<'_, M> {
             *version = old.max(*version);
         }
         medium.write_raw(id, HEADER_OFFSET, new.as_bytes()).map_err(Failure::of(id))?;
-        medium.publish(id).map_err(Failure::of(id))
+        if old.is_some() { Ok(()) } else { medium.publish(id).map_err(Failure::of(id)) }
     }
 
-    /// Deletes what was made. Where this fails, `gc` finds it.
+    /// All objects are whole: those that replace others do.
+    fn replace(&mut self) -> Result<(), Failure> {
+        while let Some(&id) = self.remade.last() {
+            self.store.medium().replace(id).map_err(Failure::of(id))?;
+            self.remade.pop();
+        }
+        Ok(())
+    }
+
+    /// Deletes what was made, and has not replaced anything yet. Where this fails, `gc` finds it.
     fn undo(&self) {
-        for &id in &self.made {
+        for &id in self.made.iter().chain(&self.remade) {
             let _ = self.store.medium().delete(id);
         }
     }

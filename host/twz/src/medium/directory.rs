@@ -58,6 +58,14 @@ impl Medium for HostedBackend {
         self.publish_raw(id)
     }
 
+    fn remake(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error> {
+        if extension.is_empty() { self.remake_raw(metadata) } else { Err(Error::NotSupported) }
+    }
+
+    fn replace(&self, id: ObjId) -> Result<(), Error> {
+        self.replace_raw(id)
+    }
+
     fn close(holder: Store) -> io::Result<()> {
         holder.close().map_err(io::Error::other)
     }

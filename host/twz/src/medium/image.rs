@@ -62,6 +62,16 @@ impl Medium for ImageBackend {
         Ok(())
     }
 
+    /// The old one goes at once: what replaces objects works on a copy of the image's file.
+    fn remake(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error> {
+        self.delete(metadata.id)?;
+        self.make(metadata, extension)
+    }
+
+    fn replace(&self, _: ObjId) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn close(holder: Self::Holder) -> io::Result<()> {
         let store = holder.backend().store();
         if store.media().region().sharing() == Sharing::Private {
