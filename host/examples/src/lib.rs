@@ -1,6 +1,7 @@
 //! Programs that keep their data in persistent objects: what the examples consist of.
 #![forbid(unsafe_code)]
 
+pub mod jobs;
 pub mod server;
 
 // The guide's code.

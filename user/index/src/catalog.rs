@@ -13,7 +13,7 @@ use twizzler_object::{Access, Backend, Guard, Tx};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::append::Appender;
-use crate::base::{CatalogBase, SEGMENTS_MAX, read_vec};
+use crate::base::{CatalogBase, SEGMENTS_MAX, SegmentBase, read_vec};
 use crate::record::{RecordReader, RecordWriter};
 use crate::segment::{Header, Segment};
 
@@ -99,12 +99,7 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Writes the catalog of that generation; gives the new object's ID.
-    pub(crate) fn write<'s, B: Backend>(
-        &self,
-        guard: &'s Guard<'s, B>,
-        tx: &mut Tx<'s, B>,
-        generation: u64,
-    ) -> Result<ObjId, Error> {
+    pub(crate) fn write<B: Backend>(&self, tx: &mut Tx<'_, B>, generation: u64) -> Result<ObjId, Error> {
         let mut record = RecordWriter::new().u64(generation).u32(self.segments.len() as u32);
         for s in &self.segments {
             record = record.value(&s.numbers).u32(s.dead.count);
@@ -117,13 +112,15 @@ impl Catalog {
         let base = object.base();
         for (i, listed) in self.segments.iter().enumerate() {
             let place = base.at(CatalogBase::segments).index(i).ok_or(Error::TooMany)?;
-            tx.link(place, Some(listed.open(guard)?.base()))?;
+            // Through the transaction, which may have made the segment.
+            let segment = tx.open::<SegmentBase>(listed.id, Access::Read)?;
+            tx.link(place, Some(segment.base()))?;
         }
         tx.set(base.at(CatalogBase::bytes), record.len() as u64)?;
         let mut out = Appender::new(object.area(), size_of::<CatalogBase>() as u64);
         out.append(tx, &record)?;
         out.finish(tx)?;
-        Ok(guard.id_of(object.area()))
+        Ok(tx.guard().id_of(object.area()))
     }
 
     /// Reads the catalog of that generation.

@@ -226,7 +226,7 @@ impl<'s, B: Backend> Index<'s, B> {
             }
         }
         let generation = old.generation.checked_add(1).ok_or(Error::Damaged)?;
-        let id = catalog.write(self.guard, tx, generation)?;
+        let id = catalog.write(tx, generation)?;
         tx.set(self.root.base(), IndexRoot { generation, catalog: id })?;
         if !old.id.is_none() {
             tx.delete(old.id)?;
