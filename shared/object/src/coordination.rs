@@ -8,6 +8,7 @@
 //! | 192 | 1: what earlier boots left in lanes is dealt with |
 //! | 4096 | for each lane a line: its owner, the age of its transaction (0: none drawn) |
 //! | 64 KiB | for each lock stripe a line: writer, readers |
+//! | 320 KiB | versions that readers keep ([`crate::keeps`]) |
 //!
 //! A *writer* word holds the number of a lane plus one, and bit 63 if someone waits; a *readers* word has a bit for each lane.
 //! Anything may stand there: a program that goes wild can make others wait, or wait no longer, but touch no memory.
@@ -29,7 +30,9 @@ const STRIPES_AT: u64 = 64 * 1024;
 pub(crate) const STRIPES: usize = 4096;
 
 const _: () = assert!(LANES + LANES_MAX as u64 * LINE <= STRIPES_AT);
-const _: () = assert!(STRIPES_AT + STRIPES as u64 * LINE <= COORDINATION_BYTES);
+/// Where keeps begin.
+pub(crate) const KEEPS_AT: u64 = 320 * 1024;
+const _: () = assert!(STRIPES_AT + STRIPES as u64 * LINE <= KEEPS_AT && KEEPS_AT < COORDINATION_BYTES);
 
 /// Someone waits for the word to change.
 pub(crate) const WAITED_FOR: u64 = 1 << 63;
@@ -43,7 +46,7 @@ pub(crate) const fn stripe_of(id: ObjId) -> usize {
 impl<B: Backend> Space<B> {
     /// A word of the segment.
     #[inline]
-    fn shared_word(&self, offset: u64) -> &AtomicU64 {
+    pub(crate) fn shared_word(&self, offset: u64) -> &AtomicU64 {
         debug_assert!(offset < COORDINATION_BYTES && offset.is_multiple_of(8), "a word of the segment");
         self.backend().interleave();
         let at = core::ptr::with_exposed_provenance::<AtomicU64>((self.coordination + offset) as usize);

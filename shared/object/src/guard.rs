@@ -14,6 +14,7 @@ use twizzler_abi::{Error, ObjId};
 use crate::backend::{Backend, Sink};
 use crate::epoch::Inside;
 use crate::error::OpenError;
+use crate::keeps::Keep;
 use crate::lane::{id_of, well_known};
 use crate::memory;
 use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
@@ -212,6 +213,10 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
     fn read(&self, bytes: Bytes<'g>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
         memory::read(bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?, buffer);
         Ok(())
+    }
+
+    fn keep(&self, version: Ptr<'g, u64>) -> Result<Option<Keep<'g>>, Error> {
+        self.space.keep(version, self.stripe()).map(Some)
     }
 
     fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Ordering {

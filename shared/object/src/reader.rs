@@ -5,6 +5,7 @@ use core::cmp::Ordering;
 
 use twizzler_abi::Error;
 
+use crate::keeps::Keep;
 use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
 use crate::stored::{Stored, Value};
 
@@ -35,6 +36,17 @@ pub trait Reader<'s> {
 
     /// Compares bytes with others, as slices compare.
     fn compare(&self, bytes: Bytes<'s>, other: &[u8]) -> Ordering;
+
+    /// Keeps the version of a map whose number is at `version`, or a later one, for as long as the keep lives. None: it needs none, since
+    /// nobody else changes what this reader reads.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] where [`crate::KEEPS_MAX`] are kept.
+    #[doc(hidden)]
+    fn keep(&self, version: Ptr<'s, u64>) -> Result<Option<Keep<'s>>, Error> {
+        let _ = version;
+        Ok(None)
+    }
 
     /// A copy of all the bytes.
     fn to_vec(&self, bytes: Bytes<'s>) -> Vec<u8> {

@@ -90,8 +90,9 @@ impl<B: Backend> Tx<'_, B> {
     /// What makes something reachable for readers without locks comes after what it makes reachable, in place and in the record.
     fn order_lines(&mut self) {
         let work = &mut self.lane.work;
-        for &address in &work.published {
-            work.overlay.put_last(address);
+        if !work.published.is_empty() {
+            work.published.sort_unstable();
+            work.overlay.put_last(&work.published);
         }
     }
 

@@ -45,6 +45,7 @@ use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
 use crate::reader::{Reader, compare_by};
 use crate::space::{Access, Space, area_of, header_place};
 use crate::stored::{Stored, Value};
+pub(crate) use overlay::Rank;
 pub(crate) use pending::Pending;
 pub(crate) use work::Work;
 
@@ -69,7 +70,7 @@ enum State {
 
 /// Allocated bytes that a transaction stages before it writes them in place. What is written in place costs a fence of its own
 /// (see [`Tx::commit`]); what is staged is written twice.
-const STAGED_BYTES_MAX: u64 = 512;
+const STAGED_BYTES_MAX: u64 = 2048;
 /// The same with a log, where what is written in place costs a sync of the object's file.
 const LOGGED_BYTES_MAX: u64 = 256 * 1024;
 /// Writes of so many bytes to an object that the transaction made are not staged with a log.
@@ -351,11 +352,12 @@ impl<'g, B: Backend> Tx<'g, B> {
         Ok(())
     }
 
-    /// Notes that what is staged at a place makes something reachable for readers without locks: it is stored after all else.
-    pub(crate) fn publish<T>(&mut self, place: Ptr<'_, T>) {
+    /// Notes that what is staged at a place makes something reachable for readers without locks: it is stored when all else is.
+    pub(crate) fn publish<T>(&mut self, place: Ptr<'_, T>, rank: Rank) {
         let line = place.address() & !(overlay::LINE - 1);
-        if !self.work().published.contains(&line) {
-            self.work_mut().published.push(line);
+        let published = &mut self.work_mut().published;
+        if published.last() != Some(&(rank, line)) {
+            published.push((rank, line));
         }
     }
 

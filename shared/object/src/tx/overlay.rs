@@ -2,6 +2,15 @@
 
 use alloc::vec::Vec;
 
+/// What must be stored after what, for readers without locks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Rank {
+    /// Pointers to what is new.
+    Pointer,
+    /// Numbers of versions. A map's number follows, in the object, what must be stored before it; so those at lower addresses come first.
+    Version,
+}
+
 /// Bytes of a line.
 pub const LINE: u64 = 64;
 
@@ -79,12 +88,17 @@ impl Overlay {
         self.lines.is_empty()
     }
 
-    /// Puts the line at an address behind all others. Nothing is staged or looked up after that.
-    pub(crate) fn put_last(&mut self, address: u64) {
-        if let Some(index) = self.lines.iter().position(|&(line, _)| line == address) {
-            let last = self.lines.len() - 1;
-            self.lines.swap(index, last);
+    /// Puts these lines behind all others, in their order: the last time that one is named counts. Nothing is staged or looked up after that.
+    pub(crate) fn put_last(&mut self, published: &[(Rank, u64)]) {
+        let mut place = alloc::vec![0; self.lines.len()];
+        for (number, &(_, address)) in published.iter().enumerate() {
+            if let Some(index) = self.find(address) {
+                place[index] = number + 1;
+            }
         }
+        let mut order: Vec<usize> = (0..place.len()).collect();
+        order.sort_by_key(|&index| place[index]);
+        self.lines = order.into_iter().map(|index| self.lines[index]).collect();
     }
 
     /// Lines with their addresses.
@@ -223,6 +237,27 @@ mod tests {
         assert!(line(u64::MAX).runs().eq([(0, 64)]));
         assert!(line(0xff00_0000_0000_0001).runs().eq([(0, 1), (56, 8)]));
         assert!(line(0b0110).runs().eq([(1, 2)]));
+    }
+
+    #[test]
+    fn what_is_published_comes_last_and_versions_behind_pointers() {
+        for lines in [5, 40] {
+            let mut overlay = Overlay::default();
+            for n in 0..lines {
+                overlay.write(n * LINE, &[n as u8]);
+            }
+            let mut published = [
+                (Rank::Version, 3 * LINE),
+                (Rank::Pointer, LINE),
+                (Rank::Version, 0),
+                (Rank::Pointer, 3 * LINE),
+            ];
+            published.sort_unstable();
+            overlay.put_last(&published);
+            let order: Vec<u64> = overlay.lines().iter().map(|(address, _)| address / LINE).collect();
+            let others = (0..lines).filter(|n| ![0, 1, 3].contains(n));
+            assert!(order.into_iter().eq(others.chain([1, 0, 3])));
+        }
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use twizzler_abi::call::CreateSpec;
 use twizzler_abi::{Error, ObjId};
 
 use super::fresh::Fresh;
-use super::overlay::Overlay;
+use super::overlay::{Overlay, Rank};
 use crate::heap::Freed;
 use crate::journal::Changed;
 
@@ -29,7 +29,7 @@ pub(crate) struct Work {
     /// The record.
     pub(super) words: Vec<u64>,
     /// Lines that are to be stored after all others: where they lie.
-    pub(super) published: Vec<u64>,
+    pub(super) published: Vec<(Rank, u64)>,
     /// Bytes of allocations that are staged.
     pub(super) staged_bytes: u64,
     /// The object that was last seen to be locked: where it lies. 0: none.

@@ -7,7 +7,7 @@ use twizzler_abi::Error;
 
 use super::super::raw::{aligned, bytes_of, value_at};
 use super::page::{At, Content, HEAD_BYTES, Page};
-use crate::pointer::{Bytes, Span};
+use crate::pointer::{Bytes, Ptr, Span};
 use crate::reader::Reader;
 use crate::stored::{Stored, Value};
 
@@ -227,11 +227,11 @@ impl<K: Value + Ord, V: Stored> Page for Arrays<K, V> {
     }
 
     #[inline]
-    fn read_child<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<u64, Error> {
+    fn child_place<'s>(_: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<Ptr<'s, u64>, Error> {
         if at.level == 0 || i >= at.len {
             return Err(Error::Damaged);
         }
-        Ok(reader.get(at.place(Self::CHILDREN + i * 8)?))
+        at.place(Self::CHILDREN + i * 8)
     }
 
     #[inline]

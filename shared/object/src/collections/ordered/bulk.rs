@@ -8,7 +8,8 @@ use core::iter::Peekable;
 use twizzler_abi::Error;
 
 use super::page::{At, Content, Page};
-use super::tree::{Levels, Totals, Tree};
+use super::tree::{Levels, Tree};
+use super::version::Totals;
 use crate::backend::Backend;
 use crate::tx::Tx;
 
@@ -22,8 +23,7 @@ impl<'s, P: Page> Tree<'s, P> {
         let stamp = self.begin(tx)?;
         let mut builder = Builder::new(*self, stamp);
         let mut rest = entries.peekable();
-        if let Some(top) = self.top(tx)? {
-            self.forget_versions(tx, stamp)?;
+        if let Some(top) = self.version(tx)?.top {
             self.merge_below(tx, top, &mut builder, &mut rest)?;
         }
         for (key, value) in rest {
@@ -32,7 +32,7 @@ impl<'s, P: Page> Tree<'s, P> {
         if builder.totals.entries > 0 {
             let totals = builder.totals;
             let offset = builder.finish(tx)?;
-            self.set_top(tx, offset, totals, stamp)?;
+            self.set_version(tx, Some(offset), totals, stamp)?;
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl<'s, P: Page> Tree<'s, P> {
                 builder.push_new(tx, new_key, value)?;
             }
             if new.peek().is_some_and(|(new_key, _)| *new_key == key) {
-                self.free_value(tx, page.content(i))?;
+                self.retire_value(tx, page.content(i), builder.stamp)?;
             } else {
                 builder.push(tx, key, page.content(i))?;
             }

@@ -8,24 +8,27 @@ use twizzler_abi::Error;
 use super::Entries;
 use super::page::Page;
 use super::snapshot::place_of;
-use super::tree::Version;
+use super::version::Version;
 use super::walk::Walk;
+use crate::keeps::Keep;
 use crate::pointer::{Bytes, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Stored, Value};
 
 /// A place in a map: at an entry, or at none, which is before the first and behind the last.
 ///
-/// It shows the map as it was when the cursor was made. [`Error::Interrupted`]: that version has gone ([`super::Snapshot`]).
+/// It shows the map as it was when the cursor was made.
 pub struct Cursor<'r, 's, R, K: Entries<V> + ?Sized, V: ?Sized> {
     reader: &'r R,
     version: Version<'s>,
+    /// Keeps the version, if it is not a snapshot's.
+    _keep: Option<Keep<'s>>,
     walk: Walk<'s, K::Page>,
 }
 
 impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R, K, V> {
-    pub(super) const fn new(version: Version<'s>, reader: &'r R) -> Self {
-        Self { reader, version, walk: Walk::new(version.top) }
+    pub(super) const fn new(version: Version<'s>, keep: Option<Keep<'s>>, reader: &'r R) -> Self {
+        Self { reader, version, _keep: keep, walk: Walk::new(Some(version)) }
     }
 
     /// Goes to the first entry whose key is not below `key`. True if it is equal.

@@ -17,6 +17,7 @@ mod retired;
 mod slots;
 mod snapshot;
 mod tree;
+mod version;
 mod walk;
 
 use core::ops::RangeBounds;
@@ -39,10 +40,8 @@ pub use range::Range;
 pub use slots::KEY_BYTES_MAX;
 use slots::Slots;
 pub use snapshot::Snapshot;
-use tree::{Tree, TreeRoot};
-
-/// How often a read begins again that was overtaken. Once is rare: it takes as many commits as a snapshot outlives.
-const ATTEMPTS: usize = 1000;
+use tree::Tree;
+use version::{ATTEMPTS, TreeRoot};
 
 /// Longest value of a map of bytes.
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
@@ -60,12 +59,12 @@ pub trait Entries<V: ?Sized>: Ord + ToOwned<Owned: Clone> {
 impl<K: Value + Ord, V: Stored> Entries<V> for K {
     type Page = Arrays<K, V>;
     const FINGERPRINT: u64 =
-        Fingerprint::new("ordered-map", 1).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
+        Fingerprint::new("ordered-map", 2).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
 }
 
 impl Entries<[u8]> for [u8] {
     type Page = Slots;
-    const FINGERPRINT: u64 = Fingerprint::new("ordered-map-of-bytes", 1).finish();
+    const FINGERPRINT: u64 = Fingerprint::new("ordered-map-of-bytes", 2).finish();
 }
 
 /// What a map is in an object: put one into a record of your own. All zero is an empty map.
@@ -127,10 +126,9 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// The map as it is now. For a reader outside transactions it stays so, whatever is committed meanwhile, and nobody waits for anybody.
     ///
     /// # Errors
-    /// [`Error::Damaged`].
-    #[inline]
+    /// [`Error::TooMany`] where [`crate::KEEPS_MAX`] snapshots, iterations and cursors are kept, in all programs; [`Error::Damaged`].
     pub fn snapshot(&self, reader: &impl Reader<'s>) -> Result<Snapshot<'s, K, V>, Error> {
-        self.tree().version(reader).map(Snapshot::new)
+        self.tree().kept_version(reader).map(|(version, keep)| Snapshot::new(version, keep))
     }
 
     /// Reads the newest version; again, if it has gone meanwhile.
@@ -141,7 +139,9 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
         read: impl Fn(Snapshot<'s, K, V>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         for _ in 0..ATTEMPTS {
-            match self.snapshot(reader).and_then(&read) {
+            // Without a keep: it is short.
+            let version = self.tree().version(reader).map(|version| Snapshot::new(version, None));
+            match version.and_then(&read) {
                 Err(Error::Interrupted) => {}
                 result => return result,
             }
@@ -154,7 +154,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn len(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        self.latest(reader, |map| map.len(reader))
+        self.latest(reader, |map| Ok(map.len()))
     }
 
     /// True without entries.
@@ -162,7 +162,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn is_empty(&self, reader: &impl Reader<'s>) -> Result<bool, Error> {
-        Ok(self.tree().top(reader)?.is_none())
+        self.latest(reader, |map| Ok(map.is_empty()))
     }
 
     /// Bytes of all keys and values.
@@ -170,7 +170,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn len_bytes(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        self.latest(reader, |map| map.len_bytes(reader))
+        self.latest(reader, |map| Ok(map.len_bytes()))
     }
 
     /// Levels of nodes; 0 for an empty map.
@@ -178,7 +178,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn levels(&self, reader: &impl Reader<'s>) -> Result<u16, Error> {
-        Ok(self.tree().top(reader)?.map_or(0, |top| top.level + 1))
+        self.latest(reader, |map| Ok(map.levels()))
     }
 
     /// True if the key has a value.
@@ -196,7 +196,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
         range: impl RangeBounds<K>,
     ) -> Range<'r, 's, R, K, V> {
         Range::new(
-            self.tree().version(reader),
+            self.tree().kept_version(reader),
             reader,
             range.start_bound().map(ToOwned::to_owned),
             range.end_bound().map(ToOwned::to_owned),
@@ -206,7 +206,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// All entries, in order, from both ends.
     pub fn iter<'r, R: Reader<'s>>(&self, reader: &'r R) -> Range<'r, 's, R, K, V> {
         use core::ops::Bound::Unbounded;
-        Range::new(self.tree().version(reader), reader, Unbounded, Unbounded)
+        Range::new(self.tree().kept_version(reader), reader, Unbounded, Unbounded)
     }
 
     /// A place in the map that can be moved, before the first entry.
@@ -214,10 +214,22 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn cursor<'r, R: Reader<'s>>(&self, reader: &'r R) -> Result<Cursor<'r, 's, R, K, V>, Error> {
-        Ok(Cursor::new(self.tree().version(reader)?, reader))
+        let (version, keep) = self.tree().kept_version(reader)?;
+        Ok(Cursor::new(version, keep, reader))
     }
 
-    /// Takes all entries out.
+    /// Gives the memory of older versions back that no reader keeps. Changes do so by themselves, but for what may still be read, and what is replaced by
+    /// the last changes.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    pub fn shrink_to_fit<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
+        let tree = self.tree();
+        let stamp = tree.begin(tx)?;
+        tree.free_parts(tx, stamp, 0, usize::MAX)
+    }
+
+    /// Takes all entries out. Their memory is given back by the changes that follow, or by [`OrderedMap::shrink_to_fit`] in a later transaction.
     ///
     /// # Errors
     /// [`Error::Damaged`]; what the transaction says.
@@ -227,7 +239,8 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
 }
 
 impl<'s, K: Value + Ord, V: Stored> OrderedMap<'s, K, V> {
-    /// Where the value of a key lies. It may be written only if [`OrderedMap::place_mut`] gave it.
+    /// Where the value of a key lies. It may be written only if [`OrderedMap::place_mut`] gave it. Others may give the place to something else when
+    /// they have changed the map often enough: keep a [`Snapshot`], and ask that, where it is to be read for long.
     ///
     /// # Errors
     /// [`Error::Damaged`].

@@ -1,10 +1,11 @@
 //! What the tree asks of a node's layout.
 //!
 //! All nodes begin with a head of 32 bytes: level (2; 0 for leaves), entries or children (2), two words of the layout's own (2 each),
-//! the version of the map that made the node (8), and, of a map's root node alone, entries (8) and bytes (8) in all of the map.
+//! the version of the map that made the node (8), the offset of the node that it replaced (8), and nothing (8).
 
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
+use core::sync::atomic::{Ordering, fence};
 
 use twizzler_abi::Error;
 
@@ -17,14 +18,14 @@ use crate::stored::Stored;
 pub(super) const HEAD_BYTES: usize = 32;
 /// Where in the head the version is.
 pub(super) const BIRTH: usize = 8;
-/// Where the number of all entries is.
-pub(super) const ENTRIES: usize = 16;
-/// Where the number of all bytes is.
-pub(super) const BYTES: usize = 24;
+/// Where the offset of what the node replaced is.
+pub(super) const REPLACED: usize = 16;
+/// Steps from a node to what it replaced, at most: as many changes of one node as a snapshot outlives.
+const STEPS_MAX: usize = 1 << 24;
 
 /// A node's head; the rest of the node depends on the types of keys and values.
 #[derive(Stored)]
-#[stored(name = "twizzler.map-node", version = 2)]
+#[stored(name = "twizzler.map-node", version = 3)]
 #[repr(C)]
 pub(super) struct Node {
     bytes: [u64; HEAD_BYTES / 8],
@@ -63,12 +64,56 @@ pub struct At<'s> {
 }
 
 impl<'s> At<'s> {
-    /// The node at an offset; of that level, if one is given.
+    /// The node at an offset as it was in version `number` of the map; of that level, if one is given.
     ///
     /// # Errors
     /// [`Error::Damaged`].
     #[inline]
     pub(super) fn open<P: Page>(
+        reader: &impl Reader<'s>,
+        area: Area<'s>,
+        offset: u64,
+        level: Option<u16>,
+        number: u64,
+    ) -> Result<Self, Error> {
+        // Pairs with the release that comes before the store of the pointer: the node is seen whole.
+        fence(Ordering::Acquire);
+        let at = Self::newest::<P>(reader, area, offset, level)?;
+        let birth = reader.get(at.place(BIRTH)?);
+        if birth <= number { Ok(at) } else { at.replaced::<P>(reader, level, birth, number) }
+    }
+
+    /// What this node replaced, and that, until it is what there was in version `number`.
+    #[cold]
+    fn replaced<P: Page>(
+        self,
+        reader: &impl Reader<'s>,
+        level: Option<u16>,
+        mut birth: u64,
+        number: u64,
+    ) -> Result<Self, Error> {
+        let mut at = self;
+        for _ in 0..STEPS_MAX {
+            at = Self::newest::<P>(reader, at.area, reader.get(at.place(REPLACED)?), level)?;
+            let older = reader.get(at.place(BIRTH)?);
+            if older <= number {
+                return Ok(at);
+            }
+            // It was there before what replaced it.
+            if older >= birth {
+                return Err(Error::Damaged);
+            }
+            birth = older;
+        }
+        Err(Error::Damaged)
+    }
+
+    /// The node at an offset, whatever version made it; of that level, if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    pub(super) fn newest<P: Page>(
         reader: &impl Reader<'s>,
         area: Area<'s>,
         offset: u64,
@@ -187,11 +232,19 @@ pub trait Page: Sized {
     /// # Errors
     /// [`Error::Damaged`].
     fn seek_child<'s>(reader: &impl Reader<'s>, at: &At<'s>, key: &Self::Key) -> Result<usize, Error>;
+    /// Where the offset of a child is: an aligned word, so that it can be replaced while others look.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn child_place<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<Ptr<'s, u64>, Error>;
     /// The offset of a child.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    fn read_child<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<u64, Error>;
+    #[inline]
+    fn read_child<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<u64, Error> {
+        Ok(reader.get(Self::child_place(reader, at, i)?))
+    }
     /// A key.
     ///
     /// # Errors

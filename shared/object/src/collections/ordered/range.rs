@@ -11,21 +11,23 @@ use twizzler_abi::Error;
 use super::Entries;
 use super::page::Page;
 use super::snapshot::place_of;
-use super::tree::Version;
+use super::version::Version;
 use super::walk::Walk;
+use crate::keeps::Keep;
 use crate::pointer::Bytes;
 use crate::reader::Reader;
 use crate::stored::Value;
 
 type Owned<K> = <K as ToOwned>::Owned;
 
-/// Entries of a map, in the order of their keys, from both ends, as they were when the iteration began. An error ends it:
-/// [`Error::Interrupted`] where that version has gone ([`super::Snapshot`]).
+/// Entries of a map, in the order of their keys, from both ends, as they were when the iteration began. An error ends it.
 pub struct Range<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> {
     reader: &'r R,
     front: End<'s, K, V>,
     back: End<'s, K, V>,
     version: Result<Version<'s>, Error>,
+    /// Keeps the version, if it is not a snapshot's.
+    _keep: Option<Keep<'s>>,
     over: bool,
 }
 
@@ -39,17 +41,17 @@ struct End<'s, K: Entries<V> + ?Sized, V: ?Sized> {
 
 impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Range<'r, 's, R, K, V> {
     pub(super) fn new(
-        version: Result<Version<'s>, Error>,
+        version: Result<(Version<'s>, Option<Keep<'s>>), Error>,
         reader: &'r R,
         from: Bound<Owned<K>>,
         to: Bound<Owned<K>>,
     ) -> Self {
-        let end = |bound| End {
-            walk: Walk::new(version.as_ref().map_or(None, |version| version.top)),
-            bound,
-            begun: false,
+        let (version, keep) = match version {
+            Ok((version, keep)) => (Ok(version), keep),
+            Err(error) => (Err(error), None),
         };
-        Self { reader, front: end(from), back: end(to), version, over: false }
+        let end = |bound| End { walk: Walk::new(version.ok()), bound, begun: false };
+        Self { reader, front: end(from), back: end(to), version, _keep: keep, over: false }
     }
 
     /// The next entry from one end: its key, and the bytes of its value.

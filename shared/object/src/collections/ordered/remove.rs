@@ -5,7 +5,8 @@ use core::borrow::Borrow;
 use twizzler_abi::Error;
 
 use super::page::{At, Content, Page};
-use super::tree::{Tree, TreeRoot};
+use super::tree::Tree;
+use super::version::{Totals, Version};
 use crate::backend::Backend;
 use crate::tx::Tx;
 
@@ -25,8 +26,7 @@ impl<'s, P: Page> Tree<'s, P> {
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<bool, Error> {
         let stamp = self.begin(tx)?;
-        let Some(top) = self.top(tx)? else { return Ok(false) };
-        let mut totals = Self::totals(tx, Some(top))?;
+        let Version { top: Some(top), mut totals, .. } = self.version(tx)? else { return Ok(false) };
         let mut removed = |content: Content<'_>| {
             totals.entries = totals.entries.wrapping_sub(1);
             totals.bytes = totals.bytes.wrapping_sub((P::key_bytes(key) + content.value_bytes()) as u64);
@@ -34,8 +34,7 @@ impl<'s, P: Page> Tree<'s, P> {
         };
         let Some(shrunk) = self.remove_below(tx, top, key, stamp, &mut removed)? else { return Ok(false) };
         if shrunk.len == 0 {
-            self.stamp(tx, stamp)?;
-            tx.link(self.root.at(TreeRoot::node), None)?;
+            self.set_version(tx, None, Totals::default(), stamp)?;
             return Ok(true);
         }
         // Root nodes that have one child go.
@@ -45,9 +44,7 @@ impl<'s, P: Page> Tree<'s, P> {
             self.drop_node(tx, top, stamp)?;
             top = child;
         }
-        let mut page = self.read(tx, top, stamp)?;
-        let offset = if page.birth() == stamp { top.offset } else { self.store(tx, top, &mut page, stamp)? };
-        self.set_top(tx, offset, totals, stamp)?;
+        self.set_version(tx, Some(top.offset), totals, stamp)?;
         Ok(true)
     }
 
@@ -72,18 +69,18 @@ impl<'s, P: Page> Tree<'s, P> {
         } else {
             let (i, child) = self.seek_child(tx, &at, key, stamp)?;
             let Some(shrunk) = self.remove_below(tx, child, key, stamp, old)? else { return Ok(None) };
+            if shrunk.len > 0 && shrunk.offset != child.offset {
+                self.replace_child(tx, &at, i, shrunk.offset)?;
+            }
+            let same = Shrunk { offset: at.offset, len: at.len, sparse: false };
+            if shrunk.len > 0 && !shrunk.sparse {
+                return Ok(Some(same));
+            }
             page = self.read(tx, at, stamp)?;
             if shrunk.len == 0 {
                 page.remove(i);
-            } else {
-                let moved = shrunk.offset != child.offset;
-                if moved {
-                    page.set_child(i, shrunk.offset);
-                }
-                let joined = shrunk.sparse && self.join(tx, &mut page, i, child.level, stamp)?;
-                if !moved && !joined {
-                    return Ok(Some(Shrunk { offset: at.offset, len: page.len(), sparse: false }));
-                }
+            } else if !self.join(tx, &mut page, i, child.level, stamp)? {
+                return Ok(Some(same));
             }
         }
         if page.len() == 0 {
@@ -131,25 +128,23 @@ impl<'s, P: Page> Tree<'s, P> {
     /// Takes all entries out.
     pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
         let stamp = self.begin(tx)?;
-        if let Some(top) = self.top(tx)? {
-            self.stamp(tx, stamp)?;
-            self.forget_versions(tx, stamp)?;
-            self.free_below(tx, top, stamp)?;
-            tx.link(self.root.at(TreeRoot::node), None)?;
+        if let Some(top) = self.version(tx)?.top {
+            self.retire_below(tx, top, stamp)?;
+            self.set_version(tx, None, Totals::default(), stamp)?;
         }
         Ok(())
     }
 
-    fn free_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
+    fn retire_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
         let page = self.read(tx, at, stamp)?;
         for i in 0..page.len() {
             if at.level == 0 {
-                self.free_value(tx, page.content(i))?;
+                self.retire_value(tx, page.content(i), stamp)?;
             } else {
                 let child = self.open(tx, page.child(i)?, at.level - 1)?;
-                self.free_below(tx, child, stamp)?;
+                self.retire_below(tx, child, stamp)?;
             }
         }
-        tx.free_span(at.bytes::<P>()?)
+        self.drop_node(tx, at, stamp)
     }
 }

@@ -1,23 +1,27 @@
 //! What committed versions of a map no longer reach, but readers may still read.
 //!
-//! Nobody waits for readers, and no reader is registered. What a change replaces goes on a list, and is freed, oldest first, when the list
-//! holds more than a certain share of the map. The root says which is the oldest version that is still whole: a reader looks there *after* it
-//! has read, and so notices that it was overtaken.
+//! Nobody waits for readers. What a change replaces goes on a list, and is freed, oldest first, when the list holds more than [`KEPT_BYTES`]; but
+//! not what a version consists of that a reader keeps ([`crate::keeps`]), nor the version before the change. The root says which is the oldest version
+//! that is still whole: who reads without a keep looks there *after* it has read, and so notices that it was overtaken.
 
 use twizzler_abi::Error;
 
 use super::page::Page;
-use super::tree::{Tree, TreeRoot};
+use super::tree::Tree;
+use super::version::TreeRoot;
 use crate::Stored;
 use crate::backend::Backend;
+use crate::memory;
 use crate::pointer::{Bytes, InvPtr, Ptr};
 use crate::reader::Reader;
 use crate::tx::Tx;
 
 /// Entries of a part of the list.
 const LEN: usize = 30;
-/// Bytes that are kept for readers in any case; the half of the map's own bytes comes to that.
-const KEPT_BYTES: u64 = 128 * 1024;
+/// Bytes that are kept for readers without keeps: so that a get rarely has to begin again.
+const KEPT_BYTES: u64 = 64 * 1024;
+/// Parts that a change frees at most for each that it adds: so that no change pays for a snapshot that was kept for long.
+const FREED_PARTS: usize = 64;
 
 /// A part of the list.
 #[derive(Stored)]
@@ -77,17 +81,36 @@ impl<'s, P: Page> Tree<'s, P> {
         let place = newest.map_or(self.root.at(TreeRoot::retired), |newest| newest.at(Retired::next));
         tx.link(place, Some(part))?;
         tx.link(self.root.at(TreeRoot::newest), Some(part))?;
-        let top = self.top(tx)?;
-        let kept = KEPT_BYTES.saturating_add(Self::totals(tx, top)?.bytes / 2);
-        while tx.get(self.root.at(TreeRoot::retired_bytes)) > kept {
-            let oldest = tx.follow(self.root.at(TreeRoot::retired))?.ok_or(Error::Damaged)?;
-            // The version that readers see now stays whole, however much this transaction replaces.
-            if oldest == part || tx.get(oldest.at(Retired::stamp)) == stamp {
+        if tx.get(self.root.at(TreeRoot::retired_bytes)) > KEPT_BYTES {
+            self.free_parts(tx, stamp, KEPT_BYTES, FREED_PARTS)?;
+        }
+        Ok(part)
+    }
+
+    /// Frees what no reader needs, but for the last so many bytes, and no more than so many parts.
+    pub(super) fn free_parts<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        stamp: u64,
+        but_bytes: u64,
+        parts: usize,
+    ) -> Result<(), Error> {
+        // The version that readers see now stays whole, however much this transaction replaces: the one in place, since later ones may wait for
+        // the disk.
+        let number = self.root.at(TreeRoot::version);
+        let now = memory::load(number).min(stamp.saturating_sub(1));
+        let kept = tx.space().oldest_kept(number).min(now);
+        for _ in 0..parts {
+            let Some(oldest) = tx.follow(self.root.at(TreeRoot::retired))? else { break };
+            let enough = tx.get(self.root.at(TreeRoot::retired_bytes)) <= but_bytes;
+            // One that was just added is empty, and of no version yet.
+            let is_new = tx.get(oldest.at(Retired::len)) == 0;
+            if enough || is_new || tx.get(oldest.at(Retired::stamp)) > kept {
                 break;
             }
             self.free_part(tx, oldest)?;
         }
-        Ok(part)
+        Ok(())
     }
 
     /// Frees the oldest part of the list, and what it lists.
@@ -110,13 +133,5 @@ impl<'s, P: Page> Tree<'s, P> {
             tx.link(self.root.at(TreeRoot::newest), None)?;
         }
         tx.free(part)
-    }
-
-    /// Gives up all older versions: readers of them notice.
-    pub(super) fn forget_versions<B: Backend>(&self, tx: &mut Tx<'s, B>, stamp: u64) -> Result<(), Error> {
-        while let Some(part) = tx.follow(self.root.at(TreeRoot::retired))? {
-            self.free_part(tx, part)?;
-        }
-        tx.set(self.root.at(TreeRoot::oldest), stamp)
     }
 }

@@ -8,8 +8,8 @@
 //! | … | cells, from the end downwards |
 //!
 //! A cell: length of the key (2), length of what follows it or [`ELSEWHERE`] (2), the key, the rest. In a leaf the rest is the
-//! value; or, of a value that lies elsewhere, offset (8) and length (8). Above the leaves it is the child's offset (8), and the key
-//! is the least that may be in the child; that of a node's first child means nothing. Offsets count from the start of the object that
+//! value; or, of a value that lies elsewhere, offset (8) and length (8). Above the leaves it is the child's offset (8), aligned by bytes
+//! before it that mean nothing, and the key is the least that may be in the child; that of a node's first child means nothing. Offsets count from the start of the object that
 //! holds all of the map.
 //!
 //! A copy is checked once, whole; after that, cells lie within the page and offsets may still be wrong. Where a node is looked into in
@@ -24,7 +24,7 @@ use twizzler_abi::Error;
 use super::super::raw::value_at;
 use super::VALUE_BYTES_MAX;
 use super::page::{At, Content, HEAD_BYTES, Page};
-use crate::pointer::Bytes;
+use crate::pointer::{Bytes, Ptr};
 use crate::reader::Reader;
 
 /// Bytes of a node.
@@ -73,7 +73,17 @@ impl Slots {
             ELSEWHERE => 16,
             len => len.into(),
         };
-        CELL_HEAD_BYTES + self.key_bytes(at) + rest
+        padded(self.level(), CELL_HEAD_BYTES + self.key_bytes(at) + rest)
+    }
+
+    /// Where what follows the key is: at the end of the cell.
+    fn rest(&self, at: usize) -> Range<usize> {
+        let end = at + self.cell_bytes(at);
+        let len = match self.word(at + 2) {
+            ELSEWHERE => 16,
+            len => len.into(),
+        };
+        end - len..end
     }
 
     fn key_ref(&self, i: usize) -> &[u8] {
@@ -110,7 +120,12 @@ pub(super) fn cell_bytes(key: &[u8], content: Content<'_>) -> usize {
         Content::Elsewhere(..) => 16,
         Content::Child(_) => 8,
     };
-    CELL_HEAD_BYTES + key.len() + rest
+    padded(matches!(content, Content::Child(_)).into(), CELL_HEAD_BYTES + key.len() + rest)
+}
+
+/// Bytes of a cell: above the leaves, whole words, so that those of children are aligned.
+const fn padded(level: u16, bytes: usize) -> usize {
+    if level > 0 { bytes.next_multiple_of(8) } else { bytes }
 }
 
 impl Page for Slots {
@@ -155,7 +170,7 @@ impl Page for Slots {
                 return Err(Error::Damaged);
             }
             let end = at + self.cell_bytes(at);
-            let wrong_kind = level > 0 && self.word(at + 2) != 8;
+            let wrong_kind = level > 0 && (self.word(at + 2) != 8 || !at.is_multiple_of(8));
             if end > NODE_BYTES || wrong_kind || self.key_bytes(at) > KEY_BYTES_MAX {
                 return Err(Error::Damaged);
             }
@@ -170,7 +185,7 @@ impl Page for Slots {
 
     fn content(&self, i: usize) -> Content<'_> {
         let at = self.cell(i);
-        let rest = &self.0[at + CELL_HEAD_BYTES + self.key_bytes(at)..at + self.cell_bytes(at)];
+        let rest = &self.0[self.rest(at)];
         if self.level() > 0 {
             Content::Child(value_at(rest, 0))
         } else if self.word(at + 2) == ELSEWHERE {
@@ -196,36 +211,35 @@ impl Page for Slots {
         if HEAD_BYTES + 2 * (self.len() + 1) + bytes > self.lowest() {
             self.compact();
         }
-        let (at, len) = (self.lowest() - bytes, self.len());
+        let lowest = self.lowest();
+        let (at, len) = (lowest - bytes, self.len());
         self.0.copy_within(HEAD_BYTES + 2 * i..HEAD_BYTES + 2 * len, HEAD_BYTES + 2 * (i + 1));
         self.set_word(HEAD_BYTES + 2 * i, at as u16);
         self.set_word(2, len as u16 + 1);
         self.set_word(4, at as u16);
         self.set_word(at, key.len() as u16);
-        let rest = at + CELL_HEAD_BYTES + key.len();
-        self.0[at + CELL_HEAD_BYTES..rest].copy_from_slice(key);
+        self.0[at + CELL_HEAD_BYTES..][..key.len()].copy_from_slice(key);
         match content {
             Content::Here(value) => {
                 self.set_word(at + 2, value.len() as u16);
-                self.0[rest..rest + value.len()].copy_from_slice(value);
+                self.0[lowest - value.len()..lowest].copy_from_slice(value);
             }
             Content::Elsewhere(offset, len) => {
                 self.set_word(at + 2, ELSEWHERE);
-                self.0[rest..rest + 8].copy_from_slice(&offset.to_le_bytes());
-                self.0[rest + 8..rest + 16].copy_from_slice(&len.to_le_bytes());
+                self.0[lowest - 16..lowest - 8].copy_from_slice(&offset.to_le_bytes());
+                self.0[lowest - 8..lowest].copy_from_slice(&len.to_le_bytes());
             }
             Content::Child(offset) => {
                 self.set_word(at + 2, 8);
-                self.0[rest..rest + 8].copy_from_slice(&offset.to_le_bytes());
+                self.0[lowest - 8..lowest].copy_from_slice(&offset.to_le_bytes());
             }
         }
         true
     }
 
     fn set_child(&mut self, i: usize, child: u64) {
-        let at = self.cell(i);
-        let rest = at + CELL_HEAD_BYTES + self.key_bytes(at);
-        self.0[rest..rest + 8].copy_from_slice(&child.to_le_bytes());
+        let rest = self.rest(self.cell(i));
+        self.0[rest].copy_from_slice(&child.to_le_bytes());
     }
 
     fn split(&mut self, i: usize, key: &[u8], content: Content<'_>) -> Self {
@@ -292,12 +306,10 @@ impl Page for Slots {
         if equal { Ok(i) } else { i.checked_sub(1).ok_or(Error::Damaged) }
     }
 
-    fn read_child<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<u64, Error> {
+    fn child_place<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<Ptr<'s, u64>, Error> {
         let (_, rest, len) = cell(reader, at, i)?;
-        if at.level == 0 || len != 8 {
-            return Err(Error::Damaged);
-        }
-        read_word(reader, rest, 0)
+        let first = rest.index(0).filter(|_| at.level > 0 && len == 8).ok_or(Error::Damaged)?;
+        at.area.place(first.offset()).ok_or(Error::Damaged)
     }
 
     fn read_key<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<Vec<u8>, Error> {
@@ -341,7 +353,8 @@ fn cell<'s>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<(Bytes<'s
     let rest_bytes = if len == ELSEWHERE { 16 } else { len };
     let start = u64::from(slot) + CELL_HEAD_BYTES as u64;
     let key = node.slice(start, key_bytes.into());
-    let rest = node.slice(start + u64::from(key_bytes), rest_bytes.into());
+    let len_bytes = padded(at.level, CELL_HEAD_BYTES + usize::from(key_bytes) + usize::from(rest_bytes));
+    let rest = node.slice(u64::from(slot) + len_bytes as u64 - u64::from(rest_bytes), rest_bytes.into());
     key.zip(rest).map(|(key, rest)| (key, rest, len)).ok_or(Error::Damaged)
 }
 

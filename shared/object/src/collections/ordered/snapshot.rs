@@ -9,30 +9,26 @@ use twizzler_abi::Error;
 
 use super::super::raw::Types;
 use super::page::Page;
-use super::tree::{Totals, Tree, Version};
-use super::walk::child;
+use super::version::Version;
 use super::{Cursor, Entries, Range};
+use crate::keeps::Keep;
 use crate::pointer::{Bytes, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Stored, Value};
 
 /// A map as it was when [`super::OrderedMap::snapshot`] was called. It stays so: what changes the map copies what it changes.
 ///
-/// Nobody waits for anybody. What changes have replaced is kept for readers up to 128 KiB, and half of the map's own bytes beyond; after so many
-/// changes, reading an old snapshot says [`Error::Interrupted`]: take a new one. It never shows anything else than its own version.
+/// Nobody waits for anybody. What changes replace is kept until the snapshot is dropped: so one that is kept for long beside many changes costs
+/// memory in the object, and reading it takes a step for each change of the same node since.
 ///
 /// One made inside a transaction shows the transaction's own changes until it makes the next one, no longer.
 pub struct Snapshot<'s, K: ?Sized, V: ?Sized> {
     version: Version<'s>,
+    /// Keeps the version. None: within a transaction, or for one read that notices where it was overtaken.
+    _keep: Option<Keep<'s>>,
     types: Types<K, V>,
 }
 
-impl<K: ?Sized, V: ?Sized> Clone for Snapshot<'_, K, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<K: ?Sized, V: ?Sized> Copy for Snapshot<'_, K, V> {}
 impl<K: ?Sized, V: ?Sized> core::fmt::Debug for Snapshot<'_, K, V> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "snapshot {:?}", self.version)
@@ -40,20 +36,14 @@ impl<K: ?Sized, V: ?Sized> core::fmt::Debug for Snapshot<'_, K, V> {
 }
 
 impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
-    pub(super) const fn new(version: Version<'s>) -> Self {
-        Self { version, types: PhantomData }
-    }
-
-    fn totals(&self, reader: &impl Reader<'s>) -> Result<Totals, Error> {
-        self.version.whole(reader, Tree::<K::Page>::totals(reader, self.version.top))
+    pub(super) const fn new(version: Version<'s>, keep: Option<Keep<'s>>) -> Self {
+        Self { version, _keep: keep, types: PhantomData }
     }
 
     /// Number of entries.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`].
-    pub fn len(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        Ok(self.totals(reader)?.entries)
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.version.totals.entries
     }
 
     /// True without entries.
@@ -62,12 +52,16 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
         self.version.top.is_none()
     }
 
+    /// Levels of nodes; 0 for an empty map.
+    #[must_use]
+    pub fn levels(&self) -> u16 {
+        self.version.top.map_or(0, |top| top.level + 1)
+    }
+
     /// Bytes of all keys and values.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`].
-    pub fn len_bytes(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
-        Ok(self.totals(reader)?.bytes)
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        self.version.totals.bytes
     }
 
     /// True if the key has a value.
@@ -93,7 +87,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
         let Some(mut at) = self.version.top else { return Ok(None) };
         while at.level > 0 {
             let i = K::Page::seek_child(reader, &at, key)?;
-            at = child::<K::Page>(reader, &at, i)?;
+            at = self.version.child::<K::Page>(reader, &at, i)?;
         }
         let (i, equal) = K::Page::seek(reader, &at, key)?;
         if equal { K::Page::read_value(reader, &at, i).map(Some) } else { Ok(None) }
@@ -101,12 +95,12 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
 
     /// The entries whose keys are in the range, in order, from both ends. An error ends them.
     pub fn range<'r, R: Reader<'s>>(
-        &self,
+        &'r self,
         reader: &'r R,
         range: impl RangeBounds<K>,
     ) -> Range<'r, 's, R, K, V> {
         Range::new(
-            Ok(self.version),
+            Ok((self.version, None)),
             reader,
             range.start_bound().map(ToOwned::to_owned),
             range.end_bound().map(ToOwned::to_owned),
@@ -114,14 +108,14 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
     }
 
     /// All entries, in order, from both ends.
-    pub fn iter<'r, R: Reader<'s>>(&self, reader: &'r R) -> Range<'r, 's, R, K, V> {
+    pub fn iter<'r, R: Reader<'s>>(&'r self, reader: &'r R) -> Range<'r, 's, R, K, V> {
         use core::ops::Bound::Unbounded;
-        Range::new(Ok(self.version), reader, Unbounded, Unbounded)
+        Range::new(Ok((self.version, None)), reader, Unbounded, Unbounded)
     }
 
     /// A place in the map that can be moved, before the first entry.
-    pub const fn cursor<'r, R: Reader<'s>>(&self, reader: &'r R) -> Cursor<'r, 's, R, K, V> {
-        Cursor::new(self.version, reader)
+    pub const fn cursor<'r, R: Reader<'s>>(&'r self, reader: &'r R) -> Cursor<'r, 's, R, K, V> {
+        Cursor::new(self.version, None, reader)
     }
 }
 
@@ -154,7 +148,7 @@ impl<'s> Snapshot<'s, [u8], [u8]> {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::Interrupted`].
+    /// [`Error::Damaged`].
     pub fn get(&self, reader: &impl Reader<'s>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let found = self.search(reader, key).map(|found| found.map(|bytes| reader.to_vec(bytes)));
         self.version.whole(reader, found)

@@ -1,70 +1,27 @@
 //! Changing a tree, copy on write.
 //!
-//! A node that a committed version of the map reaches never changes: a transaction makes a copy of each node from the changed leaf up to
-//! the root, once, and frees the old ones at its commit. The one store that makes all of it visible is that of the root pointer. So who
-//! has read the root pointer can go on reading that version for as long as its memory is not given out again.
+//! A node that a committed version of the map reaches keeps its entries: a transaction makes a copy of each node whose entries it changes, once.
+//! The copy knows what it replaced. Where it takes the very place of that, one word of its parent is replaced and nothing else: who reads an older
+//! version comes upon a node that is too new, and goes on to what it replaced ([`At::open`]). A parent is copied only where its own entries change:
+//! by a split, or where nodes are joined or go. So most changes copy a leaf and nothing else, and no old version is lost.
 //!
-//! A node knows the version that made it: one of the transaction's own version is changed where it lies.
+//! What is replaced goes on the list of [`super::retired`]. A node knows the version that made it: one of the transaction's own version is changed
+//! where it lies.
 
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::marker::PhantomData;
-use core::sync::atomic::{Ordering, fence};
 
 use twizzler_abi::Error;
 
 use super::VALUE_BYTES_MAX;
-use super::page::{At, BIRTH, BYTES, Content, ENTRIES, Node, Page};
-use super::retired::Retired;
+use super::page::{At, BIRTH, Content, Page, REPLACED};
+use super::version::{State, Totals, TreeRoot, Version};
 use crate::backend::Backend;
-use crate::pointer::{Area, InvPtr, Ptr};
+use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
-use crate::stored::Stored;
-use crate::tx::Tx;
-
-/// Levels that a map has at most: far more than fit an object.
-const LEVELS_MAX: u16 = 24;
-
-/// The root of a map, whatever the types. All zero is an empty map.
-#[derive(Stored)]
-#[stored(name = "twizzler.map-root", version = 3)]
-#[repr(C)]
-pub(super) struct TreeRoot {
-    /// The root node.
-    pub(super) node: InvPtr<Node>,
-    /// How many transactions have changed the map.
-    pub(super) version: u64,
-    /// The oldest version of which all nodes are still there.
-    pub(super) oldest: u64,
-    /// What is to be freed: the oldest part of the list, and the newest.
-    pub(super) retired: InvPtr<Retired>,
-    pub(super) newest: InvPtr<Retired>,
-    /// Bytes of all that is to be freed.
-    pub(super) retired_bytes: u64,
-}
-
-/// A version of a map, as a reader has found it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Version<'s> {
-    /// The root node; None: the map is empty.
-    pub(super) top: Option<At<'s>>,
-    number: u64,
-    oldest: Ptr<'s, u64>,
-}
-
-impl<'s> Version<'s> {
-    /// Gives what was read of this version, if the version was whole meanwhile.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`] if not: the result means nothing.
-    #[inline]
-    pub(super) fn whole<T>(&self, reader: &impl Reader<'s>, result: Result<T, Error>) -> Result<T, Error> {
-        // What was read comes before the look at the oldest version; pairs with the release that comes before it was stored.
-        fence(Ordering::Acquire);
-        if reader.get(self.oldest) > self.number { Err(Error::Interrupted) } else { result }
-    }
-}
+use crate::tx::{Rank, Tx};
 
 type Owned<P> = <<P as Page>::Key as ToOwned>::Owned;
 
@@ -89,13 +46,6 @@ struct Changed<P: Page> {
     split: Option<(Owned<P>, u64)>,
 }
 
-/// Entries and bytes of a whole map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-}
-
 impl<'s, P: Page> Tree<'s, P> {
     pub(super) const fn new(root: Ptr<'s, TreeRoot>) -> Self {
         Self { root, page: PhantomData }
@@ -105,53 +55,22 @@ impl<'s, P: Page> Tree<'s, P> {
         self.root.object()
     }
 
-    /// The version that is there now.
-    #[inline]
-    pub(super) fn version(&self, reader: &impl Reader<'s>) -> Result<Version<'s>, Error> {
-        // Before the pointer, which is stored before the number: the version is this one or a later one.
-        let number = reader.get(self.root.at(TreeRoot::version));
-        fence(Ordering::Acquire);
-        Ok(Version { top: self.top(reader)?, number, oldest: self.root.at(TreeRoot::oldest) })
-    }
-
-    /// The root node; None: the map is empty.
-    #[inline]
-    pub(super) fn top(&self, reader: &impl Reader<'s>) -> Result<Option<At<'s>>, Error> {
-        let Some(node) = reader.follow(self.root.at(TreeRoot::node))? else { return Ok(None) };
-        // Pairs with the release that comes before the store of the pointer: the nodes are seen whole.
-        fence(Ordering::Acquire);
-        if node.object() != self.area() {
-            return Err(Error::Damaged);
-        }
-        let top = At::open::<P>(reader, self.area(), node.offset(), None)?;
-        if top.level >= LEVELS_MAX { Err(Error::Damaged) } else { Ok(Some(top)) }
-    }
-
     /// The version that the transaction makes. A node of that version is its own.
     pub(super) fn begin<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<u64, Error> {
         tx.lock(self.area())?;
         let place = self.root.at(TreeRoot::version);
-        let committed = tx.committed().get(place);
-        let stamp = if tx.is_fresh(place.as_span().as_bytes()) {
-            // The map itself is new, and all nodes are the transaction's own.
-            committed.max(1)
+        if tx.is_fresh(place.as_span().as_bytes()) {
+            // The map itself is new. A savepoint may have staged a later version than the one in memory.
+            Ok(tx.get(place).max(1))
         } else {
-            committed.wrapping_add(1)
-        };
-        Ok(stamp)
+            tx.committed().get(place).checked_add(1).ok_or(Error::Damaged)
+        }
     }
 
-    /// Notes that the transaction has changed the map.
-    pub(super) fn stamp<B: Backend>(&self, tx: &mut Tx<'s, B>, stamp: u64) -> Result<(), Error> {
-        let place = self.root.at(TreeRoot::version);
-        tx.publish(place);
-        if tx.get(place) != stamp { tx.set(place, stamp) } else { Ok(()) }
-    }
-
-    /// A copy of a node. What others have committed is read past what the transaction has staged.
+    /// A copy of a node. Leaves that others have committed are read past what the transaction has staged.
     pub(super) fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<P, Error> {
         let mut bytes = alloc::vec![0; P::node_bytes(at.level)];
-        if self.is_own(tx, &at, stamp)? {
+        if at.level > 0 || self.is_own(tx, &at, stamp)? {
             tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
         } else {
             tx.committed().read(at.bytes::<P>()?, 0, &mut bytes)?;
@@ -161,7 +80,7 @@ impl<'s, P: Page> Tree<'s, P> {
         Ok(page)
     }
 
-    /// True for a node that the transaction has made itself. All others are as they are in memory.
+    /// True for a node that the transaction has made itself. All others are as they are in memory, but for the places of children.
     fn is_own<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, stamp: u64) -> Result<bool, Error> {
         Ok(tx.get::<u64>(at.place(BIRTH)?) == stamp)
     }
@@ -179,7 +98,7 @@ impl<'s, P: Page> Tree<'s, P> {
             (i, P::read_child(tx, at, i)?)
         } else {
             let i = P::seek_child(&tx.committed(), at, key)?;
-            (i, P::read_child(&tx.committed(), at, i)?)
+            (i, P::read_child(tx, at, i)?)
         };
         Ok((i, self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)?))
     }
@@ -199,8 +118,9 @@ impl<'s, P: Page> Tree<'s, P> {
         self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)
     }
 
-    pub(super) fn open(&self, reader: &impl Reader<'s>, offset: u64, level: u16) -> Result<At<'s>, Error> {
-        At::open::<P>(reader, self.area(), offset, Some(level))
+    /// A node as the transaction sees it.
+    pub(super) fn open<B: Backend>(&self, tx: &Tx<'s, B>, offset: u64, level: u16) -> Result<At<'s>, Error> {
+        At::newest::<P>(tx, self.area(), offset, Some(level))
     }
 
     /// Writes a new node.
@@ -223,10 +143,25 @@ impl<'s, P: Page> Tree<'s, P> {
             return Ok(at.offset);
         }
         self.retire(tx, at.bytes::<P>()?, stamp)?;
+        page.set_head(REPLACED, at.offset);
         self.add(tx, page, stamp)
     }
 
-    /// Frees a node: at once, if it is the transaction's own.
+    /// Makes a node lead to another child in the place of one that the child has replaced.
+    pub(super) fn replace_child<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: &At<'s>,
+        i: usize,
+        child: u64,
+    ) -> Result<(), Error> {
+        let place = P::child_place(tx, at, i)?;
+        tx.publish(place, Rank::Pointer);
+        tx.set(place, child)
+    }
+
+    /// Frees a node: at once, if it is the transaction's own and no committed node leads to it. One that has replaced another may still be come
+    /// upon by readers of older versions, on their way to that.
     pub(super) fn drop_node<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
@@ -234,33 +169,26 @@ impl<'s, P: Page> Tree<'s, P> {
         stamp: u64,
     ) -> Result<(), Error> {
         let bytes = at.bytes::<P>()?;
-        if self.is_own(tx, &at, stamp)? { tx.free_span(bytes) } else { self.retire(tx, bytes, stamp) }
+        let is_unknown = self.is_own(tx, &at, stamp)? && tx.get::<u64>(at.place(REPLACED)?) == 0;
+        if is_unknown { tx.free_span(bytes) } else { self.retire(tx, bytes, stamp) }
     }
 
-    /// Entries and bytes, as the root node tells.
-    pub(super) fn totals(reader: &impl Reader<'s>, top: Option<At<'s>>) -> Result<Totals, Error> {
-        let Some(top) = top else { return Ok(Totals::default()) };
-        Ok(Totals { entries: reader.get(top.place(ENTRIES)?), bytes: reader.get(top.place(BYTES)?) })
-    }
-
-    /// Makes a node the root. It is the transaction's own.
-    pub(super) fn set_top<B: Backend>(
+    /// Ends a change: says what the new version consists of. None: nothing.
+    pub(super) fn set_version<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
-        offset: u64,
+        node: Option<u64>,
         totals: Totals,
         stamp: u64,
     ) -> Result<(), Error> {
-        self.stamp(tx, stamp)?;
-        let place = |at: usize| self.area().place(offset + at as u64).ok_or(Error::Damaged);
-        tx.set(place(ENTRIES)?, totals.entries)?;
-        tx.set(place(BYTES)?, totals.bytes)?;
-        let root = self.root.at(TreeRoot::node);
-        let node = self.area().place(offset).ok_or(Error::Damaged)?;
-        if tx.follow(root)? != Some(node) {
-            tx.link(root, Some(node))?;
-        }
-        Ok(())
+        let state = self.state(stamp)?;
+        let node = node.map(|offset| self.area().place(offset).ok_or(Error::Damaged)).transpose()?;
+        tx.link(state.at(State::node), node)?;
+        tx.set(state.at(State::entries), totals.entries)?;
+        tx.set(state.at(State::bytes), totals.bytes)?;
+        let place = self.root.at(TreeRoot::version);
+        tx.publish(place, Rank::Version);
+        tx.set(place, stamp)
     }
 
     /// Where a value is to go: puts it elsewhere if it is long.
@@ -290,8 +218,7 @@ impl<'s, P: Page> Tree<'s, P> {
     ) -> Result<(), Error> {
         let stamp = self.begin(tx)?;
         let content = self.new_content(tx, key, value)?;
-        let top = self.top(tx)?;
-        let mut totals = Self::totals(tx, top)?;
+        let Version { top, mut totals, .. } = self.version(tx)?;
         totals.entries = totals.entries.wrapping_add(1);
         totals.bytes = totals.bytes.wrapping_add((P::key_bytes(key) + value.len()) as u64);
         let Some(top) = top else {
@@ -299,7 +226,7 @@ impl<'s, P: Page> Tree<'s, P> {
             let fits = page.insert(0, key, content);
             assert!(fits, "an empty node has room for the longest cell");
             let offset = self.add(tx, &mut page, stamp)?;
-            return self.set_top(tx, offset, totals, stamp);
+            return self.set_version(tx, Some(offset), totals, stamp);
         };
         let mut replaced = |content: Content<'_>| {
             totals.entries = totals.entries.wrapping_sub(1);
@@ -315,7 +242,7 @@ impl<'s, P: Page> Tree<'s, P> {
             assert!(fits, "two cells fit a node");
             offset = self.add(tx, &mut page, stamp)?;
         }
-        self.set_top(tx, offset, totals, stamp)
+        self.set_version(tx, Some(offset), totals, stamp)
     }
 
     fn insert_below<B: Backend>(
@@ -339,17 +266,15 @@ impl<'s, P: Page> Tree<'s, P> {
         }
         let (i, child) = self.seek_child(tx, &at, key, stamp)?;
         let changed = self.insert_below(tx, child, key, content, stamp, old)?;
-        if changed.offset == child.offset && changed.split.is_none() {
+        let Some((separator, right)) = changed.split else {
+            if changed.offset != child.offset {
+                self.replace_child(tx, &at, i, changed.offset)?;
+            }
             return Ok(Changed { offset: at.offset, split: None });
-        }
+        };
         let mut page = self.read(tx, at, stamp)?;
         page.set_child(i, changed.offset);
-        match changed.split {
-            Some((separator, right)) => {
-                self.put(tx, at, page, i + 1, separator.borrow(), Content::Child(right), stamp)
-            }
-            None => Ok(Changed { offset: self.store(tx, at, &mut page, stamp)?, split: None }),
-        }
+        self.put(tx, at, page, i + 1, separator.borrow(), Content::Child(right), stamp)
     }
 
     /// Puts an entry into a node, splitting it if need be.
@@ -383,16 +308,6 @@ impl<'s, P: Page> Tree<'s, P> {
         self.retire(tx, self.area().span::<u8>(offset, len).ok_or(Error::Damaged)?, stamp)
     }
 
-    /// Frees what an entry holds elsewhere.
-    pub(super) fn free_value<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        content: Content<'_>,
-    ) -> Result<(), Error> {
-        let Content::Elsewhere(offset, len) = content else { return Ok(()) };
-        tx.free_span(self.area().span::<u8>(offset, len).ok_or(Error::Damaged)?)
-    }
-
     /// All of a node's entries or children, and frees the node.
     pub(super) fn take_node<B: Backend>(
         &self,
@@ -401,7 +316,7 @@ impl<'s, P: Page> Tree<'s, P> {
         stamp: u64,
     ) -> Result<P, Error> {
         let page = self.read(tx, at, stamp)?;
-        tx.free_span(at.bytes::<P>()?)?;
+        self.drop_node(tx, at, stamp)?;
         Ok(page)
     }
 

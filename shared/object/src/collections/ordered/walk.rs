@@ -6,11 +6,12 @@ use core::marker::PhantomData;
 use twizzler_abi::Error;
 
 use super::page::{At, Page};
+use super::version::Version;
 use crate::reader::Reader;
 
 /// The nodes from the root down to a leaf, each with the place in it. Empty: before the first entry, or behind the last.
 pub(super) struct Walk<'s, P> {
-    top: Option<At<'s>>,
+    version: Option<Version<'s>>,
     path: Vec<(At<'s>, usize)>,
     page: PhantomData<P>,
 }
@@ -23,8 +24,17 @@ enum End {
 }
 
 impl<'s, P: Page> Walk<'s, P> {
-    pub(super) const fn new(top: Option<At<'s>>) -> Self {
-        Self { top, path: Vec::new(), page: PhantomData }
+    /// None: an empty map.
+    pub(super) const fn new(version: Option<Version<'s>>) -> Self {
+        Self { version, path: Vec::new(), page: PhantomData }
+    }
+
+    fn top(&self) -> Option<At<'s>> {
+        self.version.and_then(|version| version.top)
+    }
+
+    fn child(&self, reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
+        self.version.ok_or(Error::Damaged)?.child::<P>(reader, at, i)
     }
 
     /// The entry here: its leaf, and the place in that.
@@ -34,22 +44,22 @@ impl<'s, P: Page> Walk<'s, P> {
 
     pub(super) fn first(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
         self.path.clear();
-        self.top.map_or(Ok(()), |top| self.descend(reader, top, End::First))
+        self.top().map_or(Ok(()), |top| self.descend(reader, top, End::First))
     }
 
     pub(super) fn last(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
         self.path.clear();
-        self.top.map_or(Ok(()), |top| self.descend(reader, top, End::Last))
+        self.top().map_or(Ok(()), |top| self.descend(reader, top, End::Last))
     }
 
     /// Goes to the first entry whose key is not below `key`. True if it is equal.
     pub(super) fn seek(&mut self, reader: &impl Reader<'s>, key: &P::Key) -> Result<bool, Error> {
         self.path.clear();
-        let Some(mut at) = self.top else { return Ok(false) };
+        let Some(mut at) = self.top() else { return Ok(false) };
         while at.level > 0 {
             let i = P::seek_child(reader, &at, key)?;
             self.path.push((at, i));
-            at = child::<P>(reader, &at, i)?;
+            at = self.child(reader, &at, i)?;
         }
         let (i, equal) = P::seek(reader, &at, key)?;
         if at.len == 0 {
@@ -94,7 +104,8 @@ impl<'s, P: Page> Walk<'s, P> {
             };
             if let Some(neighbour) = neighbour {
                 *i = neighbour;
-                let below = child::<P>(reader, at, neighbour)?;
+                let at = *at;
+                let below = self.child(reader, &at, neighbour)?;
                 return self.descend(reader, below, end);
             }
             self.path.pop();
@@ -110,14 +121,7 @@ impl<'s, P: Page> Walk<'s, P> {
             if at.level == 0 {
                 return Ok(());
             }
-            at = child::<P>(reader, &at, i)?;
+            at = self.child(reader, &at, i)?;
         }
     }
-}
-
-/// A child, one level below.
-#[inline]
-pub(super) fn child<'s, P: Page>(reader: &impl Reader<'s>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
-    let offset = P::read_child(reader, at, i)?;
-    At::open::<P>(reader, at.area, offset, Some(at.level.checked_sub(1).ok_or(Error::Damaged)?))
 }
