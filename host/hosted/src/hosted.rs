@@ -29,6 +29,7 @@ use crate::options::Mode;
 use crate::persistence::Persistence;
 use crate::process;
 use crate::recover::{self, Replayed};
+use crate::room::Room;
 use crate::segment::Segment;
 
 /// A store's objects: the system that a [`crate::Space`] of the hosted runtime works on.
@@ -43,6 +44,7 @@ pub struct HostedBackend {
     pub(crate) tables: Mutex<Vec<Area>>,
     pub(crate) birth: Birth,
     pub(crate) unpublished: Unpublished,
+    pub(crate) room: Room,
     pub(crate) replayed: Replayed,
     /// How it was left, once it was.
     pub(crate) left: Arc<Mutex<Option<Result<(), StoreError>>>>,
@@ -174,6 +176,18 @@ impl HostedBackend {
         self.not_forked()
     }
 
+    /// Notes how large a mapped object is, and tells the host how it is read.
+    fn mind_size(&self, id: ObjId, file: &File) {
+        let all = self.mapped.set_bytes(id, objects::disk_bytes(file));
+        if self.room.becomes_short(all) {
+            self.mapped.expect_random();
+        } else if self.room.is_short()
+            && let Some(mapping) = self.mapped.get(id)
+        {
+            mapping.expect_random();
+        }
+    }
+
     /// Finishes what a dead owner has left.
     pub(crate) fn bury(&self, dead: u64) -> Result<(), Error> {
         match self.the_log() {
@@ -242,7 +256,8 @@ unsafe impl Backend for HostedBackend {
             .show_file(&file, writable, self.persistence.map_flags())
             .map_err(|error| mapping_error(&error))?;
         let slot = memory.slot();
-        self.mapped.add(id, Mapping { memory, space: Default::default() });
+        self.mapped.add(id, Mapping::new(memory));
+        self.mind_size(id, &file);
         Ok(slot)
     }
 
@@ -274,6 +289,7 @@ unsafe impl Backend for HostedBackend {
         };
         if let Some(mapping) = mapping {
             mapping.space.add(had);
+            self.mind_size(id, &file);
         }
         Ok(())
     }

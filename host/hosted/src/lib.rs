@@ -24,6 +24,7 @@ mod persistence;
 mod process;
 mod raw;
 mod recover;
+mod room;
 mod segment;
 mod shared_lock;
 mod sigbus;

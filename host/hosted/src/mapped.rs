@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use twizzler_abi::ObjId;
@@ -14,6 +14,24 @@ use twizzler_slots::Reserved;
 pub(crate) struct Mapping {
     pub(crate) memory: Reserved,
     pub(crate) space: Space,
+    /// Bytes that its file takes on the disk.
+    bytes: AtomicU64,
+    /// The host was told that it is read here and there.
+    is_random: AtomicBool,
+}
+
+impl Mapping {
+    pub(crate) fn new(memory: Reserved) -> Self {
+        Self { memory, space: Space::default(), bytes: AtomicU64::new(0), is_random: AtomicBool::new(false) }
+    }
+
+    /// Tells the host that it is read here and there.
+    pub(crate) fn expect_random(&self) {
+        if !self.is_random.swap(true, Ordering::Relaxed) {
+            // Where it fails, reading is slower.
+            let _ = self.memory.expect_random();
+        }
+    }
 }
 
 /// What of an object is known to have space on the disk.
@@ -60,6 +78,8 @@ pub(crate) struct Mappings {
     by_id: RwLock<HashMap<ObjId, Arc<Mapping>>>,
     /// Slots of deleted objects: resolved pointers may still be about.
     graves: Mutex<Vec<Arc<Mapping>>>,
+    /// Bytes that the files of all that are mapped take.
+    bytes: AtomicU64,
 }
 
 impl Mappings {
@@ -73,9 +93,28 @@ impl Mappings {
         }
     }
 
+    /// Notes how many bytes an object's file takes; gives those of all.
+    pub(crate) fn set_bytes(&self, id: ObjId, bytes: u64) -> u64 {
+        let by_id = self.read();
+        let before = by_id.get(&id).map_or(bytes, |mapping| mapping.bytes.swap(bytes, Ordering::Relaxed));
+        let change = bytes.wrapping_sub(before);
+        self.bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
+    }
+
+    /// Tells the host that they are all read here and there.
+    pub(crate) fn expect_random(&self) {
+        self.read().values().for_each(|mapping| mapping.expect_random());
+    }
+
     /// Ends a mapping.
     pub(crate) fn remove(&self, slot: Slot) {
-        self.write().retain(|_, mapping| mapping.memory.slot() != slot);
+        self.write().retain(|_, mapping| {
+            let stays = mapping.memory.slot() != slot;
+            if !stays {
+                self.forget_bytes(mapping);
+            }
+            stays
+        });
     }
 
     /// The object is gone; its mapping stays.
@@ -86,7 +125,12 @@ impl Mappings {
     }
 
     fn bury(&self, mapping: Arc<Mapping>) {
+        self.forget_bytes(&mapping);
         self.graves.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
+    }
+
+    fn forget_bytes(&self, mapping: &Mapping) {
+        self.bytes.fetch_sub(mapping.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<ObjId, Arc<Mapping>>> {

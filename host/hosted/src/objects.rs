@@ -35,6 +35,11 @@ pub(crate) fn new_path_of(owner: u64, id: ObjId) -> String {
     format!("{NEW}/{owner:016x}-{id}")
 }
 
+/// Bytes that a file takes on the disk.
+pub(crate) fn disk_bytes(file: &File) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.blocks() * 512)
+}
+
 /// The error that the programming model knows for one of the host's.
 pub(crate) fn system(error: &io::Error) -> Error {
     use rustix::io::Errno;

@@ -18,6 +18,7 @@ use crate::options::{Durability, LOG_BYTES_MIN, Mode, Options};
 use crate::persistence::{Kind, Persistence};
 use crate::process;
 use crate::recover::{self, Replayed};
+use crate::room::Room;
 use crate::segment::{GATE, Gate, Joined, Segment};
 use crate::sigbus;
 use crate::superblock::{self, Superblock};
@@ -88,6 +89,7 @@ impl HostedBackend {
             tables: Default::default(),
             birth,
             unpublished: Default::default(),
+            room: Room::look(),
             replayed,
             left: Default::default(),
         };

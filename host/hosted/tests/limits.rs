@@ -302,3 +302,73 @@ fn children_that_are_being_started_do_not_keep_a_store_open() {
         assert!(results.iter().all(Result::is_ok), "{:?}", results.iter().find(|result| result.is_err()));
     });
 }
+
+/// A memory cgroup of its own, where the test may make one; it goes with the value.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn new(limit_bytes: u64) -> Option<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let name = format!("twizzler-test-{}", std::process::id());
+        let (path, limit) = if root.join("cgroup.controllers").exists() {
+            (root.join(name), "memory.max")
+        } else {
+            (root.join("memory").join(name), "memory.limit_in_bytes")
+        };
+        fs::create_dir(&path).ok()?;
+        let group = Self(path);
+        fs::write(group.0.join(limit), limit_bytes.to_string()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // Empty, as its process has ended.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+const GROUP: &str = "TWIZZLER_TEST_CGROUP";
+
+#[test]
+#[ignore = "limits its memory; is started by the other tests"]
+fn works_in_little_memory() {
+    const PART: usize = 1 << 20;
+    const PARTS: u64 = 64;
+    let group = std::env::var(GROUP).expect("the test sets it");
+    fs::write(Path::new(&group).join("cgroup.procs"), std::process::id().to_string()).expect("may enter");
+    let keep = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("room");
+    let store = kept().create(keep.path().join("store")).expect("new");
+    let id = make(&store, 7);
+    let mut parts = Vec::new();
+    for number in 0..PARTS {
+        let content = vec![number as u8; PART];
+        let offset = store.transact(|tx| {
+            let area = tx.open_any(id, Access::Write)?;
+            let bytes = tx.alloc_bytes(area, &content)?;
+            Ok::<_, Error>(bytes.index(0).ok_or(Error::Damaged)?.offset())
+        });
+        parts.push(offset.expect("the disk has room"));
+    }
+    let guard = store.enter();
+    let area = guard.open_any(id, Access::Read).expect("there");
+    for (number, offset) in parts.into_iter().enumerate() {
+        let mut content = vec![0; PART];
+        guard.read(area.span(offset, PART as u64).expect("within"), 0, &mut content).expect("there");
+        assert!(content.iter().all(|&byte| byte == number as u8), "part {number}");
+    }
+}
+
+/// Objects are page cache, which the host writes back and drops.
+#[test]
+fn a_store_larger_than_the_memory_groups_limit_works() {
+    // Without the right to make groups, there is nothing to be tested.
+    let Some(group) = MemoryGroup::new(24 << 20) else { return };
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "works_in_little_memory", "--ignored", "--nocapture"])
+        .env(GROUP, &group.0)
+        .output()
+        .expect("this test runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

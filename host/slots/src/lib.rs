@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap};
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, SMALL_SLOTS, Slot};
 use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET};
 
@@ -80,6 +80,17 @@ impl Reserved {
             let shown = unsafe { mmap(start, len_bytes, protection, flags, file.as_fd(), range.start) };
             shown?.expose_provenance();
         }
+        Ok(())
+    }
+
+    /// Says that the object is read here and there: the host then reads the pages that are asked for, and not 128 KiB around each.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn expect_random(&self) -> io::Result<()> {
+        let start = std::ptr::with_exposed_provenance_mut((self.slot.base() + METADATA_OFFSET) as usize);
+        // SAFETY: the range is of our own mapping; the advice changes no byte of it.
+        unsafe { madvise(start, (SLOT_BYTES - METADATA_OFFSET) as usize, Advice::Random) }?;
         Ok(())
     }
 
