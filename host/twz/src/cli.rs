@@ -152,7 +152,7 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Verb::Gc(a) if a.delete => on!(a, Alone, |store| gc::run(&store, a)),
         Verb::Gc(a) => on!(a, Reading, |store| gc::run(&store, a)),
         Verb::Backup(a) => backup::run(a),
-        Verb::Export(a) => on!(a, Reading, |store| export::run(&store, a)),
+        Verb::Export(a) => export::run(a),
         Verb::Import(a) if a.replace => import::replacing(a),
         Verb::Import(a) => on!(a, Changing, |store| import::run(&store, a)),
     }

@@ -314,6 +314,7 @@ fn is_at(file: &File, path: &Path) -> Result<bool, Failure> {
 fn unmappable(path: &Path, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::InvalidData {
         Failure::new(Status::Damaged, format!("{}: the file is too small to be an image", path.display()))
+            .advise("name a store: `twz create` makes one")
     } else {
         Failure::io(path, error)
     }

@@ -72,12 +72,20 @@ impl Failure {
             }
             _ => Status::Io,
         };
-        Self::new(status, what)
+        let advice = match status {
+            Status::Missing => "look at the path: folders on the way are not made",
+            Status::Denied => "ask for the right, or copy it to where you have it",
+            Status::Conflict => "take another path",
+            Status::Room => "make room on that disk, or take another one",
+            _ => "the machine's log (`dmesg`) may say more",
+        };
+        Self::new(status, what).advise(advice)
     }
 
     /// An image could not be mounted.
     pub fn mount(path: &Path, error: &MountError) -> Self {
         Self::new(Status::Damaged, format!("{}: {error}", path.display()))
+            .advise("nothing was changed; name another file, or restore it from a copy")
     }
 
     /// A store in a directory could not be opened or made.
@@ -160,7 +168,10 @@ fn system(what: &str, error: Error) -> Failure {
         Error::Damaged | Error::Unreadable | Error::WrongType => {
             (Status::Damaged, "`twz check STORE` says more; restore what is lost from a backup")
         }
-        Error::OutOfNvm => (Status::Room, "the store is full: remove something, or export to a larger one"),
+        Error::OutOfNvm => (
+            Status::Room,
+            "the store, or the disk that it lies on, is full: remove something, or export to a larger one",
+        ),
         Error::OutOfRange => (Status::Room, "an object holds 1 GiB less three pages at most"),
         Error::OutOfMemory => {
             (Status::Room, "this machine has not enough memory, or the process too many mappings")

@@ -42,9 +42,9 @@ fn failed_backups_leave_nothing() {
 }
 
 /// One program adds one to two counters in each transaction, and now and then makes and names a third object, while others take
-/// backups: in each, both counters are equal, and names lead somewhere.
+/// backups and export: in each, both counters are equal, and names lead somewhere.
 #[test]
-fn backup_of_a_store_in_use_is_the_store_at_one_moment() {
+fn copies_of_a_store_in_use_are_the_store_at_one_moment() {
     let bed = Bed::new();
     bed.store("directory", "s");
     let store = Store::open(bed.path("s")).expect("opens");
@@ -89,11 +89,14 @@ fn backup_of_a_store_in_use_is_the_store_at_one_moment() {
             }
             bed.ok(&["backup", "s", copy]);
         }
+        bed.ok(&["export", "s", "archive"]);
         stop.store(true, Ordering::Relaxed);
     });
     store.close().expect("closes");
+    bed.store("directory", "imported");
+    bed.ok(&["import", "imported", "archive"]);
     let mut last = 0;
-    for copy in ["copy1", "copy2", "copy3"] {
+    for copy in ["copy1", "copy2", "copy3", "imported"] {
         assert_eq!(bed.ok(&["check", copy]).lines().last(), Some("clean"), "{copy}");
         let value = |name: &str| bed.json(&["show", copy, name, "--bytes", "8"])["bytes"].clone();
         assert_eq!(value("one"), value("two"), "{copy} is torn");

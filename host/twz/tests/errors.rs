@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::process::Command;
 
 use common::{Bed, KINDS, content};
 
@@ -189,4 +190,71 @@ fn errors_are_json_too() {
     let json: serde_json::Value = serde_json::from_str(&run.stderr).expect("JSON");
     assert_eq!((json["status"].as_str(), json["error"]["kind"].as_str()), (Some("missing"), Some("missing")));
     assert!(json["error"]["what"].as_str().is_some_and(|what| what.contains("nothing")));
+}
+
+/// Runs `twz` as somebody without rights, from a folder of its own that everybody can reach.
+fn as_nobody(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
+    let twz = folder.join("twz");
+    let is_root = Command::new("id").arg("-u").output().expect("id").stdout == b"0\n";
+    let mut command = Command::new(if is_root { std::path::Path::new("setpriv") } else { &twz });
+    if is_root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&twz);
+    }
+    let output = command.args(arguments).current_dir(folder).output().expect("twz starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+fn set_mode(path: &std::path::Path, file: u32, folder: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    let about = fs::symlink_metadata(path).expect("it is there");
+    for entry in if about.is_dir() { fs::read_dir(path).expect("a folder").collect() } else { Vec::new() } {
+        set_mode(&entry.expect("an entry").path(), file, folder);
+    }
+    let mode = if about.is_dir() { folder } else { file };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+#[test]
+fn who_may_not_write_can_look_and_is_told_so() {
+    use std::os::unix::fs::PermissionsExt;
+    let outer = tempfile::tempdir().expect("a folder");
+    let folder = outer.path();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::copy(env!("CARGO_BIN_EXE_twz"), folder.join("twz")).expect("copies");
+    let twz = |arguments: &[&str]| {
+        let ended = Command::new(folder.join("twz")).args(arguments).current_dir(folder).output();
+        assert!(ended.expect("twz starts").status.success(), "{arguments:?}");
+    };
+    fs::write(folder.join("f"), "content").expect("writes");
+    twz(&["create", "directory"]);
+    twz(&["create", "image", "--size", "64M"]);
+    for store in KINDS {
+        twz(&["put", store, "f"]);
+        set_mode(&folder.join(store), 0o444, 0o555);
+        for (command, said) in [
+            (&["ls", store][..], "f\n"),
+            (&["cat", store, "f"], "content"),
+            (&["check", store], "clean\n"),
+            (&["gc", store], "something leads to every object\n"),
+        ] {
+            let (status, out, err) = as_nobody(folder, command);
+            assert!(status == 0 && out.ends_with(said), "{command:?}: {status} {out}{err}");
+        }
+        let out = std::env::temp_dir().join(format!("twz-nobody-{}", std::process::id()));
+        let (status, _, err) = as_nobody(folder, &["backup", store, out.to_str().expect("UTF-8")]);
+        let _ = if out.is_dir() { fs::remove_dir_all(&out) } else { fs::remove_file(&out) };
+        assert_eq!(status, 0, "{err}");
+        for command in [&["put", store, "f", "g"][..], &["rm", store, "f"], &["gc", "--delete", store]] {
+            let (status, out, err) = as_nobody(folder, command);
+            assert!(
+                status == 7 && out.is_empty() && err.lines().count() == 2,
+                "{command:?}: {status} {out}{err}"
+            );
+        }
+        set_mode(&folder.join(store), 0o000, 0o000);
+        let (status, _, err) = as_nobody(folder, &["ls", store]);
+        assert!(status == 7 && err.contains("permission denied"), "{err}");
+        set_mode(&folder.join(store), 0o644, 0o755);
+    }
 }

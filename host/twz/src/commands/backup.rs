@@ -3,7 +3,7 @@
 //! It takes the room that the store's content takes, and appears under its name only when it is whole and on the disk.
 //!
 //! An image is copied as it is, while nothing may write to it. A store in a directory may be in use: first all objects are copied
-//! while others go on; then one transaction locks them all, and what has changed meanwhile is copied again. So the copy is the
+//! while others go on; then one transaction locks them all, shared, and what has changed meanwhile is copied again. So the copy is the
 //! store at one moment, and others wait only for the second part. The copy has a UUID of its own: both may be used at once.
 
 use std::collections::HashMap;
@@ -63,6 +63,13 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         return Err(Failure::new(Status::Conflict, format!("{} exists already", copy.display()))
             .advise("give the copy a name that is not taken"));
     }
+    let of = |path: &Path| path.canonicalize().map_err(|error| Failure::io(path, &error));
+    if store.is_dir() && of(folder_of(copy))?.starts_with(of(store)?) {
+        let what = format!("{} lies in the store itself", copy.display());
+        return Err(
+            Failure::new(Status::Conflict, what).advise("put the copy beside the store, or elsewhere")
+        );
+    }
     let copied_bytes = match open(store, For::Reading)? {
         Any::Image(opened) => image(opened, copy)?,
         Any::Directory(opened) => directory(*opened, copy)?,
@@ -70,7 +77,8 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     Ok(Answer::of(&Copied { copy: copy.clone(), copied_bytes }))
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -121,14 +129,20 @@ fn directory(opened: Opened<HostedBackend>, to: &Path) -> Result<u64, Failure> {
         .tempdir_in(folder)
         .map_err(|error| Failure::io(folder, &error))?;
     let path = made.path().join("store");
-    let durability =
-        opened.space.backend().description().map_err(|error| Failure::store(&opened.path, &error))?;
-    let store = Options::new().durability(durability.durability).create(&path);
-    let store = store.map_err(|error| Failure::store(&path, &error))?;
-    let copied = Copy { from: &opened, to: &store, versions: HashMap::new(), bytes: 0 }.all()?;
-    store.close().map_err(|error| Failure::store(&path, &error))?;
+    let copied = copy_directory(&opened, &path)?;
     reveal(&path, to)?;
     opened.close()?;
+    Ok(copied)
+}
+
+/// Copies a store that may be in use into a new one, as it is at one moment. Gives how many bytes that was.
+pub(super) fn copy_directory(opened: &Opened<HostedBackend>, path: &Path) -> Result<u64, Failure> {
+    let durability =
+        opened.space.backend().description().map_err(|error| Failure::store(&opened.path, &error))?;
+    let store = Options::new().durability(durability.durability).create(path);
+    let store = store.map_err(|error| Failure::store(path, &error))?;
+    let copied = Copy { from: opened, to: &store, versions: HashMap::new(), bytes: 0 }.all()?;
+    store.close().map_err(|error| Failure::store(path, &error))?;
     Ok(copied)
 }
 
@@ -157,7 +171,7 @@ impl Copy<'_> {
                     break;
                 }
                 for &id in &ids {
-                    match tx.open_any(id, Access::Read).and_then(|area| tx.lock(area)) {
+                    match tx.open_any(id, Access::Read).and_then(|area| tx.lock_shared(area)) {
                         // Gone meanwhile.
                         Err(Error::NoSuchObject) => {}
                         result => result.map_err(|error| Stopped::Because(Failure::of(id)(error)))?,

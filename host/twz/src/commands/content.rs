@@ -202,6 +202,7 @@ pub fn get<M: Medium>(store: &Opened<M>, arguments: &GetArguments) -> Result<Ans
             Entry::Object(id) => header(store.medium(), id).map_or(0, |header| header.len_bytes),
             Entry::Directory => 0,
         };
+        std::fs::create_dir_all(&to).map_err(|error| Failure::io(&to, &error))?;
         let bar = progress::of_bytes(all.iter().map(len_bytes).sum(), "Getting files");
         for named in all {
             let below = named.path.strip_prefix(name).unwrap_or(&named.path).trim_start_matches('/');
@@ -239,7 +240,6 @@ fn get_one<M: Medium>(
             .advise("give another host file, or replace it with --force"));
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|error| Failure::io(folder, &error))?;
     let mut made = tempfile::Builder::new()
         .prefix(".twz-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))

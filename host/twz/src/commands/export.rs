@@ -9,19 +9,21 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
+use twizzler::{HostedBackend, StoreError};
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET, Metadata};
 use twizzler_abi::{Error, ObjId, SizeClass};
 use twizzler_names::Entry;
 use zerocopy::IntoBytes;
 
+use super::backup::{copy_directory, folder_of};
 use crate::answer::Answer;
 use crate::archive::write::Writer;
 use crate::archive::{Head, MAGIC, ObjectRecord, PAGES_BYTES_MAX, Tag, VERSION};
 use crate::graph::{is_of_the_system, reach};
 use crate::medium::Medium;
 use crate::object::{metadata, stored_bytes};
-use crate::open::Opened;
+use crate::open::{Any, For, Opened, open, with_store};
 use crate::paths::{Named, clean};
 use crate::progress;
 use crate::size::Bytes;
@@ -59,11 +61,48 @@ impl fmt::Display for Exported {
     }
 }
 
-/// `export`.
+/// `export`: the store as it is at one moment. A store in a directory is kept for us alone meanwhile; where others have it open, a
+/// copy of it is exported, made as `backup` makes it.
 ///
 /// # Errors
 /// No such name; something can't be read; the archive can't be written: nothing is left of it then.
-pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    let opened = match open(&arguments.store, For::Reading)? {
+        Any::Image(opened) => return finish(opened, arguments),
+        Any::Directory(opened) => *opened,
+    };
+    let alone = match opened.medium().keep_others_out() {
+        Ok(alone) => alone,
+        Err(StoreError::InUse { .. }) => return from_copy(opened, arguments),
+        Err(error) => return Err(Failure::store(&opened.path, &error)),
+    };
+    let answer = export(&opened, arguments);
+    drop(alone);
+    let closed = opened.close();
+    answer.and_then(|answer| closed.map(|()| answer))
+}
+
+fn finish<M: Medium>(store: Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
+    let answer = export(&store, arguments);
+    let closed = store.close();
+    answer.and_then(|answer| closed.map(|()| answer))
+}
+
+/// Exports a copy of a store that others use.
+fn from_copy(store: Opened<HostedBackend>, arguments: &Arguments) -> Result<Answer, Failure> {
+    let to = &arguments.archive;
+    let made = match to.as_os_str() == "-" {
+        true => tempfile::tempdir(),
+        false => tempfile::Builder::new().prefix(".twz-").tempdir_in(folder_of(to)),
+    };
+    let made = made.map_err(|error| Failure::io(folder_of(to), &error))?;
+    let path = made.path().join("store");
+    copy_directory(&store, &path)?;
+    store.close()?;
+    with_store!(open(&path, For::Reading)?, copy => finish(copy, arguments))
+}
+
+fn export<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
     let names = names(store, &arguments.names)?;
     let objects = objects(store, &names)?;
     let to = &arguments.archive;
@@ -159,7 +198,7 @@ fn write_file<M: Medium>(
     to: &Path,
 ) -> Result<u64, Failure> {
     let failed = |error: io::Error| Failure::io(to, &error);
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(to);
     let mut made = tempfile::Builder::new()
         .prefix(".twz-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))

@@ -92,7 +92,14 @@ fn unreadable(path: &Path) -> impl Fn(ArchiveError) -> Failure {
     let path = path.to_owned();
     move |error| match error {
         ArchiveError::Io(error) => Failure::io(&path, &error),
-        error => Failure::new(Status::Damaged, format!("{}: {error}", path.display())),
+        ArchiveError::NotOurs => Failure::new(Status::Damaged, format!("{}: {error}", path.display()))
+            .advise("`twz export` makes archives; plain files go in by `twz put`"),
+        ArchiveError::Newer { .. } => Failure::new(Status::Damaged, format!("{}: {error}", path.display()))
+            .advise("use the version that made it, or a newer one"),
+        ArchiveError::Truncated | ArchiveError::Damaged { .. } => {
+            Failure::new(Status::Damaged, format!("{}: {error}", path.display()))
+                .advise("nothing was changed; export or copy it once more")
+        }
     }
 }
 
