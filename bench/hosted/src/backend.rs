@@ -10,7 +10,7 @@ use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_image::MemoryBackend;
-use twizzler_object::Backend;
+use twizzler_object::{Backend, Waited};
 use twizzler_pmem::cache::{WriteBack, fence};
 use twizzler_pmem::lines;
 
@@ -81,6 +81,10 @@ unsafe impl Backend for Memory {
     fn translation(&self) -> u64 {
         self.inner.translation()
     }
+    #[inline]
+    fn thread(&self) -> u64 {
+        self.inner.thread()
+    }
     fn coordination(&self) -> u64 {
         self.inner.coordination()
     }
@@ -111,8 +115,8 @@ unsafe impl Backend for Memory {
     fn is_alive(&self, owner: u64) -> bool {
         self.inner.is_alive(owner)
     }
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
-        self.inner.wait(address, value, timeout_ns);
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        self.inner.wait(address, value, timeout_ns)
     }
     fn wake(&self, address: u64) {
         self.inner.wake(address);

@@ -21,7 +21,7 @@ use twizzler_abi::object::{METADATA_OFFSET, Metadata};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_crashsim::{Page, Rng, SimMemory};
-use twizzler_object::backend::Backend;
+use twizzler_object::backend::{Backend, Waited};
 use twizzler_pmem::Persist;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -233,7 +233,9 @@ unsafe impl Backend for SimObjects<'_> {
         owner == self.owner()
     }
 
-    fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) {}
+    fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) -> Waited {
+        Waited::TimedOut
+    }
 
     fn wake(&self, _address: u64) {}
 

@@ -13,14 +13,13 @@ use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::METADATA_OFFSET;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
-use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket};
-use twizzler_slots::{Area, Reserved};
+use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket, Waited};
+use twizzler_slots::{Area, Reserved, futex};
 
 use crate::commit;
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::fork::Birth;
-use crate::futex;
 use crate::limits::mapping_error;
 use crate::log::{Log, Who};
 use crate::mapped::{Mapping, Mappings};
@@ -301,6 +300,11 @@ unsafe impl Backend for HostedBackend {
         address
     }
 
+    #[inline]
+    fn thread(&self) -> u64 {
+        twizzler_slots::this_thread()
+    }
+
     fn coordination(&self) -> u64 {
         self.segment.coordination()
     }
@@ -374,17 +378,12 @@ unsafe impl Backend for HostedBackend {
         self.segment.is_listed(owner) && self.bury(owner).is_err()
     }
 
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
-        // Woken, changed meanwhile or timed out: the caller looks again.
-        let _ = futex::wait(word_at(address), value, timeout_ns);
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        if futex::wait(word_at(address), value, timeout_ns) { Waited::TimedOut } else { Waited::Early }
     }
 
     fn wake(&self, address: u64) {
         futex::wake(word_at(address));
-    }
-
-    fn wake_one(&self, address: u64) {
-        futex::wake_one(word_at(address));
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {

@@ -11,7 +11,6 @@ mod commit;
 mod disk;
 mod error;
 mod fork;
-mod futex;
 mod hosted;
 mod limits;
 mod log;

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::futex;
+use twizzler_slots::futex;
 
 /// Someone waits.
 const WAITED_FOR: u64 = 1;

@@ -22,7 +22,7 @@ use twizzler_abi::object::{HEADER_OFFSET, Header, METADATA_OFFSET};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
-use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES};
+use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
 use twizzler_pmem::Persist;
 use twizzler_pmem::mapped::{Mapped, copy};
 use twizzler_store::{Found, Frames, Nvm, Tree, Unmapped};
@@ -327,6 +327,11 @@ unsafe impl Backend for ImageBackend {
         address
     }
 
+    #[inline]
+    fn thread(&self) -> u64 {
+        twizzler_slots::this_thread()
+    }
+
     fn coordination(&self) -> u64 {
         // Whoever opens an image has it alone, so this is all of the system.
         let area = || Area::new(COORDINATION_BYTES as usize).expect("the host has address space");
@@ -347,8 +352,10 @@ unsafe impl Backend for ImageBackend {
         self.owners.borrow().contains(&owner)
     }
 
-    fn wait(&self, _address: u64, _value: u64, timeout_ns: u64) {
-        std::thread::sleep(std::time::Duration::from_nanos(timeout_ns.min(1_000_000)));
+    fn wait(&self, _address: u64, _value: u64, timeout_ns: u64) -> Waited {
+        // Nobody else uses an image, so nobody will wake us.
+        std::thread::sleep(std::time::Duration::from_nanos(timeout_ns));
+        Waited::TimedOut
     }
 
     fn wake(&self, _address: u64) {}

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
@@ -16,9 +15,9 @@ use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, 
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
-use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES};
+use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
 
-use twizzler_slots::{Area, Reserved};
+use twizzler_slots::{Area, Reserved, futex};
 
 /// Objects in anonymous memory.
 #[derive(Debug)]
@@ -253,6 +252,11 @@ unsafe impl Backend for MemoryBackend {
         address
     }
 
+    #[inline]
+    fn thread(&self) -> u64 {
+        twizzler_slots::this_thread()
+    }
+
     fn coordination(&self) -> u64 {
         self.coordination.address()
     }
@@ -298,11 +302,13 @@ unsafe impl Backend for MemoryBackend {
         self.state().living.contains(&owner)
     }
 
-    fn wait(&self, _address: u64, _value: u64, timeout_ns: u64) {
-        std::thread::sleep(Duration::from_nanos(timeout_ns.min(1_000_000)));
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        if futex::wait(word_at(address), value, timeout_ns) { Waited::TimedOut } else { Waited::Early }
     }
 
-    fn wake(&self, _address: u64) {}
+    fn wake(&self, address: u64) {
+        futex::wake(word_at(address));
+    }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         let mut state = self.state();
@@ -313,4 +319,10 @@ unsafe impl Backend for MemoryBackend {
         }
         Ok(())
     }
+}
+
+/// The word at that address.
+fn word_at(address: u64) -> &'static AtomicU64 {
+    // SAFETY: the caller has the word, aligned by eight, while it waits or wakes; the reference does not outlive the call.
+    unsafe { &*std::ptr::with_exposed_provenance(address as usize) }
 }

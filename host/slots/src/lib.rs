@@ -3,6 +3,8 @@
 //! The address map is Twizzler's: small objects lie at the same addresses on both systems. A slot is taken from a table of the
 //! process and reserved with the host kernel, which says if something else lies there.
 
+pub mod futex;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
@@ -15,6 +17,16 @@ use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET};
 
 /// Slots in use by this process, and where to look for the next one.
 static TAKEN: Mutex<(BTreeSet<u32>, u32)> = Mutex::new((BTreeSet::new(), SMALL_SLOTS.start));
+
+/// The number of the thread that asks: even, and no other thread of the process that runs has it.
+#[inline]
+#[must_use]
+pub fn this_thread() -> u64 {
+    thread_local! {
+        static HERE: u64 = const { 0 };
+    }
+    HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
+}
 
 /// A slot of the process, reserved until dropped: the null page faults, the rest is zeros, or what is mapped over it.
 #[derive(Debug)]

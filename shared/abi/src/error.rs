@@ -70,6 +70,8 @@ errors! {
     ReadOnly = 19, "read-only";
     /// Too long for what is to hold it.
     TooLong = 20, "too long";
+    /// The thread is in a transaction already.
+    Nested = 21, "in a transaction already: use a savepoint of that";
 }
 
 impl fmt::Display for Error {

@@ -22,6 +22,15 @@ const _: () = assert!(TRANSLATION_BYTES < SLOT_BYTES / 2);
 /// Bytes of the coordination segment.
 pub const COORDINATION_BYTES: u64 = 512 * 1024;
 
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// Woken, or the word had changed, or for no reason: before the time was up.
+    Early,
+    /// The time was up.
+    TimedOut,
+}
+
 /// The system below. A backend that is `Sync` is called by several threads at once.
 ///
 /// # Safety
@@ -94,6 +103,13 @@ pub unsafe trait Backend {
     #[inline]
     fn may_change(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// The number of the thread that asks: even, and no other thread that runs has it. 0 where that isn't known; then a transaction
+    /// within a transaction isn't noticed before it has waited for itself in vain.
+    #[inline]
+    fn thread(&self) -> u64 {
+        0
     }
 
     /// How commits become durable.
@@ -173,16 +189,11 @@ pub unsafe trait Backend {
     /// after what the dead program had logged is in place, and what it had made and not published is gone.
     fn is_alive(&self, owner: u64) -> bool;
 
-    /// Waits while the word at `address` equals `value`, at most `timeout_ns`; may return early.
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64);
+    /// Waits while the word at `address` equals `value`, at most `timeout_ns`; may return early, and says whether it did.
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited;
 
     /// Wakes all who wait on the word at `address`.
     fn wake(&self, address: u64);
-
-    /// Wakes at least one of them.
-    fn wake_one(&self, address: u64) {
-        self.wake(address);
-    }
 
     /// Fills with random bytes.
     ///
@@ -224,6 +235,10 @@ unsafe impl<B: Backend> Backend for &B {
     fn may_change(&self) -> Result<(), Error> {
         (**self).may_change()
     }
+    #[inline]
+    fn thread(&self) -> u64 {
+        (**self).thread()
+    }
     fn sink(&self) -> Sink {
         (**self).sink()
     }
@@ -262,14 +277,11 @@ unsafe impl<B: Backend> Backend for &B {
     fn is_alive(&self, owner: u64) -> bool {
         (**self).is_alive(owner)
     }
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
-        (**self).wait(address, value, timeout_ns);
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        (**self).wait(address, value, timeout_ns)
     }
     fn wake(&self, address: u64) {
         (**self).wake(address);
-    }
-    fn wake_one(&self, address: u64) {
-        (**self).wake_one(address);
     }
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         (**self).random(bytes)

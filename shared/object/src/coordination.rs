@@ -6,18 +6,19 @@
 //! | 64 | who administers lanes: a program's owner word; bit 0: someone waits |
 //! | 128 | the last age drawn |
 //! | 192 | 1: what earlier boots left in lanes is dealt with |
-//! | 4096 | for each lane a line: its owner, the age of its transaction (0: none drawn) |
-//! | 64 KiB | for each lock stripe a line: writer, readers |
+//! | 4096 | for each lane a line: its owner, the age of its transaction (0: none drawn), its turn |
+//! | 64 KiB | for each lock stripe a line: writer, readers, readers and writers who sleep, readers and writers who were overtaken |
 //! | 320 KiB | versions that readers keep ([`crate::keeps`]) |
 //!
-//! A *writer* word holds the number of a lane plus one, and bit 63 if someone waits; a *readers* word has a bit for each lane.
+//! A *writer* word holds the number of a lane plus one; the others of a stripe have a bit for each lane. A lane's *turn* counts how
+//! often it was woken ([`crate::lock`]).
 //! Anything may stand there: a program that goes wild can make others wait, or wait no longer, but touch no memory.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use twizzler_abi::ObjId;
 
-use crate::backend::{Backend, COORDINATION_BYTES};
+use crate::backend::{Backend, COORDINATION_BYTES, Waited};
 use crate::lane::LANES_MAX;
 use crate::space::Space;
 
@@ -34,8 +35,22 @@ const _: () = assert!(LANES + LANES_MAX as u64 * LINE <= STRIPES_AT);
 pub(crate) const KEEPS_AT: u64 = 320 * 1024;
 const _: () = assert!(STRIPES_AT + STRIPES as u64 * LINE <= KEEPS_AT && KEEPS_AT < COORDINATION_BYTES);
 
-/// Someone waits for the word to change.
-pub(crate) const WAITED_FOR: u64 = 1 << 63;
+/// The words of a stripe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StripeWord {
+    /// Who has it exclusively, or is about to: a lane's number plus one.
+    Writer,
+    /// Who has it shared.
+    Readers,
+    /// Who sleeps and wants to read.
+    AsleepReaders,
+    /// Who sleeps and wants to write.
+    AsleepWriters,
+    /// Who was woken in vain and wants to read: no younger one writes before.
+    OvertakenReaders,
+    /// The same of those who want to write: no younger one reads or writes before.
+    OvertakenWriters,
+}
 
 /// The stripe of an object's lock.
 pub(crate) const fn stripe_of(id: ObjId) -> usize {
@@ -86,26 +101,20 @@ impl<B: Backend> Space<B> {
         self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 8)
     }
 
-    /// The writer of a stripe.
-    #[inline]
-    pub(crate) fn writer(&self, stripe: usize) -> &AtomicU64 {
-        self.shared_word(STRIPES_AT + (stripe % STRIPES) as u64 * LINE)
+    /// Counts how often a lane was woken.
+    pub(crate) fn lane_turn(&self, lane: usize) -> &AtomicU64 {
+        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 16)
     }
 
-    /// The readers of a stripe.
+    /// A word of a stripe.
     #[inline]
-    pub(crate) fn readers(&self, stripe: usize) -> &AtomicU64 {
-        self.shared_word(STRIPES_AT + (stripe % STRIPES) as u64 * LINE + 8)
+    pub(crate) fn stripe_word(&self, stripe: usize, word: StripeWord) -> &AtomicU64 {
+        self.shared_word(STRIPES_AT + (stripe % STRIPES) as u64 * LINE + word as u64 * 8)
     }
 
     /// Waits while the word is `value`.
-    pub(crate) fn wait_while(&self, word: &AtomicU64, value: u64, timeout_ns: u64) {
-        self.backend().wait(core::ptr::from_ref(word).addr() as u64, value, timeout_ns);
-    }
-
-    /// Wakes one who waits on the word, at least.
-    pub(crate) fn wake_one(&self, word: &AtomicU64) {
-        self.backend().wake_one(core::ptr::from_ref(word).addr() as u64);
+    pub(crate) fn wait_while(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        self.backend().wait(core::ptr::from_ref(word).addr() as u64, value, timeout_ns)
     }
 
     /// Wakes all who wait on the word.

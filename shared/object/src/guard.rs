@@ -135,7 +135,11 @@ impl<'s, B: Backend> Guard<'s, B> {
             Err(OpenError::System(Error::AccessDenied)) => return Ok(self.open(id, Access::Read)?),
             result => return Ok(result?),
         }
-        let made = self.transact_once(|tx| tx.make_typed::<T>(&spec).map(drop));
+        // What it makes nobody else knows yet, so it locks nothing.
+        let made = self.begin_apart().and_then(|mut tx| {
+            tx.make_typed::<T>(&spec)?;
+            tx.commit()
+        });
         match made {
             Ok(()) | Err(Error::Exists) => Ok(self.open(id, Access::Write)?),
             Err(error) => Err(error),

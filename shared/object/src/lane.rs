@@ -17,10 +17,9 @@
 //! With [`crate::Sink::Log`] a lane is a number that locks are held under, and there are no such objects.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
@@ -29,16 +28,16 @@ use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 
-use crate::backend::{Backend, Sink};
+use crate::backend::{Backend, Sink, Waited};
 use crate::error::OpenError;
 use crate::lock::Held;
 use crate::memory;
 use crate::pointer::{Object, Ptr};
 use crate::recover::is_damage;
 use crate::space::{Access, Space, area_of, header_place};
+use crate::spare::Entered;
 use crate::stored::{Stored, Value};
 use crate::tx::Work;
-use crate::volatile::Lock;
 
 /// How long one wait for the administration of lanes lasts, and how often.
 const LOOK_NS: u64 = 10_000_000;
@@ -226,8 +225,9 @@ impl<B: Backend> Space<B> {
             } else if seen & 1 != 0
                 || word.compare_exchange(seen, seen | 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
             {
-                looks = looks.checked_sub(1).ok_or(Error::Busy)?;
-                self.wait_while(word, owner | 1, LOOK_NS);
+                if self.wait_while(word, owner | 1, LOOK_NS) == Waited::TimedOut {
+                    looks = looks.checked_sub(1).ok_or(Error::Busy)?;
+                }
             }
         }
         let result = inside();
@@ -237,27 +237,44 @@ impl<B: Backend> Space<B> {
         result
     }
 
-    /// A lane for a transaction: one that the program keeps, or a new one.
-    pub(crate) fn take_lane(&self, hint: usize) -> Result<Box<Lane>, Error> {
-        if let Some(lane) = self.spare.take(hint) {
-            return Ok(lane);
+    /// A lane for a transaction of this thread, and where the thread is entered as being in one.
+    #[inline]
+    pub(crate) fn take_lane(&self, hint: usize) -> Result<(Entered, Box<Lane>), Error> {
+        let (entered, lane) = self.spare.enter(self.backend(), self.backend().thread(), hint)?;
+        match lane {
+            Some(lane) => Ok((entered, lane)),
+            None => self.take_lane_slowly(entered),
         }
-        self.take_lane_slowly(hint)
+    }
+
+    /// The same for a transaction within another one, which waits for nobody.
+    pub(crate) fn take_lane_apart(&self) -> Result<(Entered, Box<Lane>), Error> {
+        self.take_lane_slowly(Entered::Apart)
     }
 
     #[cold]
-    fn take_lane_slowly(&self, hint: usize) -> Result<Box<Lane>, Error> {
-        for look in 0..LOOKS {
+    fn take_lane_slowly(&self, entered: Entered) -> Result<(Entered, Box<Lane>), Error> {
+        for look in 0..LOOKS * 10 {
             if let Some(lane) = self.spare.take_any(self.backend()) {
-                return Ok(lane);
+                return Ok((entered, lane));
             }
-            match self.claim_lane() {
+            let result = match self.claim_lane() {
                 // All are in use; some may be a dead program's.
-                Err(Error::TooMany) if look == 0 => self.recover()?,
-                Err(Error::TooMany) => self.wait_while(self.lane_owner(hint), self.owner, LOOK_NS / 10),
-                result => return result,
+                Err(Error::TooMany) if look == 0 => self.recover(),
+                // Nobody counts who waits for one, so nobody is woken.
+                Err(Error::TooMany) => {
+                    self.wait_while(self.lane_owner(0), self.owner, LOOK_NS / 10);
+                    Ok(())
+                }
+                Ok(lane) => return Ok((entered, lane)),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                self.spare.leave(self.backend(), entered, None);
+                return Err(error);
             }
         }
+        self.spare.leave(self.backend(), entered, None);
         Err(Error::TooMany)
     }
 
@@ -351,56 +368,6 @@ impl<B: Backend> Drop for Space<B> {
         while let Some(lane) = self.spare.take_any(self.backend()) {
             // Release pairs with the acquire in `claim_lane`.
             self.lane_owner(lane.number).store(0, Ordering::Release);
-        }
-    }
-}
-
-/// Lanes that a program has claimed and that no transaction uses.
-#[derive(Debug, Default)]
-pub(crate) struct Spare {
-    /// One for each group of threads.
-    near: [AtomicPtr<Lane>; NEAR],
-    #[allow(clippy::vec_box, reason = "they are large, and move between here and the pointers above")]
-    rest: Lock<Vec<Box<Lane>>>,
-}
-
-const NEAR: usize = 16;
-
-impl Spare {
-    #[inline]
-    fn take(&self, hint: usize) -> Option<Box<Lane>> {
-        // Acquire pairs with the release in `put`.
-        let lane = self.near[hint % NEAR].swap(core::ptr::null_mut(), Ordering::Acquire);
-        if lane.is_null() {
-            return None;
-        }
-        // SAFETY: `put` made the pointer from a box; the exchange took it out, so there is no other.
-        Some(unsafe { Box::from_raw(lane) })
-    }
-
-    fn take_any(&self, backend: &impl Backend) -> Option<Box<Lane>> {
-        (0..NEAR).find_map(|hint| self.take(hint)).or_else(|| self.rest.lock(backend).pop())
-    }
-
-    /// Keeps a lane for the next transaction.
-    #[inline]
-    pub(crate) fn put(&self, backend: &impl Backend, hint: usize, lane: Box<Lane>) {
-        let lane = Box::into_raw(lane);
-        let near = &self.near[hint % NEAR];
-        // Release: the next one who takes it sees it whole.
-        if near.compare_exchange(core::ptr::null_mut(), lane, Ordering::Release, Ordering::Relaxed).is_err() {
-            // SAFETY: made from a box just now, and given to nobody.
-            let lane = unsafe { Box::from_raw(lane) };
-            self.rest.lock(backend).push(lane);
-        }
-    }
-}
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        // `Space::drop` has taken all; but for a space that never came to be.
-        for hint in 0..NEAR {
-            drop(self.take(hint));
         }
     }
 }

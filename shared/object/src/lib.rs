@@ -25,11 +25,12 @@ mod reader;
 mod recover;
 mod sink;
 mod space;
+mod spare;
 mod tx;
 pub mod types;
 mod volatile;
 
-pub use backend::{Backend, Commit, Sink, Ticket};
+pub use backend::{Backend, Commit, Sink, Ticket, Waited};
 pub use error::{OpenError, TypeName};
 pub use guard::Guard;
 pub use heap::HeapUsage;

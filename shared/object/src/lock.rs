@@ -2,16 +2,26 @@
 //!
 //! They lie in the coordination segment ([`crate::coordination`]), striped by object: an uncontended one is one atomic operation. A reader sets
 //! its lane's bit and looks whether there is a writer; a writer puts its lane's number and waits until no other reader's bit is set.
-//! So a writer that waits already keeps new readers out.
+//! So a writer that waits for readers already keeps new ones out.
+//!
+//! **Who waits** ([`wait`]) sleeps until its lane's *turn* counts on. Whoever comes along meanwhile may take the lock first: handing it over
+//! would cost each of them a switch of threads. But who was woken in vain enters itself as *overtaken*, and from then on no younger one goes
+//! before: so everybody gets it after those who hold it and those who are older, whatever others do.
 //!
 //! **Wait-die.** Who holds nothing may wait for anybody. Who holds locks draws an age and waits only for younger ones; for older ones it
-//! waits a moment, in case they end, and then dies: everything is undone and run again, with the same age. Ages only grow, and who has none
-//! counts as younger than all: so nobody who waits for long is waited for in a circle.
+//! waits a moment, in case they end, and then dies: everything is undone and run again, with the same age. The next run begins with the lock
+//! that the last one died for, which it may wait for, since it holds nothing: so it does not die for that again. Ages only grow, and who
+//! has none counts as younger than all.
+//!
+//! No circle of waiting closes. Who holds locks waits for younger ones alone, be they holders or ahead of it in the queue. Who holds nothing
+//! is waited for only as one that is ahead, by younger ones that hold nothing either.
 //!
 //! With a log, a lock is left to a queue as soon as the record has its place there, and other transactions of the same program take it over
-//! (`tx::pending`).
+//! (`tx::pending`); the writer's word names the lane that left it.
 //!
 //! A dead program's locks stay until a survivor has finished its transactions ([`crate::recover`]).
+
+mod wait;
 
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -19,22 +29,15 @@ use core::sync::atomic::Ordering;
 use twizzler_abi::Error;
 
 use crate::backend::Backend;
-use crate::coordination::{STRIPES, WAITED_FOR};
+use crate::coordination::STRIPES;
+use crate::coordination::StripeWord::{
+    AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Readers, Writer,
+};
 use crate::guard::Guard;
 use crate::lane::LANES_MAX;
 use crate::pointer::Area;
 use crate::space::Space;
 use crate::tx::Tx;
-
-/// How long one wait lasts before the holders are looked at again.
-const LOOK_NS: u64 = 10_000_000;
-/// How often, before the wait is given up: 10 seconds in all.
-const LOOKS: u32 = 1000;
-/// Looks without waiting.
-const SPINS: u32 = 200;
-/// How long a younger one waits for an older one, in looks of [`GRACE_NS`].
-const GRACE: u32 = 3;
-const GRACE_NS: u64 = 300_000;
 
 /// What a lock lets others do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,8 +66,10 @@ pub(crate) struct Held {
     stripes: Vec<u16>,
     /// 0: none drawn.
     age: u64,
-    /// Plus one: a stripe that is locked exclusively at once, since the last run died when it wanted that.
-    eager: usize,
+    /// What the last run died for: the next one begins with it.
+    wanted: Option<(usize, Mode)>,
+    /// The stripe whose writer's word we have put our number into, and whose readers we wait for.
+    word: Option<usize>,
     /// Where the last record ends that locks were taken over from before it was durable ([`crate::tx`]); 0: none. For the transaction to take.
     pub(crate) seen: u64,
 }
@@ -72,7 +77,16 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) const fn new(lane: usize) -> Self {
         let none = [0; STRIPES / 64];
-        Self { lane, shared: none, exclusive: none, stripes: Vec::new(), age: 0, eager: 0, seen: 0 }
+        Self {
+            lane,
+            shared: none,
+            exclusive: none,
+            stripes: Vec::new(),
+            age: 0,
+            wanted: None,
+            word: None,
+            seen: 0,
+        }
     }
 
     #[inline]
@@ -88,10 +102,28 @@ impl Held {
         let set = if mode == Mode::Shared { &mut self.shared } else { &mut self.exclusive };
         set[stripe / 64] |= 1 << (stripe % 64);
     }
+
+    const fn bit(&self) -> Lanes {
+        1 << self.lane
+    }
 }
 
-/// Who stands in the way: a bit for each lane.
+/// Some lanes: a bit for each.
 type Lanes = u64;
+
+fn lanes(set: Lanes) -> impl Iterator<Item = usize> {
+    (0..LANES_MAX).filter(move |lane| set >> lane & 1 != 0)
+}
+
+/// The lane that a writer's word names.
+const fn lane_of_writer(word: u64) -> Lanes {
+    if word == 0 || word > LANES_MAX as u64 { 0 } else { 1 << (word - 1) }
+}
+
+/// An error with those that stand in the way, if there are.
+const fn nobody(others: Lanes) -> Result<(), Lanes> {
+    if others == 0 { Ok(()) } else { Err(others) }
+}
 
 impl<B: Backend> Space<B> {
     /// Takes a lock for a lane, if it doesn't have it.
@@ -100,142 +132,107 @@ impl<B: Backend> Space<B> {
         if held.has(stripe, mode) {
             return Ok(());
         }
-        let result = if mode == Mode::Exclusive || held.eager == stripe + 1 {
-            self.take_exclusive(held, stripe)
-        } else {
-            self.take_shared(held, stripe)
-        };
-        if result == Err(Refused::Conflict) && mode == Mode::Exclusive {
-            held.eager = stripe + 1;
+        if self.try_take(held, stripe, mode).is_err() {
+            self.take_slowly(held, stripe, mode)?;
         }
-        result
+        held.note(stripe, mode);
+        Ok(())
     }
 
-    fn take_exclusive(&self, held: &mut Held, stripe: usize) -> Result<(), Refused> {
-        let (me, bit) = (held.lane as u64 + 1, 1 << held.lane);
-        let mut patience = Patience::new();
-        // SeqCst here and below: a writer's and a reader's word are stored and looked at in opposite order, so one of them sees
-        // the other. Acquire pairs with the release of who had the lock.
-        while let Err(seen) = self.writer(stripe).compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst)
-        {
-            if let Some(end) = self.take_over(stripe, seen, me) {
-                held.seen = held.seen.max(end);
-                break;
-            }
-            let writer = seen & !WAITED_FOR;
-            self.wait_for(held, lanes_of_writer(writer), &mut patience, || {
-                let word = self.writer(stripe);
-                let marked = writer | WAITED_FOR;
-                if seen == marked
-                    || word.compare_exchange(seen, marked, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-                {
-                    Some((word, marked))
-                } else {
-                    None
-                }
-            })?;
-        }
-        loop {
-            let readers = self.readers(stripe).load(Ordering::SeqCst);
-            if readers & !bit == 0 {
-                held.note(stripe, Mode::Exclusive);
-                return Ok(());
-            }
-            // The word is held while we wait, so ours is the rule for who holds something.
-            let waited = self.wait_as(held, Rule::WaitDie, readers & !bit, &mut patience, || {
-                Some((self.readers(stripe), readers))
-            });
-            if let Err(refused) = waited {
-                self.leave_writer(stripe);
-                return Err(refused);
-            }
+    /// Begins a run with what the last one died for. Nothing is held yet.
+    pub(crate) fn take_wanted(&self, held: &mut Held) -> Result<(), Refused> {
+        held.wanted.take().map_or(Ok(()), |(stripe, mode)| self.take(held, stripe, mode))
+    }
+
+    /// Takes a lock at once, or says who stands in the way. A writer that waits for readers keeps its number in the writer's word.
+    #[inline]
+    fn try_take(&self, held: &mut Held, stripe: usize, mode: Mode) -> Result<(), Lanes> {
+        match mode {
+            Mode::Shared => self.try_shared(held, stripe),
+            Mode::Exclusive => self.try_exclusive(held, stripe),
         }
     }
 
-    fn take_shared(&self, held: &mut Held, stripe: usize) -> Result<(), Refused> {
-        let bit = 1 << held.lane;
-        let mut patience = Patience::new();
-        loop {
-            self.readers(stripe).fetch_or(bit, Ordering::SeqCst);
-            let seen = self.writer(stripe).load(Ordering::SeqCst);
-            if seen == 0 {
-                held.note(stripe, Mode::Shared);
-                return Ok(());
-            }
-            if let Some(end) = self.pending_on(stripe, seen) {
-                held.seen = held.seen.max(end);
-                held.note(stripe, Mode::Shared);
-                // Perhaps the one who was woken, and others can go on as well.
-                if seen & WAITED_FOR != 0 {
-                    self.wake_one(self.writer(stripe));
-                }
-                return Ok(());
-            }
-            self.leave_reader(stripe, bit);
-            let writer = seen & !WAITED_FOR;
-            self.wait_for(held, lanes_of_writer(writer), &mut patience, || {
-                let word = self.writer(stripe);
-                let marked = writer | WAITED_FOR;
-                let is_marked = seen == marked
-                    || word.compare_exchange(seen, marked, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-                is_marked.then_some((word, marked))
-            })?;
+    // SeqCst here and below: a writer's and a reader's word are stored and looked at in opposite order, so one of them sees
+    // the other. Acquire pairs with the release of who had the lock.
+    #[inline]
+    fn try_shared(&self, held: &mut Held, stripe: usize) -> Result<(), Lanes> {
+        // Looked at before anything is stored: who sees a bit come and go is woken for nothing.
+        let writer = self.stripe_word(stripe, Writer);
+        let seen = writer.load(Ordering::SeqCst);
+        if seen != 0 && self.pending_on(stripe, seen).is_none() {
+            return Err(lane_of_writer(seen));
         }
-    }
-
-    fn wait_for<'w>(
-        &'w self,
-        held: &mut Held,
-        holders: Lanes,
-        patience: &mut Patience,
-        word: impl FnOnce() -> Option<(&'w core::sync::atomic::AtomicU64, u64)>,
-    ) -> Result<(), Refused> {
-        let rule = if held.stripes.is_empty() { Rule::Wait } else { Rule::WaitDie };
-        self.wait_as(held, rule, holders, patience, word)
-    }
-
-    /// Waits a while for those lanes, on the word that says that they have gone. Then, look again.
-    #[cold]
-    fn wait_as<'w>(
-        &'w self,
-        held: &mut Held,
-        rule: Rule,
-        holders: Lanes,
-        patience: &mut Patience,
-        word: impl FnOnce() -> Option<(&'w core::sync::atomic::AtomicU64, u64)>,
-    ) -> Result<(), Refused> {
-        if patience.spins > 0 {
-            patience.spins -= 1;
-            core::hint::spin_loop();
+        let overtaken = self.stripe_word(stripe, OvertakenWriters).load(Ordering::SeqCst);
+        if overtaken != 0 {
+            nobody(self.older_of(held, overtaken))?;
+        }
+        self.stripe_word(stripe, Readers).fetch_or(held.bit(), Ordering::SeqCst);
+        let seen = writer.load(Ordering::SeqCst);
+        if seen == 0 {
             return Ok(());
         }
-        if lanes(holders).any(|lane| self.is_dead(lane)) {
-            self.recover().map_err(Refused::System)?;
+        if let Some(end) = self.pending_on(stripe, seen) {
+            held.seen = held.seen.max(end);
+            return Ok(());
         }
-        let mut timeout_ns = LOOK_NS;
-        if rule == Rule::WaitDie {
-            if held.age == 0 {
-                held.age = self.draw_age();
-                self.lane_age(held.lane).store(held.age, Ordering::SeqCst);
-            }
-            let is_older = |lane| (1..held.age).contains(&self.lane_age(lane).load(Ordering::SeqCst));
-            if lanes(holders).any(is_older) {
-                patience.grace = patience.grace.checked_sub(1).ok_or(Refused::Conflict)?;
-                timeout_ns = GRACE_NS;
-            }
+        self.leave_reader(stripe, held.bit());
+        Err(lane_of_writer(seen))
+    }
+
+    #[inline]
+    fn try_exclusive(&self, held: &mut Held, stripe: usize) -> Result<(), Lanes> {
+        let readers = self.stripe_word(stripe, Readers);
+        if held.word != Some(stripe) {
+            self.take_word(held, stripe)?;
+            held.word = Some(stripe);
         }
-        patience.looks = patience.looks.checked_sub(1).ok_or(Refused::System(Error::Busy))?;
-        if let Some((word, value)) = word() {
-            let start = cycles();
-            self.wait_while(word, value, timeout_ns);
-            // Patience is for holders that don't move on; where many do, waits end early and often.
-            if cycles().wrapping_sub(start) < EARLY_CYCLES {
-                patience.looks += 1;
-            }
-        } else {
-            patience.looks += 1;
-        }
+        nobody(readers.load(Ordering::SeqCst) & !held.bit())?;
+        held.word = None;
         Ok(())
+    }
+
+    /// Puts a writer's number into the word.
+    #[inline]
+    fn take_word(&self, held: &mut Held, stripe: usize) -> Result<(), Lanes> {
+        let me = held.lane as u64 + 1;
+        let writer = self.stripe_word(stripe, Writer);
+        let seen = writer.load(Ordering::SeqCst);
+        let overtaken = self.stripe_word(stripe, OvertakenWriters).load(Ordering::SeqCst)
+            | self.stripe_word(stripe, OvertakenReaders).load(Ordering::SeqCst);
+        let ahead = if overtaken == 0 { 0 } else { self.older_of(held, overtaken) };
+        if held.stripes.is_empty() {
+            // Who has the word holds something. Who waits for older ones holds nothing.
+            let readers = self.stripe_word(stripe, Readers).load(Ordering::SeqCst);
+            if readers != 0 {
+                nobody(self.older_of(held, readers))?;
+            }
+        }
+        if seen == 0 {
+            nobody(ahead)?;
+            let taken = writer.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst);
+            return taken.map(drop).map_err(lane_of_writer);
+        }
+        // Other programs can't take from the queue: they wait for a while longer.
+        let foreign = lanes(ahead).filter(|&lane| !self.is_ours(lane)).fold(0, |set, lane| set | 1 << lane);
+        let taken = if ahead == foreign { self.take_over(stripe, seen, me, foreign != 0) } else { None };
+        let end = taken.ok_or(ahead | lane_of_writer(seen))?;
+        held.seen = held.seen.max(end);
+        Ok(())
+    }
+
+    fn is_ours(&self, lane: usize) -> bool {
+        self.lane_owner(lane).load(Ordering::SeqCst) == self.owner
+    }
+
+    /// Those that are older.
+    #[cold]
+    fn older_of(&self, held: &Held, others: Lanes) -> Lanes {
+        let is_older = |&lane: &usize| {
+            let age = self.lane_age(lane).load(Ordering::SeqCst);
+            age != 0 && (held.age == 0 || age < held.age)
+        };
+        lanes(others & !held.bit()).filter(is_older).fold(0, |set, lane| set | 1 << lane)
     }
 
     /// True for a lane of a program that no longer lives.
@@ -251,12 +248,21 @@ impl<B: Backend> Space<B> {
             let mask = 1 << (stripe % 64);
             if held.shared[stripe / 64] & mask != 0 {
                 held.shared[stripe / 64] &= !mask;
-                self.leave_reader(stripe, 1 << held.lane);
+                self.leave_reader(stripe, held.bit());
             }
             if held.exclusive[stripe / 64] & mask != 0 {
                 held.exclusive[stripe / 64] &= !mask;
                 self.leave_writer(stripe);
             }
+        }
+    }
+
+    /// Forgets what the next run of the same transaction would need.
+    pub(crate) fn forget_age(&self, held: &mut Held) {
+        held.wanted = None;
+        if held.age != 0 {
+            held.age = 0;
+            self.lane_age(held.lane).store(0, Ordering::SeqCst);
         }
     }
 
@@ -267,7 +273,7 @@ impl<B: Backend> Space<B> {
             let (word, mask) = (usize::from(stripe) / 64, 1 << (stripe % 64));
             if held.shared[word] & mask != 0 {
                 held.shared[word] &= !mask;
-                self.leave_reader(usize::from(stripe), 1 << held.lane);
+                self.leave_reader(usize::from(stripe), held.bit());
             }
             if held.exclusive[word] & mask != 0 {
                 held.exclusive[word] &= !mask;
@@ -275,15 +281,6 @@ impl<B: Backend> Space<B> {
             }
         }
         exclusive
-    }
-
-    /// Forgets what the next run of the same transaction would need.
-    pub(crate) fn forget_age(&self, held: &mut Held) {
-        held.eager = 0;
-        if held.age != 0 {
-            held.age = 0;
-            self.lane_age(held.lane).store(0, Ordering::SeqCst);
-        }
     }
 
     fn leave_writer(&self, stripe: usize) {
@@ -294,74 +291,34 @@ impl<B: Backend> Space<B> {
 
     /// Lets anybody have a lock.
     pub(crate) fn free_writer(&self, stripe: usize) {
-        let word = self.writer(stripe);
         // Release: what was done under the lock is seen by the next holder.
-        if word.swap(0, Ordering::SeqCst) & WAITED_FOR != 0 {
-            self.wake(word);
-        }
+        self.stripe_word(stripe, Writer).swap(0, Ordering::SeqCst);
+        self.wake_sleepers(stripe);
     }
 
-    fn leave_reader(&self, stripe: usize, bit: u64) {
-        let word = self.readers(stripe);
-        word.fetch_and(!bit, Ordering::SeqCst);
-        if self.writer(stripe).load(Ordering::SeqCst) != 0 {
-            self.wake(word);
-        }
+    fn leave_reader(&self, stripe: usize, bit: Lanes) {
+        self.stripe_word(stripe, Readers).fetch_and(!bit, Ordering::SeqCst);
+        self.wake_sleepers(stripe);
     }
 
-    /// Releases what a lane of a dead program holds.
+    /// Releases what a lane of a dead program holds, and takes it out of all queues.
     pub(crate) fn release_dead(&self, lane: usize) {
+        let bit: Lanes = 1 << lane;
         for stripe in 0..STRIPES {
-            let writer = self.writer(stripe).load(Ordering::SeqCst);
-            if writer & !WAITED_FOR == lane as u64 + 1 {
-                self.free_writer(stripe);
+            for word in [AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Readers] {
+                let word = self.stripe_word(stripe, word);
+                if word.load(Ordering::SeqCst) & bit != 0 {
+                    word.fetch_and(!bit, Ordering::SeqCst);
+                }
             }
-            if self.readers(stripe).load(Ordering::SeqCst) >> lane & 1 != 0 {
-                self.leave_reader(stripe, 1 << lane);
+            if self.stripe_word(stripe, Writer).load(Ordering::SeqCst) == lane as u64 + 1 {
+                self.free_writer(stripe);
+            } else {
+                self.wake_sleepers(stripe);
             }
         }
         self.lane_age(lane).store(0, Ordering::SeqCst);
     }
-}
-
-/// Cycles that a wait which ran into its time takes at least, at 1 GHz or more.
-const EARLY_CYCLES: u64 = LOOK_NS * 4 / 5;
-
-/// The processor's time stamp.
-fn cycles() -> u64 {
-    // SAFETY: every x86-64 processor has RDTSC, and neither Linux nor the kernel forbids it to programs.
-    unsafe { core::arch::x86_64::_rdtsc() }
-}
-
-/// How to wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Rule {
-    /// For anybody: nobody waits for us.
-    Wait,
-    /// For younger ones only.
-    WaitDie,
-}
-
-/// What is left of the readiness to wait.
-struct Patience {
-    spins: u32,
-    grace: u32,
-    looks: u32,
-}
-
-impl Patience {
-    const fn new() -> Self {
-        Self { spins: SPINS, grace: GRACE, looks: LOOKS }
-    }
-}
-
-/// The lane that a writer's word names.
-const fn lanes_of_writer(word: u64) -> Lanes {
-    if word == 0 || word > LANES_MAX as u64 { 0 } else { 1 << (word - 1) }
-}
-
-fn lanes(set: Lanes) -> impl Iterator<Item = usize> {
-    (0..LANES_MAX).filter(move |lane| set >> lane & 1 != 0)
 }
 
 /// Keeps others from changing an object, until dropped.

@@ -33,6 +33,12 @@ pub(crate) fn load<T: Value>(place: Ptr<'_, T>) -> T {
     unsafe { value.assume_init() }
 }
 
+/// A value of zeros.
+pub(crate) fn zeroed<T: Value>() -> T {
+    // SAFETY: every bit pattern is a `T`.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
 /// Reads bytes; the buffer is as long as the span.
 pub(crate) fn read(from: Span<'_, u8>, buffer: &mut [u8]) {
     assert_eq!(from.len(), buffer.len() as u64, "the caller made the lengths equal");

@@ -12,7 +12,8 @@ use crate::stored::{Stored, Value};
 /// Whoever can read places: `&Guard`, which sees what is in memory, and [`crate::Tx`], which also sees what it has
 /// staged. Code over `impl Reader<'s>` works with both.
 pub trait Reader<'s> {
-    /// The value at a place.
+    /// The value at a place. In a transaction that can't have the lock, and so will be undone, zeros: what could be read does not belong together
+    /// with what was read before.
     fn get<T: Value>(&self, place: Ptr<'s, T>) -> T;
 
     /// Follows the pointer at a place. None: it is null.
@@ -31,10 +32,10 @@ pub trait Reader<'s> {
     /// Copies `buffer.len()` bytes out of `bytes`, from `from` on.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`].
+    /// [`Error::OutOfRange`]; why a transaction will be undone.
     fn read(&self, bytes: Bytes<'s>, from: u64, buffer: &mut [u8]) -> Result<(), Error>;
 
-    /// Compares bytes with others, as slices compare.
+    /// Compares bytes with others, as slices compare. Where [`Reader::get`] would give zeros, so does this.
     fn compare(&self, bytes: Bytes<'s>, other: &[u8]) -> Ordering;
 
     /// Keeps the version of a map whose number is at `version`, or a later one, for as long as the keep lives. None: it needs none, since
@@ -48,10 +49,11 @@ pub trait Reader<'s> {
         Ok(None)
     }
 
-    /// A copy of all the bytes.
+    /// A copy of all the bytes. Where [`Reader::get`] would give zeros, so does this.
     fn to_vec(&self, bytes: Bytes<'s>) -> Vec<u8> {
         let mut copy = alloc::vec![0; bytes.len() as usize];
-        self.read(bytes, 0, &mut copy).expect("the copy is as long as the span");
+        // The copy is as long as the span, so this fails only in a transaction that will be undone.
+        let _ = self.read(bytes, 0, &mut copy);
         copy
     }
 }

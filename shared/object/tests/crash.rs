@@ -8,7 +8,7 @@ use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
 use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, check_crashes, mutation_run};
-use twizzler_object::backend::TRANSLATION_BYTES;
+use twizzler_object::backend::{TRANSLATION_BYTES, Waited};
 use twizzler_object::types::TYPE_OBJECT_FINGERPRINT;
 use twizzler_object::{
     Access, Backend, Guard, InvBytes, InvPtr, Object, Ptr, Reader, Space, Stored, Tx, TypeName,
@@ -137,7 +137,9 @@ unsafe impl Backend for Program<'_> {
     fn is_alive(&self, owner: u64) -> bool {
         owner / 64 == self.machine.sim.owner()
     }
-    fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) {}
+    fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) -> Waited {
+        Waited::TimedOut
+    }
     fn wake(&self, _address: u64) {}
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         self.machine.sim.random(bytes)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights, address::Slot};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Backend, Reader, Space, Stored};
+use twizzler_object::{Access, Backend, Reader, Space, Stored, Waited};
 
 #[derive(Stored)]
 #[stored(name = "test.counter", version = 1)]
@@ -111,8 +111,8 @@ unsafe impl Backend for Dying<'_> {
     fn is_alive(&self, owner: u64) -> bool {
         self.backend.is_alive(owner)
     }
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
-        self.backend.wait(address, value, timeout_ns);
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        self.backend.wait(address, value, timeout_ns)
     }
     fn wake(&self, address: u64) {
         self.backend.wake(address);

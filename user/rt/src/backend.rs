@@ -1,11 +1,12 @@
 //! What the programming model stands on here: calls into the kernel and the program's own view.
 
-use twizzler_abi::address::{PAGE_BYTES, Slot, band};
+use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot, band};
 use twizzler_abi::call::{ControlOp, CreateSpec, ObjectStat, StatOp};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
+use twizzler_object::backend::Waited;
 
 use crate::mapping::Mapping;
 use crate::thread::Watch;
@@ -78,6 +79,13 @@ unsafe impl Backend for Rt {
         coordination::address()
     }
 
+    #[inline]
+    fn thread(&self) -> u64 {
+        // Each stack lies in a slot of its own.
+        let here = 0u8;
+        core::ptr::from_ref(&here).addr() as u64 & !(SLOT_BYTES - 1)
+    }
+
     fn flush(&self, address: u64, len_bytes: u64) {
         persist::flush(address, len_bytes);
     }
@@ -98,8 +106,11 @@ unsafe impl Backend for Rt {
         })
     }
 
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) {
-        let _ = call::thread_sync(&mut [sync::wait(address, value)], timeout_ns);
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        match call::thread_sync(&mut [sync::wait(address, value)], timeout_ns) {
+            Err(Error::TimedOut) => Waited::TimedOut,
+            _ => Waited::Early,
+        }
     }
 
     fn wake(&self, address: u64) {

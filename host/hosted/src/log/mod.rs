@@ -23,9 +23,9 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
 use twizzler_abi::Error;
+use twizzler_slots::futex;
 
 use crate::disk::Disk;
-use crate::futex;
 use crate::objects::host;
 use crate::segment::Segment;
 use crate::shared_lock::Held;

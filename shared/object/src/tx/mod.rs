@@ -21,6 +21,7 @@ mod link;
 mod objects;
 pub(crate) mod overlay;
 mod pending;
+mod run;
 mod save;
 mod work;
 
@@ -44,6 +45,7 @@ use crate::memory;
 use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
 use crate::reader::{Reader, compare_by};
 use crate::space::{Access, Space, area_of, header_place};
+use crate::spare::Entered;
 use crate::stored::{Stored, Value};
 pub(crate) use overlay::Rank;
 pub(crate) use pending::Pending;
@@ -54,6 +56,7 @@ pub struct Tx<'g, B: Backend> {
     guard: &'g Guard<'g, B>,
     space: &'g Space<B>,
     lane: ManuallyDrop<Box<Lane>>,
+    entered: Entered,
     state: State,
 }
 
@@ -75,67 +78,6 @@ const STAGED_BYTES_MAX: u64 = 2048;
 const LOGGED_BYTES_MAX: u64 = 256 * 1024;
 /// Writes of so many bytes to an object that the transaction made are not staged with a log.
 const IN_PLACE_BYTES_MIN: u64 = 32 * 1024;
-
-impl<B: Backend> Guard<'_, B> {
-    /// Begins a transaction, to be ended by [`Tx::commit`] or [`Tx::abort`]. Prefer [`Guard::transact`], which runs it again where it
-    /// conflicts with another one: here that is [`Error::Busy`].
-    ///
-    /// # Errors
-    /// What making a lane says; [`Error::TooMany`] where [`crate::LANES_MAX`] transactions run for 10 seconds.
-    pub fn begin(&self) -> Result<Tx<'_, B>, Error> {
-        self.backend().may_change()?;
-        let lane = self.take_lane(self.stripe())?;
-        let mut tx =
-            Tx { guard: self, space: self.space(), lane: ManuallyDrop::new(lane), state: State::Open };
-        tx.restart();
-        Ok(tx)
-    }
-
-    /// Runs `change` in a transaction: commits where it returns `Ok`, undoes everything where it returns an error or panics.
-    ///
-    /// Where it conflicts with other transactions it is undone and runs again, so it should change nothing but through the
-    /// transaction; only the last run counts. A run that is going to be undone may have read values that don't belong together; errors
-    /// that it returns then don't count either.
-    ///
-    /// # Errors
-    /// Those of `change`, of [`Guard::begin`] and of [`Tx::commit`].
-    pub fn transact<'g, R, E: From<Error>>(
-        &'g self,
-        mut change: impl FnMut(&mut Tx<'g, B>) -> Result<R, E>,
-    ) -> Result<R, E> {
-        let mut tx = self.begin()?;
-        loop {
-            let result = change(&mut tx);
-            let result = match result {
-                Ok(value) => tx.settle().map(|()| value).map_err(E::from),
-                result => result,
-            };
-            if !tx.work().conflict.get() {
-                drop(tx);
-                if result.is_ok() {
-                    self.publish_descriptions();
-                }
-                return result;
-            }
-            tx.rerun();
-        }
-    }
-
-    /// The same for a `change` that can't run twice: a conflict with another transaction is [`Error::Busy`].
-    ///
-    /// # Errors
-    /// As [`Guard::transact`].
-    pub fn transact_once<'g, R, E: From<Error>>(
-        &'g self,
-        change: impl FnOnce(&mut Tx<'g, B>) -> Result<R, E>,
-    ) -> Result<R, E> {
-        let mut tx = self.begin()?;
-        let result = change(&mut tx)?;
-        tx.commit()?;
-        self.publish_descriptions();
-        Ok(result)
-    }
-}
 
 impl<'g, B: Backend> Tx<'g, B> {
     /// The space that it changes.
@@ -222,22 +164,22 @@ impl<'g, B: Backend> Tx<'g, B> {
         self.work().failed.get().map_or(Ok(()), Err)
     }
 
-    /// Locks what is about to be read. Where that fails, the transaction doesn't commit.
+    /// Locks what is about to be read. False: that failed, so the transaction can't commit, and what lies there is not to be looked at.
     #[inline]
-    fn lock_for_read(&self, address: u64) {
+    fn lock_for_read(&self, address: u64) -> bool {
         let start = address & !(SLOT_BYTES - 1);
-        if self.work().last.get() & !EXCLUSIVELY != start {
-            self.lock_for_read_slowly(start);
-        }
+        self.work().last.get() & !EXCLUSIVELY == start || self.lock_for_read_slowly(start)
     }
 
-    #[cold]
-    fn lock_for_read_slowly(&self, start: u64) {
-        let Some(slot) = Slot::of(start) else { return };
+    fn lock_for_read_slowly(&self, start: u64) -> bool {
+        let Some(slot) = Slot::of(start) else { return false };
         match self.lock_shared(area_of(slot)) {
-            // Unmapped meanwhile, so nobody changes it in place; or damage, which shows.
-            Ok(()) | Err(Error::NoSuchObject) => {}
-            Err(error) => self.work().failed.set(Some(error)),
+            // Unmapped meanwhile, so nobody changes it in place.
+            Ok(()) | Err(Error::NoSuchObject) => true,
+            Err(error) => {
+                self.work().failed.set(Some(error));
+                false
+            }
         }
     }
 
@@ -395,22 +337,6 @@ impl<'g, B: Backend> Tx<'g, B> {
 
     /// Undoes everything. The same as dropping it.
     pub fn abort(self) {}
-
-    /// Begins anew, with nothing done and nothing locked.
-    fn restart(&mut self) {
-        let stages_objects = self.stages();
-        self.work_mut().clear(stages_objects);
-        self.lane.transaction += 1;
-        self.state = State::Open;
-    }
-
-    /// Undoes this run and begins another one, as old as this.
-    #[cold]
-    fn rerun(&mut self) {
-        self.undo();
-        self.space.release_all(&mut self.lane.held.borrow_mut());
-        self.restart();
-    }
 }
 
 /// In [`Work::last`]: the lock is exclusive.
@@ -423,7 +349,10 @@ impl<B: Backend> Drop for Tx<'_, B> {
             State::Done => {}
             // A panic in the backend, between the commit and its end: what is half in place stays locked, until this program has ended and
             // someone finishes it.
-            State::Committed => return,
+            State::Committed => {
+                self.space.spare.leave(self.space.backend(), self.entered, None);
+                return;
+            }
         }
         {
             let held = &mut *self.lane.held.borrow_mut();
@@ -434,14 +363,16 @@ impl<B: Backend> Drop for Tx<'_, B> {
         let _ = self.witness();
         // SAFETY: dropped once; the lane is not touched after that.
         let lane = unsafe { ManuallyDrop::take(&mut self.lane) };
-        self.space.spare.put(self.space.backend(), self.guard.stripe(), lane);
+        self.space.spare.leave(self.space.backend(), self.entered, Some(lane));
     }
 }
 
 impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
     #[inline]
     fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
-        self.lock_for_read(place.address());
+        if !self.lock_for_read(place.address()) {
+            return memory::zeroed();
+        }
         let mut value = self.load(place);
         if !self.work().overlay.is_empty() {
             self.work().overlay.patch(place.address(), memory::bytes_of_mut(&mut value));
@@ -468,18 +399,20 @@ impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
         if part.is_empty() {
             return Ok(());
         }
-        self.lock_for_read(part.address());
-        self.doomed()?;
+        if !self.lock_for_read(part.address()) {
+            self.doomed()?;
+        }
         self.load_bytes(part, buffer);
         self.work().overlay.patch(part.address(), buffer);
         Ok(())
     }
 
     fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Ordering {
-        if !bytes.is_empty() {
-            self.lock_for_read(bytes.address());
-        }
+        let locked = bytes.is_empty() || self.lock_for_read(bytes.address());
         compare_by(bytes, other, |part, buffer| {
+            if !locked {
+                return buffer.fill(0);
+            }
             self.load_bytes(part, buffer);
             self.work().overlay.patch(part.address(), buffer);
         })

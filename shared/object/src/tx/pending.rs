@@ -24,7 +24,7 @@ use twizzler_abi::Error;
 use super::Tx;
 use super::overlay::{LINE, Line, parts};
 use crate::backend::{Backend, Ticket};
-use crate::coordination::WAITED_FOR;
+use crate::coordination::StripeWord;
 use crate::journal::Changed;
 use crate::memory;
 use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
@@ -35,7 +35,7 @@ use crate::stored::{Stored, Value};
 use crate::tx::commit::area_at;
 use crate::volatile::Lock;
 
-/// How often a lock is passed on within the program while somebody waits for it, who may be of another program.
+/// How often a lock is passed on within the program while another one waits for it and was overtaken.
 const CHAIN_MAX: u32 = 256;
 /// Transactions that stage more lines keep their locks.
 pub(super) const LINES_MAX: usize = 4096;
@@ -128,7 +128,7 @@ impl Queue {
 impl<B: Backend> Space<B> {
     /// True if something waits for the disk.
     #[inline]
-    fn has_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         // Acquire: who holds a lock that was taken from the queue sees what is in it; the lock's word is the partner.
         self.pending.len.load(Ordering::Acquire) != 0
     }
@@ -142,25 +142,24 @@ impl<B: Backend> Space<B> {
         let queue = self.pending.queue.lock(self.backend());
         let found = queue.stripes.get(&(stripe as u16))?;
         // The word may have changed since it was looked at.
-        let now = self.writer(stripe).load(Ordering::SeqCst);
-        let is_left = |word: u64| word & !WAITED_FOR == found.lane as u64 + 1;
-        (is_left(word) && is_left(now)).then_some(found.end)
+        let now = self.stripe_word(stripe, StripeWord::Writer).load(Ordering::SeqCst);
+        (word == found.lane as u64 + 1 && now == word).then_some(found.end)
     }
 
-    /// Takes a lock that was left to the queue. Gives where the record ends that it was left with.
+    /// Takes a lock that was left to the queue, unless another program waits for it and it was passed on often enough. Gives where the
+    /// record ends that it was left with.
     #[inline]
-    pub(crate) fn take_over(&self, stripe: usize, seen: u64, me: u64) -> Option<u64> {
+    pub(crate) fn take_over(&self, stripe: usize, seen: u64, me: u64, is_waited_for: bool) -> Option<u64> {
         if !self.has_pending() {
             return None;
         }
         let queue = self.pending.queue.lock(self.backend());
         let found = queue.stripes.get(&(stripe as u16))?;
-        if seen & !WAITED_FOR != found.lane as u64 + 1 || seen & WAITED_FOR != 0 && found.chain >= CHAIN_MAX {
+        if seen != found.lane as u64 + 1 || is_waited_for && found.chain >= CHAIN_MAX {
             return None;
         }
-        // Who waits keeps waiting, for us.
-        let word = self.writer(stripe);
-        word.compare_exchange(seen, me | seen & WAITED_FOR, Ordering::SeqCst, Ordering::SeqCst).ok()?;
+        let word = self.stripe_word(stripe, StripeWord::Writer);
+        word.compare_exchange(seen, me, Ordering::SeqCst, Ordering::SeqCst).ok()?;
         Some(found.end)
     }
 
@@ -177,11 +176,8 @@ impl<B: Backend> Space<B> {
 
     /// Lets the queue have a lock, under the name of the lane that has used it last.
     fn leave_to(&self, stripe: usize, lane: usize) {
-        let word = self.writer(stripe);
-        if word.swap(lane as u64 + 1, Ordering::SeqCst) & WAITED_FOR != 0 {
-            // One takes it over, and wakes the next one when it leaves it.
-            self.backend().wake_one(core::ptr::from_ref(word).addr() as u64);
-        }
+        self.stripe_word(stripe, StripeWord::Writer).swap(lane as u64 + 1, Ordering::SeqCst);
+        self.wake_sleepers(stripe);
     }
 
     /// Puts in place what is durable, in the log's order: all records that end before `durable` or there.
@@ -230,10 +226,9 @@ impl<B: Backend> Space<B> {
                 continue;
             }
             queue.stripes.remove(&stripe);
-            let word = self.writer(usize::from(stripe));
-            let seen = word.load(Ordering::SeqCst);
-            // Only who waits changes it meanwhile.
-            if seen & !WAITED_FOR == lane as u64 + 1 {
+            let word = self.stripe_word(usize::from(stripe), StripeWord::Writer);
+            // Whoever takes it over needs the queue for that.
+            if word.load(Ordering::SeqCst) == lane as u64 + 1 {
                 self.free_writer(usize::from(stripe));
             }
         }

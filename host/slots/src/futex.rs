@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::thread::{Timespec, futex};
 
 /// Waits while the word's lower half is that of `value`, at most `timeout_ns`. True if the time has passed.
-pub(crate) fn wait(word: &AtomicU64, value: u64, timeout_ns: u64) -> bool {
+pub fn wait(word: &AtomicU64, value: u64, timeout_ns: u64) -> bool {
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(i64::MAX),
         tv_nsec: (timeout_ns % 1_000_000_000) as i64,
@@ -15,15 +15,9 @@ pub(crate) fn wait(word: &AtomicU64, value: u64, timeout_ns: u64) -> bool {
 }
 
 /// Wakes all who wait on the word.
-pub(crate) fn wake(word: &AtomicU64) {
+pub fn wake(word: &AtomicU64) {
     // Fails only for addresses that are none.
     let _ = futex::wake(low_half(word), futex::Flags::empty(), i32::MAX as u32);
-}
-
-/// Wakes one of them.
-pub(crate) fn wake_one(word: &AtomicU64) {
-    // As above.
-    let _ = futex::wake(low_half(word), futex::Flags::empty(), 1);
 }
 
 fn low_half(word: &AtomicU64) -> &AtomicU32 {

@@ -1,0 +1,152 @@
+//! Lanes that a program keeps for its next transactions, and which of its threads are in one now.
+//!
+//! A thread finds its last lane where it left it, in a place by its number, and leaves its number there for as long as it is in a transaction:
+//! so taking a lane is one atomic exchange, giving it back one store, and a transaction within a transaction is noticed at once. Threads
+//! whose places coincide share a list.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::{null_mut, without_provenance_mut};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use twizzler_abi::Error;
+
+use crate::backend::Backend;
+use crate::lane::Lane;
+use crate::volatile::Lock;
+
+const PLACES: usize = 32;
+/// Set where a place holds no lane but a thread's number.
+const IS_THREAD: u64 = 1;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    near: [Place; PLACES],
+    rest: Lock<Rest>,
+    /// Threads that are in the list.
+    crowded: AtomicUsize,
+}
+
+/// A lane, a thread's number, or null.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Place(AtomicPtr<Lane>);
+
+#[derive(Debug, Default)]
+struct Rest {
+    #[allow(clippy::vec_box, reason = "they are large, and move between here and the places")]
+    lanes: Vec<Box<Lane>>,
+    threads: Vec<u64>,
+}
+
+/// Where a thread that is in a transaction is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entered {
+    /// In a place.
+    Near(usize),
+    /// In the list, by its number.
+    Listed(u64),
+    /// Nowhere.
+    Apart,
+}
+
+impl Spare {
+    /// Enters a thread, and gives the lane that is there. `thread` is 0 where threads have no numbers; then `hint` tells them apart, roughly.
+    ///
+    /// # Errors
+    /// [`Error::Nested`] where it is entered already.
+    #[inline]
+    pub(crate) fn enter(
+        &self,
+        backend: &impl Backend,
+        thread: u64,
+        hint: usize,
+    ) -> Result<(Entered, Option<Box<Lane>>), Error> {
+        let number = if thread == 0 { hint } else { place_of(thread) } % PLACES;
+        let place = &self.near[number].0;
+        let mark = without_provenance_mut((thread | IS_THREAD) as usize);
+        // What this thread itself has stored, it sees.
+        let seen = place.load(Ordering::Relaxed);
+        let is_crowded = self.crowded.load(Ordering::Relaxed) != 0;
+        if thread != 0 && (seen == mark || is_crowded && self.rest.lock(backend).threads.contains(&thread)) {
+            return Err(Error::Nested);
+        }
+        // Acquire pairs with the release in `leave`.
+        if is_lane_or_null(seen)
+            && place.compare_exchange(seen, mark, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            return Ok((Entered::Near(number), boxed(seen)));
+        }
+        let mut rest = self.rest.lock(backend);
+        let lane = rest.lanes.pop();
+        if thread == 0 {
+            return Ok((Entered::Apart, lane));
+        }
+        rest.threads.push(thread);
+        self.crowded.fetch_add(1, Ordering::Relaxed);
+        Ok((Entered::Listed(thread), lane))
+    }
+
+    /// Takes the thread out again, and keeps its lane for the next transaction.
+    #[inline]
+    pub(crate) fn leave(&self, backend: &impl Backend, entered: Entered, lane: Option<Box<Lane>>) {
+        if let Entered::Near(number) = entered {
+            // Release: the next one who takes it sees it whole. Nobody else changes the place meanwhile.
+            self.near[number].0.store(lane.map_or(null_mut(), Box::into_raw), Ordering::Release);
+            return;
+        }
+        let mut rest = self.rest.lock(backend);
+        rest.lanes.extend(lane);
+        if let Entered::Listed(thread) = entered
+            && let Some(at) = rest.threads.iter().position(|&listed| listed == thread)
+        {
+            rest.threads.swap_remove(at);
+            self.crowded.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Any lane that nobody uses.
+    pub(crate) fn take_any(&self, backend: &impl Backend) -> Option<Box<Lane>> {
+        self.near.iter().find_map(Place::take).or_else(|| self.rest.lock(backend).lanes.pop())
+    }
+}
+
+impl Place {
+    /// The lane, if there is one.
+    fn take(&self) -> Option<Box<Lane>> {
+        let seen = self.0.load(Ordering::Relaxed);
+        if !is_lane_or_null(seen) {
+            return None;
+        }
+        // Acquire pairs with the release in `leave`.
+        let taken = self.0.compare_exchange(seen, null_mut(), Ordering::Acquire, Ordering::Relaxed);
+        taken.ok().and_then(boxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // `Space::drop` has taken all; but for a space that never came to be.
+        drop(self.take());
+    }
+}
+
+fn is_lane_or_null(seen: *mut Lane) -> bool {
+    seen.addr() as u64 & IS_THREAD == 0
+}
+
+/// The lane at a pointer that was just exchanged for something else.
+fn boxed(taken: *mut Lane) -> Option<Box<Lane>> {
+    if taken.is_null() {
+        return None;
+    }
+    // SAFETY: not a thread's number, as the callers have checked, so `leave` made the pointer from a box; the exchange took it out, so
+    // there is no other.
+    Some(unsafe { Box::from_raw(taken) })
+}
+
+/// Numbers of threads are mostly addresses, far apart.
+fn place_of(thread: u64) -> usize {
+    (thread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59) as usize
+}
