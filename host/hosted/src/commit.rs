@@ -22,12 +22,8 @@ pub(crate) fn log(who: Who<'_>, log: &Log, commit: &Commit<'_>) -> Result<Ticket
 }
 
 /// The record is in place.
-pub(crate) fn applied(who: Who<'_>, log: &Log, ticket: Ticket) {
+pub(crate) fn applied(who: Who<'_>, ticket: Ticket) {
     land(who, ticket.number as usize);
-    if log.is_due(who) {
-        // Where it fails the store is poisoned, and the next commit says so; this one is durable.
-        let _ = log.try_checkpoint(who);
-    }
 }
 
 fn take_off(who: Who<'_>) -> usize {

@@ -16,6 +16,7 @@ use twizzler_object::Backend;
 use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket, Waited};
 use twizzler_slots::{Area, Reserved, futex};
 
+use crate::background::Background;
 use crate::commit;
 use crate::disk::Disk;
 use crate::error::StoreError;
@@ -34,11 +35,9 @@ use crate::segment::Segment;
 /// A store's objects: the system that a [`crate::Space`] of the hosted runtime works on.
 #[derive(Debug)]
 pub struct HostedBackend {
-    pub(crate) disk: Disk,
-    pub(crate) segment: Segment,
-    pub(crate) owner: u64,
+    pub(crate) base: Arc<Base>,
+    pub(crate) background: Background,
     pub(crate) mode: Mode,
-    pub(crate) persistence: Persistence,
     pub(crate) mapped: Mappings,
     pub(crate) tables: Mutex<Vec<Area>>,
     pub(crate) birth: Birth,
@@ -47,6 +46,36 @@ pub struct HostedBackend {
     pub(crate) replayed: Replayed,
     /// How it was left, once it was.
     pub(crate) left: Arc<Mutex<Option<Result<(), StoreError>>>>,
+}
+
+/// The part of it that its thread for checkpoints shares.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) disk: Disk,
+    pub(crate) segment: Segment,
+    pub(crate) owner: u64,
+    pub(crate) persistence: Persistence,
+}
+
+impl Base {
+    pub(crate) const fn who(&self) -> Who<'_> {
+        Who { disk: &self.disk, segment: &self.segment, owner: self.owner }
+    }
+
+    pub(crate) const fn the_log(&self) -> Option<&Log> {
+        match &self.persistence {
+            Persistence::Log(log) => Some(log),
+            Persistence::Stores { .. } => None,
+        }
+    }
+
+    /// Lets the log be written over as far as that can be, unless somebody else is at it.
+    pub(crate) fn try_checkpoint(&self) {
+        if let Some(log) = self.the_log() {
+            // Where it fails the store is poisoned, and the next commit says so.
+            let _ = log.try_checkpoint(self.who());
+        }
+    }
 }
 
 /// Objects that this process is making, which lie under another name until their transaction has committed.
@@ -90,7 +119,7 @@ impl HostedBackend {
     /// True after a failed sync: what is on the disk is not known, so nothing more is written. Open the store anew.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.segment.is_poisoned()
+        self.base.segment.is_poisoned()
     }
 
     /// What recovery found when this process opened the store.
@@ -101,8 +130,8 @@ impl HostedBackend {
 
     /// True where commits go through the log: the store is durable through power cuts, on an ordinary disk.
     #[must_use]
-    pub const fn is_logged(&self) -> bool {
-        self.the_log().is_some()
+    pub fn is_logged(&self) -> bool {
+        self.base.the_log().is_some()
     }
 
     /// Syncs what has been committed and lets the log be written over. Happens by itself when the log is half full.
@@ -111,23 +140,18 @@ impl HostedBackend {
     /// [`Error::ReadOnly`] after a failed sync: the store is poisoned then.
     pub fn checkpoint(&self) -> Result<(), Error> {
         self.may_write()?;
-        self.the_log().map_or(Ok(()), |log| log.checkpoint(self.who()))
+        self.base.the_log().map_or(Ok(()), |log| log.checkpoint(self.base.who()))
     }
 
-    pub(crate) const fn who(&self) -> Who<'_> {
-        Who { disk: &self.disk, segment: &self.segment, owner: self.owner }
-    }
-
-    pub(crate) const fn the_log(&self) -> Option<&Log> {
-        match &self.persistence {
-            Persistence::Log(log) => Some(log),
-            Persistence::Stores { .. } => None,
-        }
+    /// Bytes of the log that a crash at this moment would leave to be read and applied again; 0 without a log.
+    #[must_use]
+    pub fn log_bytes_in_use(&self) -> u64 {
+        self.base.the_log().map_or(0, |_| self.base.segment.shared().log.in_use())
     }
 
     /// Where the object lies at this moment, for this process.
     pub(crate) fn path(&self, id: ObjId) -> String {
-        if self.unpublished.contains(id) { new_path_of(self.owner, id) } else { path_of(id) }
+        if self.unpublished.contains(id) { new_path_of(self.base.owner, id) } else { path_of(id) }
     }
 
     /// Makes an object that gets its name by [`Backend::log`]. Waits while another thread is making the same one.
@@ -141,9 +165,9 @@ impl HostedBackend {
         while !self.unpublished.change(|ids| ids.insert(id)) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let made = match host(self.disk.exists(&path_of(id))) {
+        let made = match host(self.base.disk.exists(&path_of(id))) {
             Ok(true) => Err(Error::Exists),
-            Ok(false) => objects::make(&self.disk, new, inputs, fingerprint),
+            Ok(false) => objects::make(&self.base.disk, new, inputs, fingerprint),
             Err(error) => Err(error),
         };
         if made.is_err() {
@@ -159,17 +183,17 @@ impl HostedBackend {
 
     /// Gives a new object its name at once, durably.
     fn publish_alone(&self, id: ObjId, new: &str, file: &File) -> std::io::Result<()> {
-        if self.persistence.syncs_names() {
-            self.disk.sync_file(file, new)?;
-            self.disk.sync_directory(NEW)?;
+        if self.base.persistence.syncs_names() {
+            self.base.disk.sync_file(file, new)?;
+            self.base.disk.sync_directory(NEW)?;
         }
-        self.disk.rename_new(new, &path_of(id))?;
-        if self.persistence.syncs_names() { self.disk.sync_directory(OBJECTS) } else { Ok(()) }
+        self.base.disk.rename_new(new, &path_of(id))?;
+        if self.base.persistence.syncs_names() { self.base.disk.sync_directory(OBJECTS) } else { Ok(()) }
     }
 
     /// Whoever may only read, and a child that was forked, changes nothing.
     pub(crate) fn may_write(&self) -> Result<(), Error> {
-        if self.mode == Mode::Read || self.segment.is_poisoned() {
+        if self.mode == Mode::Read || self.base.segment.is_poisoned() {
             return Err(Error::ReadOnly);
         }
         self.not_forked()
@@ -189,11 +213,11 @@ impl HostedBackend {
 
     /// Finishes what a dead owner has left.
     pub(crate) fn bury(&self, dead: u64) -> Result<(), Error> {
-        match self.the_log() {
-            Some(log) => recover::bury(self.who(), log, dead),
+        match self.base.the_log() {
+            Some(log) => recover::bury(self.base.who(), log, dead),
             None => {
-                host(objects::remove_made_by(&self.disk, |owner| owner == dead))?;
-                self.segment.leave(dead);
+                host(objects::remove_made_by(&self.base.disk, |owner| owner == dead))?;
+                self.base.segment.leave(dead);
                 Ok(())
             }
         }
@@ -212,15 +236,15 @@ unsafe impl Backend for HostedBackend {
         self.may_write()?;
         let inputs = objects::inputs(spec)?;
         let id = ObjId::derive(&inputs);
-        let new = new_path_of(self.owner, id);
-        if self.the_log().is_some() {
+        let new = new_path_of(self.base.owner, id);
+        if self.base.the_log().is_some() {
             return self.make_unpublished(id, &new, &inputs, spec.fingerprint);
         }
-        let file = objects::make(&self.disk, &new, &inputs, spec.fingerprint)?;
+        let file = objects::make(&self.base.disk, &new, &inputs, spec.fingerprint)?;
         let result = host(self.publish_alone(id, &new, &file));
         if result.is_err() {
             // What can't be removed now goes when the store is opened next.
-            let _ = self.disk.remove(&new);
+            let _ = self.base.disk.remove(&new);
         }
         result.map(|()| id)
     }
@@ -228,17 +252,21 @@ unsafe impl Backend for HostedBackend {
     fn delete(&self, id: ObjId) -> Result<(), Error> {
         // What nobody has seen yet may go even after a failed sync.
         if self.unpublished.contains(id) { self.not_forked() } else { self.may_write() }?;
-        let removed = host(self.disk.remove(&self.path(id)))?;
+        let removed = host(self.base.disk.remove(&self.path(id)))?;
         self.unpublished.change(|ids| ids.remove(&id));
         if !removed {
             return Err(Error::NoSuchObject);
         }
         self.mapped.deleted(id);
-        if self.persistence.syncs_names() { host(self.disk.sync_directory(OBJECTS)) } else { Ok(()) }
+        if self.base.persistence.syncs_names() {
+            host(self.base.disk.sync_directory(OBJECTS))
+        } else {
+            Ok(())
+        }
     }
 
     fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
-        let file = objects::open(&self.disk, &self.path(id), false)?;
+        let file = objects::open(&self.base.disk, &self.path(id), false)?;
         let mut stat = objects::stat(&file, id)?;
         if self.mode == Mode::Read {
             stat.default_rights &= !(Rights::WRITE | Rights::DELETE).bits();
@@ -249,10 +277,10 @@ unsafe impl Backend for HostedBackend {
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         self.not_forked()?;
         let writable = rights.contains(Rights::WRITE);
-        let file = objects::open(&self.disk, &self.path(id), writable)?;
+        let file = objects::open(&self.base.disk, &self.path(id), writable)?;
         let memory = Reserved::new().map_err(|error| mapping_error(&error))?;
         memory
-            .show_file(&file, writable, self.persistence.map_flags())
+            .show_file(&file, writable, self.base.persistence.map_flags())
             .map_err(|error| mapping_error(&error))?;
         let slot = memory.slot();
         self.mapped.add(id, Mapping::new(memory));
@@ -275,10 +303,10 @@ unsafe impl Backend for HostedBackend {
         }
         self.may_write()?;
         let path = self.path(id);
-        let file = objects::open(&self.disk, &path, true)?;
+        let file = objects::open(&self.base.disk, &path, true)?;
         let generous = wanted.start..step_end(wanted.end);
         let allocate =
-            |range: &Range<u64>| self.disk.allocate(&file, &path, range.start, range.end - range.start);
+            |range: &Range<u64>| self.base.disk.allocate(&file, &path, range.start, range.end - range.start);
         let had = match allocate(&generous) {
             Ok(()) => generous,
             Err(_) => {
@@ -306,7 +334,7 @@ unsafe impl Backend for HostedBackend {
     }
 
     fn coordination(&self) -> u64 {
-        self.segment.coordination()
+        self.base.segment.coordination()
     }
 
     #[inline]
@@ -315,22 +343,22 @@ unsafe impl Backend for HostedBackend {
     }
 
     fn sink(&self) -> Sink {
-        if self.the_log().is_some() { Sink::Log } else { Sink::Lanes }
+        if self.base.the_log().is_some() { Sink::Log } else { Sink::Lanes }
     }
 
     fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
         self.may_write()?;
-        let log = self.the_log().ok_or(Error::NotSupported)?;
-        commit::log(self.who(), log, commit)
+        let log = self.base.the_log().ok_or(Error::NotSupported)?;
+        commit::log(self.base.who(), log, commit)
     }
 
     fn durable(&self, end: u64) -> Result<u64, Error> {
-        let log = self.the_log().ok_or(Error::NotSupported)?;
-        log.sync(self.who(), end)
+        let log = self.base.the_log().ok_or(Error::NotSupported)?;
+        log.sync(self.base.who(), end)
     }
 
     fn publish_created(&self, created: &[ObjId]) -> Result<(), Error> {
-        commit::publish(self.who(), created)?;
+        commit::publish(self.base.who(), created)?;
         self.unpublished.change(|ids| {
             created.iter().for_each(|id| {
                 ids.remove(id);
@@ -340,42 +368,45 @@ unsafe impl Backend for HostedBackend {
     }
 
     fn applied(&self, ticket: Ticket) {
-        if let Some(log) = self.the_log() {
-            commit::applied(self.who(), log, ticket);
+        if let Some(log) = self.base.the_log() {
+            commit::applied(self.base.who(), ticket);
+            if log.is_due(self.base.who()) {
+                self.background.checkpoint(&self.base);
+            }
         }
     }
 
     fn sync(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         self.may_write()?;
-        let log = self.the_log().ok_or(Error::NotSupported)?;
+        let log = self.base.the_log().ok_or(Error::NotSupported)?;
         let path = self.path(id);
         if path.starts_with(NEW) {
-            commit::sync_new(self.who(), &path)
+            commit::sync_new(self.base.who(), &path)
         } else {
-            commit::sync(self.who(), log, id, offset, len_bytes)
+            commit::sync(self.base.who(), log, id, offset, len_bytes)
         }
     }
 
     #[inline]
     fn flush(&self, address: u64, len_bytes: u64) {
-        self.persistence.flush(address, len_bytes);
+        self.base.persistence.flush(address, len_bytes);
     }
 
     #[inline]
     fn fence(&self) {
-        self.persistence.fence();
+        self.base.persistence.fence();
     }
 
     fn owner(&self) -> u64 {
-        self.owner
+        self.base.owner
     }
 
     fn is_alive(&self, owner: u64) -> bool {
-        if owner == self.owner || self.segment.is_alive(owner) {
+        if owner == self.base.owner || self.base.segment.is_alive(owner) {
             return true;
         }
         // As long as it isn't buried, others keep waiting for it.
-        self.segment.is_listed(owner) && self.bury(owner).is_err()
+        self.base.segment.is_listed(owner) && self.bury(owner).is_err()
     }
 
     fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {

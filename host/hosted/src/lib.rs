@@ -7,6 +7,7 @@
 //! survives is said by [`Durability`]. See `docs/hosted.md` for guarantees, layout and limits.
 
 mod apply;
+mod background;
 mod commit;
 mod disk;
 mod error;

@@ -3,14 +3,14 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use rustix::fs::OFlags;
 
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::fork::Birth;
-use crate::hosted::HostedBackend;
+use crate::hosted::{Base, HostedBackend};
 use crate::log;
 use crate::medium::{self, Medium};
 use crate::objects::{self, NEW, OBJECTS};
@@ -80,11 +80,9 @@ impl HostedBackend {
         let birth = Birth::new().map_err(StoreError::io("mapping memory for", path))?;
         let owner = segment.enroll()?;
         let backend = Self {
-            disk,
-            segment,
-            owner,
+            base: Arc::new(Base { disk, segment, owner, persistence }),
+            background: Default::default(),
             mode: options.mode,
-            persistence,
             mapped: Default::default(),
             tables: Default::default(),
             birth,
@@ -95,10 +93,10 @@ impl HostedBackend {
         };
         if options.mode == Mode::Write {
             if joined == Joined::First {
-                let cleaned = objects::remove_made_by(&backend.disk, |_| true);
+                let cleaned = objects::remove_made_by(&backend.base.disk, |_| true);
                 cleaned.map_err(StoreError::io("cleaning up", path))?;
             }
-            for dead in backend.segment.dead() {
+            for dead in backend.base.segment.dead() {
                 backend.bury(dead)?;
             }
         }
@@ -217,38 +215,39 @@ impl Drop for HostedBackend {
             return;
         }
         // Where this fails, the store counts as not closed in order; whoever wants to know holds the other end.
+        self.background.end();
         let left = leave(self);
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
     }
 }
 
 fn leave(backend: &HostedBackend) -> Result<(), StoreError> {
-    let gate = Gate::enter(&backend.disk)?;
-    let is_last = backend.segment.is_alone(&gate);
-    if is_last && backend.mode == Mode::Write && !backend.segment.is_poisoned() {
+    let gate = Gate::enter(&backend.base.disk)?;
+    let is_last = backend.base.segment.is_alone(&gate);
+    if is_last && backend.mode == Mode::Write && !backend.base.segment.is_poisoned() {
         close(backend)?;
     }
-    backend.segment.leave(backend.owner);
+    backend.base.segment.leave(backend.base.owner);
     if is_last {
-        backend.segment.remove();
+        backend.base.segment.remove();
     }
     Ok(())
 }
 
 /// The last one puts everything on the disk.
 fn close(backend: &HostedBackend) -> Result<(), StoreError> {
-    for dead in backend.segment.dead() {
+    for dead in backend.base.segment.dead() {
         backend.bury(dead)?;
     }
-    if let Some(log) = backend.the_log() {
-        return Ok(log.close(backend.who())?);
+    if let Some(log) = backend.base.the_log() {
+        return Ok(log.close(backend.base.who())?);
     }
-    if backend.persistence.syncs_names() {
+    if backend.base.persistence.syncs_names() {
         return Ok(());
     }
-    let path = backend.disk.path();
-    backend.disk.sync_all().map_err(StoreError::io("syncing", path))?;
-    let mut block = read_superblock(&backend.disk, backend.mode)?;
+    let path = backend.base.disk.path();
+    backend.base.disk.sync_all().map_err(StoreError::io("syncing", path))?;
+    let mut block = read_superblock(&backend.base.disk, backend.mode)?;
     block.open_in = [0; 16];
-    backend.disk.replace(superblock::FILE, &block.sealed()).map_err(StoreError::io("marking", path))
+    backend.base.disk.replace(superblock::FILE, &block.sealed()).map_err(StoreError::io("marking", path))
 }

@@ -43,8 +43,8 @@ impl HostedBackend {
     /// # Errors
     /// The host's.
     pub fn description(&self) -> Result<Description, StoreError> {
-        let block = read_superblock(&self.disk, self.mode)?;
-        let path = self.disk.path();
+        let block = read_superblock(&self.base.disk, self.mode)?;
+        let path = self.base.disk.path();
         let space = rustix::fs::statvfs(path).map_err(StoreError::io("looking at", path))?;
         Ok(Description {
             uuid: block.uuid,
@@ -59,12 +59,12 @@ impl HostedBackend {
     /// # Errors
     /// [`StoreError::InUse`] where somebody else has it open.
     pub fn keep_others_out(&self) -> Result<Alone, StoreError> {
-        let gate = Gate::enter(&self.disk)?;
-        if !self.segment.nobody_else(&gate) {
+        let gate = Gate::enter(&self.base.disk)?;
+        if !self.base.segment.nobody_else(&gate) {
             return Err(StoreError::InUse { why: "by another process, and this must be done alone" });
         }
         // So that no record of the log is ever replayed over what is made anew under an old ID.
-        self.the_log().map_or(Ok(()), |log| log.checkpoint(self.who()))?;
+        self.base.the_log().map_or(Ok(()), |log| log.checkpoint(self.base.who()))?;
         Ok(Alone { _gate: gate })
     }
 
@@ -73,14 +73,14 @@ impl HostedBackend {
     /// # Errors
     /// The host's.
     pub fn ids(&self) -> Result<Vec<ObjId>, Error> {
-        let mut ids = host(objects::list(&self.disk))?;
+        let mut ids = host(objects::list(&self.base.disk))?;
         ids.sort_unstable();
         Ok(ids)
     }
 
     /// An object's file, or that of one that this program is making.
     fn file(&self, id: ObjId, writable: bool) -> Result<File, Error> {
-        objects::open(&self.disk, &self.path(id), writable)
+        objects::open(&self.base.disk, &self.path(id), writable)
     }
 
     /// The bytes of an object that exist, as ranges of offsets in it, ascending and apart: whole pages, from that of the metadata on.
@@ -139,7 +139,7 @@ impl HostedBackend {
     pub fn make_raw(&self, metadata: &Metadata) -> Result<(), Error> {
         self.may_write()?;
         let inputs = metadata.verify(metadata.id)?;
-        let new = new_path_of(self.owner, metadata.id);
+        let new = new_path_of(self.base.owner, metadata.id);
         self.make_unpublished(metadata.id, &new, &inputs, metadata.fingerprint).map(drop)
     }
 
@@ -151,11 +151,11 @@ impl HostedBackend {
     pub fn remake_raw(&self, metadata: &Metadata) -> Result<(), Error> {
         self.may_write()?;
         let inputs = metadata.verify(metadata.id)?;
-        let new = new_path_of(self.owner, metadata.id);
+        let new = new_path_of(self.base.owner, metadata.id);
         if !self.unpublished.change(|ids| ids.insert(metadata.id)) {
             return Err(Error::Busy);
         }
-        let made = objects::make(&self.disk, &new, &inputs, metadata.fingerprint);
+        let made = objects::make(&self.base.disk, &new, &inputs, metadata.fingerprint);
         if made.is_err() {
             self.published(metadata.id);
         }
@@ -168,12 +168,12 @@ impl HostedBackend {
     /// [`Error::NoSuchObject`], [`Error::Unreadable`].
     pub fn replace_raw(&self, id: ObjId) -> Result<(), Error> {
         self.may_write()?;
-        let new = new_path_of(self.owner, id);
-        let file = objects::open(&self.disk, &new, true)?;
-        host(self.disk.sync_file(&file, &new))?;
-        host(self.disk.rename(&new, &path_of(id)))?;
+        let new = new_path_of(self.base.owner, id);
+        let file = objects::open(&self.base.disk, &new, true)?;
+        host(self.base.disk.sync_file(&file, &new))?;
+        host(self.base.disk.rename(&new, &path_of(id)))?;
         self.published(id);
-        host(self.disk.sync_directory(OBJECTS))
+        host(self.base.disk.sync_directory(OBJECTS))
     }
 
     /// Writes bytes of an object that is being made, from the offset of its header on.
@@ -183,8 +183,8 @@ impl HostedBackend {
     pub fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         check(HEADER_OFFSET, offset, bytes.len())?;
         self.may_write()?;
-        let new = new_path_of(self.owner, id);
-        host(self.disk.write_at(&objects::open(&self.disk, &new, true)?, &new, offset, bytes))
+        let new = new_path_of(self.base.owner, id);
+        host(self.base.disk.write_at(&objects::open(&self.base.disk, &new, true)?, &new, offset, bytes))
     }
 
     /// Sets space aside for bytes of an object that is being made.
@@ -194,8 +194,8 @@ impl HostedBackend {
     pub fn reserve_raw(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         check(HEADER_OFFSET, offset, usize::try_from(len_bytes).map_err(|_| Error::OutOfRange)?)?;
         self.may_write()?;
-        let new = new_path_of(self.owner, id);
-        host(self.disk.allocate(&objects::open(&self.disk, &new, true)?, &new, offset, len_bytes))
+        let new = new_path_of(self.base.owner, id);
+        host(self.base.disk.allocate(&objects::open(&self.base.disk, &new, true)?, &new, offset, len_bytes))
     }
 
     /// Ends the making of an object: its content is on the disk, and everyone finds it.
@@ -204,12 +204,12 @@ impl HostedBackend {
     /// [`Error::Exists`] where somebody else has made it meanwhile; [`Error::NoSuchObject`], [`Error::Unreadable`].
     pub fn publish_raw(&self, id: ObjId) -> Result<(), Error> {
         self.may_write()?;
-        let new = new_path_of(self.owner, id);
-        let file = objects::open(&self.disk, &new, true)?;
-        host(self.disk.sync_file(&file, &new))?;
-        host(self.disk.rename_new(&new, &path_of(id)))?;
+        let new = new_path_of(self.base.owner, id);
+        let file = objects::open(&self.base.disk, &new, true)?;
+        host(self.base.disk.sync_file(&file, &new))?;
+        host(self.base.disk.rename_new(&new, &path_of(id)))?;
         self.published(id);
-        host(self.disk.sync_directory(OBJECTS))
+        host(self.base.disk.sync_directory(OBJECTS))
     }
 }
 

@@ -72,7 +72,7 @@ impl Store {
     /// The store's directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.space.backend().disk.path()
+        self.space.backend().base.disk.path()
     }
 
     /// All objects, in no order, those of the library among them.
@@ -80,7 +80,7 @@ impl Store {
     /// # Errors
     /// The host's.
     pub fn objects(&self) -> io::Result<Vec<ObjId>> {
-        objects::list(&self.space.backend().disk)
+        objects::list(&self.space.backend().base.disk)
     }
 
     /// Closes the store: all that was committed is in place and on the disk, if this was the last process that had it open. Dropping it does

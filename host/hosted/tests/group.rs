@@ -25,6 +25,8 @@ enum How {
     Works,
     Waits,
     Fails,
+    /// Log writes work, but files' syncs wait.
+    SyncsWait,
 }
 
 impl Disk {
@@ -43,16 +45,18 @@ impl Disk {
 
 impl Observer for Disk {
     fn before(&self, step: Step<'_>) -> io::Result<()> {
-        if let Step::WriteDurably(..) = step {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            let how = self.how.lock().expect("no panic");
-            let (how, _) =
-                self.changed.wait_timeout_while(how, LONG, |how| *how == How::Waits).expect("no panic");
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.writes.fetch_add(1, Ordering::Relaxed);
-            if *how == How::Fails {
-                return Err(io::ErrorKind::Other.into());
-            }
+        let waits = match step {
+            Step::WriteDurably(..) => How::Waits,
+            Step::SyncFile(_) => How::SyncsWait,
+            _ => return Ok(()),
+        };
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let how = self.how.lock().expect("no panic");
+        let (how, _) = self.changed.wait_timeout_while(how, LONG, |how| *how == waits).expect("no panic");
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        if *how == How::Fails && waits == How::Waits {
+            return Err(io::ErrorKind::Other.into());
         }
         Ok(())
     }
@@ -246,6 +250,30 @@ fn an_undone_transaction_leaves_what_it_was_based_on() {
         last.join().expect("no panic").expect("committed");
     });
     assert_eq!(in_place(&store), 2);
+}
+
+#[test]
+fn commits_go_on_beside_a_checkpoint() {
+    let (place, store) = Place::new();
+    let seen = AtomicU64::new(0);
+    add(&store, &seen).expect("committed");
+    place.disk.be(How::SyncsWait);
+    // Half of the log, and more.
+    while store.backend().log_bytes_in_use() < (1 << 20) * 5 / 8 {
+        add(&store, &seen).expect("committed");
+    }
+    place.disk.somebody_waits();
+    let done = seen.load(Ordering::Relaxed);
+    add(&store, &seen).expect("committed");
+    assert_eq!(in_place(&store), done + 1);
+    place.disk.be(How::Works);
+    let start = Instant::now();
+    while store.backend().log_bytes_in_use() > (1 << 20) / 2 {
+        assert!(start.elapsed() < LONG, "the checkpoint never ends");
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(store);
+    assert_eq!(in_place(&place.options().open(&place.path).expect("opens")), done + 1);
 }
 
 type Root = OrderedMapRoot<u64, [u8; 24]>;

@@ -15,8 +15,7 @@ const SYNCED_ALONE_MAX: usize = 64;
 impl Log {
     /// True if it is time for a checkpoint: half of the log is in use.
     pub(crate) fn is_due(&self, who: Who<'_>) -> bool {
-        let shared = &who.segment.shared().log;
-        shared.tail.load(Ordering::Relaxed) - shared.start.load(Ordering::Relaxed) > self.data_bytes / 2
+        who.segment.shared().log.in_use() > self.data_bytes / 2
     }
 
     /// Makes room: syncs what records have changed, and lets the log be written over up to the first record under way. Where somebody

@@ -90,6 +90,13 @@ impl LogShared {
         &self.flights
     }
 
+    /// Bytes that can't be written over yet.
+    pub(crate) fn in_use(&self) -> u64 {
+        // One after the other, so that the start is never the later one.
+        let start = self.start.load(Ordering::Acquire);
+        self.tail.load(Ordering::Relaxed).saturating_sub(start)
+    }
+
     /// The position before which all records are in place. The append lock is held.
     pub(crate) fn settled(&self) -> u64 {
         let tail = self.tail.load(Ordering::Relaxed);
