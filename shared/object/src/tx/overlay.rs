@@ -90,15 +90,18 @@ impl Overlay {
 
     /// Puts these lines behind all others, in their order: the last time that one is named counts. Nothing is staged or looked up after that.
     pub(crate) fn put_last(&mut self, published: &[(Rank, u64)]) {
-        let mut place = alloc::vec![0; self.lines.len()];
-        for (number, &(_, address)) in published.iter().enumerate() {
-            if let Some(index) = self.find(address) {
-                place[index] = number + 1;
+        let mut last = Vec::with_capacity(published.len());
+        for &(_, address) in published.iter().rev() {
+            if let Some(index) = self.find(address)
+                && self.lines[index].1.mask != 0
+            {
+                last.push(self.lines[index]);
+                // Staged lines have new bytes; so this one is known to be taken out.
+                self.lines[index].1.mask = 0;
             }
         }
-        let mut order: Vec<usize> = (0..place.len()).collect();
-        order.sort_by_key(|&index| place[index]);
-        self.lines = order.into_iter().map(|index| self.lines[index]).collect();
+        self.lines.retain(|(_, line)| line.mask != 0);
+        self.lines.extend(last.into_iter().rev());
     }
 
     /// Lines with their addresses.

@@ -25,16 +25,24 @@ const FREED_PARTS: usize = 64;
 
 /// A part of the list.
 #[derive(Stored)]
-#[stored(name = "twizzler.map-retired", version = 1)]
+#[stored(name = "twizzler.map-retired", version = 2)]
 #[repr(C)]
 pub(super) struct Retired {
     next: InvPtr<Retired>,
+    tally: Tally,
+    entries: [Entry; LEN],
+}
+
+/// What a part amounts to.
+#[derive(Stored, Clone, Copy)]
+#[stored(name = "twizzler.map-retired-tally", version = 1)]
+#[repr(C)]
+struct Tally {
     /// The version that no longer reaches the last of the entries.
     stamp: u64,
     len: u64,
     /// Bytes of all entries.
     bytes: u64,
-    entries: [Entry; LEN],
 }
 
 /// Memory to be freed.
@@ -55,17 +63,15 @@ impl<'s, P: Page> Tree<'s, P> {
         stamp: u64,
     ) -> Result<(), Error> {
         let Some(first) = bytes.index(0) else { return Ok(()) };
-        let part = match tx.follow(self.root.at(TreeRoot::newest))? {
-            Some(part) if tx.get(part.at(Retired::len)) < LEN as u64 => part,
-            newest => self.add_part(tx, newest, stamp)?,
+        let newest = tx.follow(self.root.at(TreeRoot::newest))?;
+        let (part, tally) = match newest.map(|part| (part, tx.get(part.at(Retired::tally)))) {
+            Some((part, tally)) if tally.len < LEN as u64 => (part, tally),
+            _ => (self.add_part(tx, newest, stamp)?, Tally { stamp, len: 0, bytes: 0 }),
         };
-        let len = tx.get(part.at(Retired::len));
-        let place = part.at(Retired::entries).index(len as usize).ok_or(Error::Damaged)?;
+        let place = part.at(Retired::entries).index(tally.len as usize).ok_or(Error::Damaged)?;
         tx.set(place, Entry { offset: first.offset(), len: bytes.len() })?;
-        let all = tx.get(part.at(Retired::bytes)).saturating_add(bytes.len());
-        tx.set(part.at(Retired::bytes), all)?;
-        tx.set(part.at(Retired::len), len + 1)?;
-        tx.set(part.at(Retired::stamp), stamp)?;
+        let all = tally.bytes.saturating_add(bytes.len());
+        tx.set(part.at(Retired::tally), Tally { stamp, len: tally.len + 1, bytes: all })?;
         let all = tx.get(self.root.at(TreeRoot::retired_bytes)).saturating_add(bytes.len());
         tx.set(self.root.at(TreeRoot::retired_bytes), all)
     }
@@ -104,28 +110,30 @@ impl<'s, P: Page> Tree<'s, P> {
             let Some(oldest) = tx.follow(self.root.at(TreeRoot::retired))? else { break };
             let enough = tx.get(self.root.at(TreeRoot::retired_bytes)) <= but_bytes;
             // One that was just added is empty, and of no version yet.
-            let is_new = tx.get(oldest.at(Retired::len)) == 0;
-            if enough || is_new || tx.get(oldest.at(Retired::stamp)) > kept {
+            let tally = tx.get(oldest.at(Retired::tally));
+            if enough || tally.len == 0 || tally.stamp > kept {
                 break;
             }
-            self.free_part(tx, oldest)?;
+            self.free_part(tx, oldest, tally)?;
         }
         Ok(())
     }
 
     /// Frees the oldest part of the list, and what it lists.
-    fn free_part<B: Backend>(&self, tx: &mut Tx<'s, B>, part: Ptr<'s, Retired>) -> Result<(), Error> {
-        let len = tx.get(part.at(Retired::len)).min(LEN as u64);
-        for i in 0..len as usize {
+    fn free_part<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        part: Ptr<'s, Retired>,
+        tally: Tally,
+    ) -> Result<(), Error> {
+        for i in 0..tally.len.min(LEN as u64) as usize {
             let entry = tx.get(part.at(Retired::entries).index(i).ok_or(Error::Damaged)?);
             tx.free_span(self.area().span::<u8>(entry.offset, entry.len).ok_or(Error::Damaged)?)?;
         }
-        let stamp = tx.get(part.at(Retired::stamp));
-        if tx.get(self.root.at(TreeRoot::oldest)) < stamp {
-            tx.set(self.root.at(TreeRoot::oldest), stamp)?;
+        if tx.get(self.root.at(TreeRoot::oldest)) < tally.stamp {
+            tx.set(self.root.at(TreeRoot::oldest), tally.stamp)?;
         }
-        let bytes = tx.get(part.at(Retired::bytes));
-        let left = tx.get(self.root.at(TreeRoot::retired_bytes)).saturating_sub(bytes);
+        let left = tx.get(self.root.at(TreeRoot::retired_bytes)).saturating_sub(tally.bytes);
         tx.set(self.root.at(TreeRoot::retired_bytes), left)?;
         let next = tx.follow(part.at(Retired::next))?;
         tx.link(self.root.at(TreeRoot::retired), next)?;

@@ -184,8 +184,7 @@ impl<'s, P: Page> Tree<'s, P> {
         let state = self.state(stamp)?;
         let node = node.map(|offset| self.area().place(offset).ok_or(Error::Damaged)).transpose()?;
         tx.link(state.at(State::node), node)?;
-        tx.set(state.at(State::entries), totals.entries)?;
-        tx.set(state.at(State::bytes), totals.bytes)?;
+        tx.set(state.at(State::totals), totals)?;
         let place = self.root.at(TreeRoot::version);
         tx.publish(place, Rank::Version);
         tx.set(place, stamp)

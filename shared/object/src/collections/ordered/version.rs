@@ -47,13 +47,13 @@ pub(super) struct TreeRoot {
 pub(super) struct State {
     /// The root node.
     pub(super) node: InvPtr<Node>,
-    pub(super) entries: u64,
-    /// Bytes of all keys and values.
-    pub(super) bytes: u64,
+    pub(super) totals: Totals,
 }
 
-/// Entries and bytes of a whole map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Entries of a whole map, and bytes of all keys and values.
+#[derive(Stored, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[stored(name = "twizzler.map-totals", version = 1)]
+#[repr(C)]
 pub(super) struct Totals {
     pub(super) entries: u64,
     pub(super) bytes: u64,
@@ -119,10 +119,7 @@ impl<'s, P: Page> Tree<'s, P> {
             fence(Ordering::Acquire);
             let state = self.state(number)?;
             let node = local(reader, state.at(State::node));
-            let totals = Totals {
-                entries: reader.get(state.at(State::entries)),
-                bytes: reader.get(state.at(State::bytes)),
-            };
+            let totals = reader.get(state.at(State::totals));
             // Pairs with the release between the states of two versions: if that of a later one was seen, so is its number, or the one before.
             fence(Ordering::Acquire);
             if reader.get(place) != number {
