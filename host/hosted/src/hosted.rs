@@ -11,7 +11,7 @@ use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::METADATA_OFFSET;
-use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 use twizzler_object::Backend;
 use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket, Waited};
 use twizzler_slots::{Area, Reserved, futex};
@@ -278,7 +278,7 @@ unsafe impl Backend for HostedBackend {
         self.not_forked()?;
         let writable = rights.contains(Rights::WRITE);
         let file = objects::open(&self.base.disk, &self.path(id), writable)?;
-        let memory = Reserved::new().map_err(|error| mapping_error(&error))?;
+        let memory = Reserved::new(SizeClass::Small).map_err(|error| mapping_error(&error))?;
         memory
             .show_file(&file, writable, self.base.persistence.map_flags())
             .map_err(|error| mapping_error(&error))?;

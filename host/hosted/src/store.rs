@@ -95,7 +95,9 @@ impl Store {
     }
 
     pub(crate) fn over(backend: HostedBackend) -> Result<Self, StoreError> {
-        Ok(Self { space: Space::attach(backend)? })
+        let space = Space::attach(backend)?;
+        space.resolve_names_by(twizzler_names::resolve);
+        Ok(Self { space })
     }
 }
 

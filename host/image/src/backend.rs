@@ -20,7 +20,7 @@ use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{HEADER_OFFSET, Header, METADATA_OFFSET};
 use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 use twizzler_object::Backend;
 use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
 use twizzler_pmem::Persist;
@@ -280,7 +280,7 @@ unsafe impl Backend for ImageBackend {
         if opened.class != twizzler_abi::SizeClass::Small {
             return Err(Error::NotSupported);
         }
-        let memory = Reserved::new().map_err(|_| Error::OutOfMemory)?;
+        let memory = Reserved::new(SizeClass::Small).map_err(|_| Error::OutOfMemory)?;
         Self::hide(&memory)?;
         let mut mapping = Mapping { memory, writable: rights.contains(Rights::WRITE), shown: Vec::new() };
         if mapping.writable {

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
+use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, Slot, range_start};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata};
 use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 use twizzler_object::Backend;
 use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
 
@@ -50,6 +50,12 @@ struct MemoryObject {
     memory: Reserved,
     spec: CreateSpec,
     pages: BTreeSet<u64>,
+}
+
+impl MemoryObject {
+    fn class(&self) -> SizeClass {
+        if self.memory.len_bytes() == LARGE_BYTES { SizeClass::Large } else { SizeClass::Small }
+    }
 }
 
 impl MemoryBackend {
@@ -146,7 +152,10 @@ impl Default for MemoryBackend {
 impl State {
     fn ensure(&mut self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         let object = self.objects.get_mut(&id).ok_or(Error::NoSuchObject)?;
-        let end = offset.checked_add(len_bytes).filter(|&end| end <= SLOT_BYTES).ok_or(Error::OutOfRange)?;
+        let end = offset
+            .checked_add(len_bytes)
+            .filter(|&end| end <= object.memory.len_bytes())
+            .ok_or(Error::OutOfRange)?;
         for page in offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES) {
             if page == 0 {
                 return Err(Error::OutOfRange);
@@ -181,7 +190,7 @@ unsafe impl Backend for MemoryBackend {
         if state.objects.contains_key(&id) {
             return Err(Error::Exists);
         }
-        let memory = Reserved::new().map_err(|_| Error::OutOfMemory)?;
+        let memory = Reserved::new(inputs.flags.size_class()).map_err(|_| Error::OutOfMemory)?;
         let metadata = Metadata::new(&inputs, spec.fingerprint);
         let at = memory.slot().base() + METADATA_OFFSET;
         // SAFETY: the page is of the new mapping, aligned, and nobody knows of it yet.
@@ -220,6 +229,7 @@ unsafe impl Backend for MemoryBackend {
             fingerprint: object.spec.fingerprint,
             len_bytes: len.load(Ordering::Relaxed),
             pages: object.pages.len() as u64,
+            size_class: object.class() as u32,
             quarantine: if state.quarantine.contains(&id) { Error::Damaged as u32 } else { 0 },
             ..ObjectStat::default()
         })
@@ -263,7 +273,7 @@ unsafe impl Backend for MemoryBackend {
 
     fn stored(&self, address: u64, len_bytes: u64) {
         let mut state = self.state();
-        let base = address / SLOT_BYTES * SLOT_BYTES;
+        let base = range_start(address);
         let Some(object) = state.objects.values().find(|object| object.memory.slot().base() == base) else {
             return;
         };

@@ -1,7 +1,7 @@
 //! Slots of this process: where objects are mapped on the host.
 //!
-//! The address map is Twizzler's: small objects lie at the same addresses on both systems. A slot is taken from a table of the
-//! process and reserved with the host kernel, which says if something else lies there.
+//! The address map is Twizzler's: objects lie in the same areas on both systems. A slot, or a range of slots for a large object, is taken
+//! from a table of the process and reserved with the host kernel, which says if something else lies there.
 
 pub mod futex;
 
@@ -9,14 +9,20 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap};
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, SMALL_SLOTS, Slot};
+use twizzler_abi::SizeClass;
+use twizzler_abi::address::{LARGE_SLOTS, PAGE_BYTES, SLOTS_PER_PML4, SMALL_SLOTS, Slot, range_bytes};
 use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET};
 
-/// Slots in use by this process, and where to look for the next one.
-static TAKEN: Mutex<(BTreeSet<u32>, u32)> = Mutex::new((BTreeSet::new(), SMALL_SLOTS.start));
+/// Slots in use by this process, by their numbers, and where to look for the next ones.
+#[derive(Debug)]
+struct Taken {
+    numbers: BTreeSet<u32>,
+    next_small: u32,
+    next_large: u32,
+}
 
 /// The number of the thread that asks: even, and no other thread of the process that runs has it.
 #[inline]
@@ -28,25 +34,31 @@ pub fn this_thread() -> u64 {
     HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
 }
 
-/// A slot of the process, reserved until dropped: the null page faults, the rest is zeros, or what is mapped over it.
+static TAKEN: Mutex<Taken> = Mutex::new(Taken {
+    numbers: BTreeSet::new(),
+    next_small: SMALL_SLOTS.start,
+    next_large: LARGE_SLOTS.start,
+});
+
+/// The range of an object of the process, reserved until dropped: the null page faults, the rest is zeros, or what is mapped over it.
 #[derive(Debug)]
 pub struct Reserved {
     slot: Slot,
 }
 
 impl Reserved {
-    /// Reserves a slot of zeros that take no memory until they are touched.
+    /// Reserves a range of zeros that take no memory until they are touched.
     ///
     /// # Errors
-    /// The host's, or `OutOfMemory` where no slot is left.
-    pub fn new() -> io::Result<Self> {
+    /// The host's, `OutOfMemory` where no slot is left, or `Unsupported` for a class that has none.
+    pub fn new(class: SizeClass) -> io::Result<Self> {
         loop {
-            let slot = take()?;
+            let slot = take(class)?;
             // SAFETY: a new mapping that replaces none (`MAP_FIXED_NOREPLACE`), of memory that Rust knows nothing of.
             let mapped = unsafe {
                 mmap_anonymous(
                     std::ptr::with_exposed_provenance_mut(slot.base() as usize),
-                    SLOT_BYTES as usize,
+                    range_bytes(slot.base()) as usize,
                     ProtFlags::READ | ProtFlags::WRITE,
                     MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
                 )
@@ -75,14 +87,15 @@ impl Reserved {
         Ok(())
     }
 
-    /// Shows an object's file, which is as long as a slot: metadata read-only, the rest as `writable` says, shared with all who
+    /// Shows an object's file, which is as long as the range: metadata read-only, the rest as `writable` says, shared with all who
     /// map it. `flags` are added to the mapping's.
     ///
     /// # Errors
     /// The host's. What the slot shows then is not known; drop it.
     pub fn show_file(&self, file: impl AsFd, writable: bool, flags: MapFlags) -> io::Result<()> {
         let rest = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-        let parts = [(METADATA_OFFSET..HEADER_OFFSET, ProtFlags::READ), (HEADER_OFFSET..SLOT_BYTES, rest)];
+        let parts =
+            [(METADATA_OFFSET..HEADER_OFFSET, ProtFlags::READ), (HEADER_OFFSET..self.len_bytes(), rest)];
         for (range, protection) in parts {
             let start = std::ptr::with_exposed_provenance_mut((self.slot.base() + range.start) as usize);
             let len_bytes = (range.end - range.start) as usize;
@@ -102,14 +115,20 @@ impl Reserved {
     pub fn expect_random(&self) -> io::Result<()> {
         let start = std::ptr::with_exposed_provenance_mut((self.slot.base() + METADATA_OFFSET) as usize);
         // SAFETY: the range is of our own mapping; the advice changes no byte of it.
-        unsafe { madvise(start, (SLOT_BYTES - METADATA_OFFSET) as usize, Advice::Random) }?;
+        unsafe { madvise(start, (self.len_bytes() - METADATA_OFFSET) as usize, Advice::Random) }?;
         Ok(())
     }
 
-    /// The slot.
+    /// The slot, or the first one of a large range.
     #[must_use]
     pub const fn slot(&self) -> Slot {
         self.slot
+    }
+
+    /// Bytes of the range.
+    #[must_use]
+    pub const fn len_bytes(&self) -> u64 {
+        range_bytes(self.slot.base())
     }
 }
 
@@ -117,36 +136,49 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         let start = std::ptr::with_exposed_provenance_mut(self.slot.base() as usize);
         // SAFETY: the whole range is ours; its owner dropped it, so nobody uses it.
-        if unsafe { munmap(start, SLOT_BYTES as usize) }.is_ok() {
+        if unsafe { munmap(start, self.len_bytes() as usize) }.is_ok() {
             release(self.slot);
         }
     }
 }
 
-/// From now on, slots are taken from this number upwards. For tests: a process whose objects lie elsewhere than in others.
+/// From now on, small slots are taken from this number upwards, and large ranges from one that follows from it. For tests: a
+/// process whose objects lie elsewhere than in others.
 ///
 /// # Panics
 /// Where no small slot has that number.
 pub fn start_at(number: u32) {
     assert!(SMALL_SLOTS.contains(&number), "a small slot");
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).1 = number;
+    let mut taken = taken();
+    taken.next_small = number;
+    taken.next_large =
+        LARGE_SLOTS.start + number % (LARGE_SLOTS.len() as u32 / SLOTS_PER_PML4) * SLOTS_PER_PML4;
 }
 
-fn take() -> io::Result<Slot> {
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (slots, next) = &mut *taken;
-    for _ in 0..SMALL_SLOTS.len() {
+fn taken() -> MutexGuard<'static, Taken> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take(class: SizeClass) -> io::Result<Slot> {
+    let mut taken = taken();
+    let Taken { numbers, next_small, next_large } = &mut *taken;
+    let (area, next, step) = match class {
+        SizeClass::Small => (SMALL_SLOTS, next_small, 1),
+        SizeClass::Large => (LARGE_SLOTS, next_large, SLOTS_PER_PML4),
+        SizeClass::Tiny => return Err(io::ErrorKind::Unsupported.into()),
+    };
+    for _ in area.clone().step_by(step as usize) {
         let number = *next;
-        *next = if number + 1 == SMALL_SLOTS.end { SMALL_SLOTS.start } else { number + 1 };
-        if slots.insert(number) {
-            return Ok(Slot::new(number).expect("small slots are slots"));
+        *next = if number + step == area.end { area.start } else { number + step };
+        if numbers.insert(number) {
+            return Ok(Slot::new(number).expect("both areas have slots"));
         }
     }
     Err(io::ErrorKind::OutOfMemory.into())
 }
 
 fn release(slot: Slot) {
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&slot.number());
+    taken().numbers.remove(&slot.number());
 }
 
 /// Zeros of this process, where the host likes them, until dropped.

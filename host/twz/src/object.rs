@@ -5,12 +5,12 @@ use std::mem::offset_of;
 use serde::Serialize;
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::{
-    FOT_INLINE_ENTRIES, FOT_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata,
+    BASE_OFFSET, FOT_INLINE_ENTRIES, FOT_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata,
 };
-use twizzler_abi::pointer::FotEntry;
+use twizzler_abi::pointer::{FOT_ENTRIES_MAX, FotEntry};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Durability, Error, Life, ObjId, Rights};
-use twizzler_object::TypeName;
+use twizzler_object::{Companion, Stored, TypeName};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::medium::Medium;
@@ -176,13 +176,28 @@ pub fn header<M: Medium>(medium: &M, id: ObjId) -> Result<Header, Error> {
     Ok(header)
 }
 
-/// The inline entries of an object's FOT, by index, as they lie there.
+/// The entries of an object's FOT that are in use, by index, as they lie there: in the object, and in its companion.
 ///
 /// # Errors
-/// As [`Medium::read_raw`].
-pub fn fot<M: Medium>(medium: &M, id: ObjId) -> Result<Vec<FotEntry>, Error> {
-    let mut bytes = vec![0; FOT_INLINE_ENTRIES * size_of::<FotEntry>()];
-    medium.read_raw(id, FOT_OFFSET, &mut bytes)?;
+/// [`Error::Damaged`] where there should be a companion and is none, and those of [`Medium::read_raw`].
+pub fn fot<M: Medium>(medium: &M, id: ObjId, header: &Header) -> Result<Vec<FotEntry>, Error> {
+    const INLINE: u64 = FOT_INLINE_ENTRIES as u64;
+    let len = header.fot_len_entries.min(FOT_ENTRIES_MAX);
+    let mut bytes = vec![0; len as usize * size_of::<FotEntry>()];
+    let (inline, beyond) = bytes.split_at_mut(len.min(INLINE) as usize * size_of::<FotEntry>());
+    medium.read_raw(id, FOT_OFFSET, inline)?;
+    if !beyond.is_empty() {
+        let companion = header.fot_companion;
+        if companion.is_none() || metadata(medium, companion)?.fingerprint != Companion::FINGERPRINT {
+            return Err(Error::Damaged);
+        }
+        let mut holder = ObjId::NONE;
+        medium.read_raw(companion, BASE_OFFSET + Companion::holder.offset(), holder.as_mut_bytes())?;
+        if holder != id {
+            return Err(Error::Damaged);
+        }
+        medium.read_raw(companion, Companion::offset_of_entry(INLINE), beyond)?;
+    }
     let entries = bytes.chunks_exact(size_of::<FotEntry>());
     Ok(entries.map(|entry| FotEntry::read_from_bytes(entry).expect("chunks of an entry")).collect())
 }

@@ -113,6 +113,26 @@ impl Slot {
 
 /// Slots for small objects that programs choose from.
 pub const SMALL_SLOTS: Range<u32> = pml4::SMALL.start * SLOTS_PER_PML4..pml4::SMALL.end * SLOTS_PER_PML4;
+/// Slots under which large objects lie, [`SLOTS_PER_PML4`] of them under each.
+pub const LARGE_SLOTS: Range<u32> = pml4::LARGE.start * SLOTS_PER_PML4..pml4::LARGE.end * SLOTS_PER_PML4;
+/// Bytes of a large object's range.
+pub const LARGE_BYTES: u64 = SLOT_BYTES * SLOTS_PER_PML4 as u64;
+/// Where the area of large objects begins. Below it lie small ones, as far as programs choose where.
+pub const LARGE_START: u64 = LARGE_SLOTS.start as u64 * SLOT_BYTES;
+
+/// Bytes of the range of the object that is mapped at `address`, which lies in the area of small or of large objects.
+#[inline(always)]
+#[must_use]
+pub const fn range_bytes(address: u64) -> u64 {
+    if address < LARGE_START { SLOT_BYTES } else { LARGE_BYTES }
+}
+
+/// First address of the range of the object that is mapped at `address`, which lies in the area of small or of large objects.
+#[inline(always)]
+#[must_use]
+pub const fn range_start(address: u64) -> u64 {
+    address & range_bytes(address).wrapping_neg()
+}
 
 /// Places in the context band that every native program finds its own things at.
 pub mod band {
@@ -168,5 +188,11 @@ mod tests {
         assert_eq!(band::STACK.area(), Area::Band);
         let large = Slot::of(104 << 39 | 5 << 30).expect("lower half");
         assert_eq!(large.entry_slot(), Some((Slot(104 * 512), SizeClass::Large)));
+        assert_eq!(range_start(large.base() + 7), 104 << 39);
+        assert_eq!(range_bytes(large.base()), SizeClass::Large.range_bytes());
+        assert_eq!(
+            (range_start((1 << 39) + SLOT_BYTES + 5), range_bytes(1 << 39)),
+            ((1 << 39) + SLOT_BYTES, SLOT_BYTES)
+        );
     }
 }

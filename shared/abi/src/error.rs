@@ -72,6 +72,8 @@ errors! {
     TooLong = 20, "too long";
     /// The thread is in a transaction already.
     Nested = 21, "in a transaction already: use a savepoint of that";
+    /// No object has the name that a pointer leads to.
+    NoSuchName = 22, "no such name";
 }
 
 impl fmt::Display for Error {

@@ -15,8 +15,10 @@ mod entry;
 mod error;
 mod names;
 mod path;
+mod resolve;
 
 pub use entry::Entry;
 pub use error::NameError;
 pub use names::Names;
 pub use path::{NAME_BYTES_MAX, PATH_NAMES_MAX};
+pub use resolve::resolve;

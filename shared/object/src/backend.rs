@@ -5,7 +5,7 @@
 //! with memory whose every store it sees. All state that a program has in memory hangs off the
 //! [`crate::Space`] that owns the backend: drop it, and nothing remains but the objects.
 
-use twizzler_abi::address::{SLOT_BYTES, SMALL_SLOTS, Slot};
+use twizzler_abi::address::{LARGE_SLOTS, SLOT_BYTES, SLOTS_PER_PML4, SMALL_SLOTS, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 
@@ -14,8 +14,11 @@ pub use crate::sink::{Commit, Sink, Ticket};
 /// Words of one row of the translation table: one for each FOT index that it serves, and a line of skew,
 /// so that the same index of neighbouring rows does not compete for one cache set.
 pub const ROW_WORDS: u64 = 128 + 8;
-/// Bytes of the translation table: one row for each slot of small objects.
-pub const TRANSLATION_BYTES: u64 = (SMALL_SLOTS.end - SMALL_SLOTS.start) as u64 * ROW_WORDS * 8;
+/// Rows of the translation table: one for each slot of small objects, then one for each range of large ones.
+const ROWS: u32 =
+    SMALL_SLOTS.end - SMALL_SLOTS.start + (LARGE_SLOTS.end - LARGE_SLOTS.start) / SLOTS_PER_PML4;
+/// Bytes of the translation table.
+pub const TRANSLATION_BYTES: u64 = ROWS as u64 * ROW_WORDS * 8;
 
 const _: () = assert!(TRANSLATION_BYTES < SLOT_BYTES / 2);
 
@@ -35,8 +38,8 @@ pub enum Waited {
 ///
 /// # Safety
 /// The implementor promises, for as long as the backend lives:
-/// - [`Backend::map`] returns a slot of small objects. Until it is unmapped, every access to the slot's
-///   range beyond the null page either reaches that object's memory, or stops the program (a fault);
+/// - [`Backend::map`] returns a slot of small objects, or for an object that [`Backend::stat`] calls large the first slot of a range of
+///   large ones. Until it is unmapped, every access to the range beyond the null page either reaches that object's memory, or stops the program (a fault);
 ///   nothing in that range is memory that Rust allocated for something else. Its provenance is exposed.
 /// - [`Backend::translation`] returns the 8-byte aligned address of [`TRANSLATION_BYTES`] of memory,
 ///   zero at first, which nobody else writes. Its provenance is exposed.

@@ -17,7 +17,7 @@
 
 use alloc::vec::Vec;
 
-use twizzler_abi::address::SLOT_BYTES;
+use twizzler_abi::address::range_start;
 use twizzler_abi::call::CreateSpec;
 use twizzler_abi::{Error, ObjId};
 
@@ -88,7 +88,7 @@ pub fn encode_into(words: &mut Vec<u64>, seed: u64, content: &Content<'_>, lines
     }
     let mut last = 0;
     for &(address, ref line) in lines {
-        let start = address & !(SLOT_BYTES - 1);
+        let start = range_start(address);
         if content.objects.get(last).is_none_or(|&(known, _)| known != start) {
             let found = content.objects.iter().position(|&(known, _)| known == start);
             last = found.expect("lines lie in objects of the record");
@@ -228,6 +228,7 @@ mod tests {
     extern crate std;
     use super::*;
     use proptest::prelude::*;
+    use twizzler_abi::address::SLOT_BYTES;
 
     /// A record of lines: (object's number, offset, line).
     fn encode(

@@ -101,23 +101,35 @@ pub(crate) fn zero(backend: &impl Backend, to: Span<'_, u8>) {
     backend.stored(to.address(), to.len());
 }
 
+/// The word at so many bytes of a row of the translation table.
+///
+/// # Safety
+/// It lies within the table, at an address that is a multiple of eight.
+#[inline(always)]
+unsafe fn row_word(row: u64, bytes: u64) -> &'static AtomicU64 {
+    // Added as a pointer, not as a number: the compiler then leaves this addition to the load, as the row is known earlier than the word.
+    let word = with_exposed_provenance::<u8>(row as usize).wrapping_add(bytes as usize);
+    // SAFETY: forwarded; atomics are shared references to memory that others may change.
+    unsafe { &*word.cast() }
+}
+
 /// Loads a word of the translation table. Acquire pairs with the release in [`store_row`]: who sees an object in a row sees what is known of it.
 ///
 /// # Safety
-/// `address` is that of a word within the table.
+/// As of [`row_word`].
 #[inline(always)]
-pub(crate) unsafe fn load_row(address: u64) -> u64 {
+pub(crate) unsafe fn load_row(row: u64, bytes: u64) -> u64 {
     // SAFETY: forwarded.
-    unsafe { atom::<AtomicU64>(address) }.load(Ordering::Acquire)
+    unsafe { row_word(row, bytes) }.load(Ordering::Acquire)
 }
 
 /// Stores a word of the translation table: volatile memory, so no backend is told.
 ///
 /// # Safety
-/// `address` is that of a word within the table.
-pub(crate) unsafe fn store_row(address: u64, value: u64) {
+/// As of [`row_word`].
+pub(crate) unsafe fn store_row(row: u64, bytes: u64, value: u64) {
     // SAFETY: forwarded.
-    unsafe { atom::<AtomicU64>(address) }.store(value, Ordering::Release);
+    unsafe { row_word(row, bytes) }.store(value, Ordering::Release);
 }
 
 macro_rules! copies {

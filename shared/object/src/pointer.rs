@@ -12,7 +12,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU64;
 
-use twizzler_abi::address::SLOT_BYTES;
+use twizzler_abi::address::{SLOT_BYTES, range_bytes, range_start};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::pointer::PointerBits;
 
@@ -116,21 +116,23 @@ impl<'s, T> Ptr<'s, T> {
     #[inline]
     #[must_use]
     pub const fn offset(self) -> u64 {
-        self.address.get() % SLOT_BYTES
+        self.address.get() - range_start(self.address.get())
     }
 
     /// The object that it lies in.
     #[inline]
     #[must_use]
     pub const fn object(self) -> Area<'s> {
-        Area { start: self.address.get() - self.offset(), space: PhantomData }
+        Area { start: range_start(self.address.get()), space: PhantomData }
     }
 
     /// A field's place.
     #[inline(always)]
     #[must_use]
     pub fn at<F: Stored>(self, field: Field<T, F>) -> Ptr<'s, F> {
-        Ptr { address: self.address.saturating_add(field.offset()), target: PhantomData }
+        // SAFETY: the field lies within the `T`, whose address and length stay far below 2^64.
+        let address = unsafe { NonZeroU64::new_unchecked(self.address.get().wrapping_add(field.offset())) };
+        Ptr { address, target: PhantomData }
     }
 
     /// The value as a span of one.
@@ -154,9 +156,11 @@ impl<'s, T: Stored, const N: usize> Ptr<'s, [T; N]> {
     #[inline(always)]
     #[must_use]
     pub fn index(self, index: usize) -> Option<Ptr<'s, T>> {
-        (index < N).then(|| Ptr {
-            address: self.address.saturating_add(index as u64 * size_of::<T>() as u64),
-            target: PhantomData,
+        (index < N).then(|| {
+            let offset = index as u64 * size_of::<T>() as u64;
+            // SAFETY: the element lies within the array, whose address and length stay far below 2^64.
+            let address = unsafe { NonZeroU64::new_unchecked(self.address.get().wrapping_add(offset)) };
+            Ptr { address, target: PhantomData }
         })
     }
 
@@ -268,7 +272,7 @@ pub struct Area<'s> {
 
 impl<'s> Area<'s> {
     /// # Safety
-    /// `start` is the first address of a small object's mapping that lives for `'s`.
+    /// `start` is the first address of an object's mapping that lives for `'s`.
     pub(crate) const unsafe fn new(start: u64) -> Self {
         Self { start, space: PhantomData }
     }
@@ -278,6 +282,13 @@ impl<'s> Area<'s> {
     #[must_use]
     pub const fn start(self) -> u64 {
         self.start
+    }
+
+    /// How far the object may reach: 1 GiB, or 512 GiB for a large one.
+    #[inline]
+    #[must_use]
+    pub const fn range_bytes(self) -> u64 {
+        range_bytes(self.start)
     }
 
     /// The place of a `T` at `offset`.
@@ -297,7 +308,8 @@ impl<'s> Area<'s> {
     pub(crate) fn span_from<T: Stored>(self, lowest: u64, offset: u64, len: u64) -> Option<Span<'s, T>> {
         let len_bytes = len.checked_mul(size_of::<T>() as u64)?;
         let end = offset.checked_add(len_bytes)?;
-        let fits = offset >= lowest && end <= SLOT_BYTES && offset.is_multiple_of(align_of::<T>() as u64);
+        let fits =
+            offset >= lowest && end <= self.range_bytes() && offset.is_multiple_of(align_of::<T>() as u64);
         fits.then(|| Span { address: self.start + offset, len, target: PhantomData })
     }
 }

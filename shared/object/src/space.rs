@@ -1,8 +1,8 @@
 //! A program's objects: what is mapped where, and how pointers find it.
 //!
-//! Hot path: a local pointer costs a comparison and a mask; a foreign one a load from the *translation table*, whose row for the
-//! object and word for the FOT index hold the address where the target is mapped. An empty word is a miss: the cold path reads the
-//! FOT entry, maps the target, checks its type and fills the word.
+//! The *translation table* has a row for each place where an object can be mapped, with a word for each FOT index: the address where the
+//! target is mapped. [`crate::resolve`] looks there; an empty word is a miss: the FOT entry is read, its target mapped, its type
+//! checked, and the word filled.
 //!
 //! A program has one `Space`, which its threads share. What is resolved borrows from a [`crate::Guard`]; an object is unmapped when all
 //! guards have gone that were alive when that was asked for ([`crate::epoch`]).
@@ -11,22 +11,21 @@
 //! unmapped, or is used within a guard.
 
 use alloc::vec::Vec;
-use core::num::NonZeroU64;
 
 use hashbrown::HashMap;
-use twizzler_abi::address::{SLOT_BYTES, SMALL_SLOTS, Slot};
+use twizzler_abi::address::{LARGE_SLOTS, SLOTS_PER_PML4, SMALL_SLOTS, Slot, range_bytes};
 use twizzler_abi::call::ObjectStat;
-use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES, FOT_OFFSET, HEADER_OFFSET, Header};
-use twizzler_abi::pointer::{FotEntry, FotKind, PointerBits};
+use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 
 use crate::backend::{Backend, ROW_WORDS, TRANSLATION_BYTES};
 use crate::epoch::Epochs;
 use crate::error::{OpenError, TypeName};
+use crate::fot::{AnyResolver, INLINE};
 use crate::memory;
 use crate::migration::migrated;
-use crate::pointer::{Area, Object, Ptr, Span};
+use crate::pointer::{Area, Object, Ptr};
 use crate::recover::Recovery;
 use crate::spare::Spare;
 use crate::stored::Stored;
@@ -68,11 +67,12 @@ const IS_LEAVING: u64 = 16;
 /// All that a program's threads share of what it knows of objects. Drop it, and nothing remains but the objects themselves.
 pub struct Space<B: Backend> {
     backend: B,
-    translation: u64,
+    pub(crate) translation: u64,
     pub(crate) coordination: u64,
     pub(crate) owner: u64,
     pub(crate) epochs: Epochs,
     maps: Lock<Maps>,
+    pub(crate) resolver: AnyResolver,
     pub(crate) spare: Spare,
     pub(crate) administering: Lock<()>,
     found: Lock<Recovery>,
@@ -84,10 +84,22 @@ pub struct Space<B: Backend> {
 #[derive(Debug, Default)]
 struct Maps {
     by_id: HashMap<ObjId, Slot>,
-    /// Which FOT index of one mapped object names another: (slot, slot) to index.
-    indexes: HashMap<(u32, u32), u64>,
+    /// What is known of mapped objects' FOTs, by their slots.
+    fots: HashMap<u32, Fot>,
     /// Slots that are in no table any more, with the epoch in which they were taken out.
     leaving: Vec<(Slot, u64)>,
+}
+
+/// What is known of an object's FOT, beyond what the translation table says.
+#[derive(Debug, Default)]
+struct Fot {
+    /// Which index names which target, among the first so many entries.
+    indexes: HashMap<ObjId, u64>,
+    len_entries: u64,
+    /// Where the targets of entries are mapped that are not inline ones.
+    beyond: HashMap<u64, u64>,
+    /// The object that has the others, once it was looked for.
+    companion: Option<ObjId>,
 }
 
 impl<B: Backend> Space<B> {
@@ -103,6 +115,7 @@ impl<B: Backend> Space<B> {
             backend,
             epochs: Epochs::default(),
             maps: Lock::default(),
+            resolver: AnyResolver::default(),
             spare: Spare::default(),
             administering: Lock::default(),
             found: Lock::default(),
@@ -178,31 +191,43 @@ impl<B: Backend> Space<B> {
     #[must_use]
     pub fn len_bytes(&self, area: Area<'_>) -> u64 {
         let place: Ptr<'_, u64> = header_place(area, core::mem::offset_of!(Header, len_bytes));
-        memory::load(place).min(SLOT_BYTES - BASE_OFFSET)
+        memory::load(place).min(range_bytes(area.start()) - BASE_OFFSET)
     }
 
     /// Ends an object's mapping. Whoever has a guard may go on using what it resolved; the slot is used again when all guards that are
     /// alive now have gone.
     pub fn unmap(&self, id: ObjId) {
-        let mut maps = self.maps.lock(&self.backend);
-        let Some(&slot) = maps.by_id.get(&id) else { return };
+        let maps = &mut *self.maps.lock(&self.backend);
+        let fot = self.unmap_in(maps, id);
+        // It is of no use without its holder.
+        if let Some(companion) = fot.and_then(|fot| fot.companion) {
+            self.unmap_in(maps, companion);
+        }
+        self.let_go(maps);
+    }
+
+    fn unmap_in(&self, maps: &mut Maps, id: ObjId) -> Option<Fot> {
+        let slot = *maps.by_id.get(&id)?;
         if self.row(slot, STATE) & IS_PINNED != 0 {
-            return;
+            return None;
         }
         maps.by_id.remove(&id);
-        maps.indexes.retain(|&(from, to), _| from != slot.number() && to != slot.number());
+        let fot = maps.fots.remove(&slot.number());
         self.clear_targets(slot);
         self.set_row(slot, STATE, self.row(slot, STATE) | IS_LEAVING);
         for &other in maps.by_id.values() {
-            for index in 0..FOT_INLINE_ENTRIES as u64 {
+            for index in 0..INLINE {
                 if self.row(other, index) == slot.base() {
                     self.set_row(other, index, 0);
                 }
             }
         }
+        for other in maps.fots.values_mut() {
+            other.beyond.retain(|_, base| *base != slot.base());
+        }
         let epoch = self.epochs.now();
         maps.leaving.push((slot, epoch));
-        self.let_go(&mut maps);
+        fot
     }
 
     /// Unmaps what nobody can use any more.
@@ -234,7 +259,7 @@ impl<B: Backend> Space<B> {
         if stat.quarantine != 0 {
             return Err(Error::from_number(stat.quarantine).unwrap_or(Error::Damaged));
         }
-        if stat.size_class != SizeClass::Small as u32 {
+        if ![SizeClass::Small as u32, SizeClass::Large as u32].contains(&stat.size_class) {
             return Err(Error::NotSupported);
         }
         let granted = Rights::from_bits_truncate(stat.default_rights);
@@ -293,88 +318,44 @@ impl<B: Backend> Space<B> {
         change(&mut self.found.lock(&self.backend));
     }
 
-    /// The place that `bits`, lying at the address `at`, point to. `at` is in a mapped object.
-    #[inline(always)]
-    pub(crate) fn resolve<'s, T: Stored>(
-        &'s self,
-        at: u64,
-        bits: PointerBits,
-    ) -> Result<Option<Ptr<'s, T>>, Error> {
-        self.resolve_many(at, bits, size_of::<T>() as u64, align_of::<T>() as u64).map(|address| {
-            address.map(|address| {
-                // SAFETY: `resolve_many` has checked that a `T`'s bytes at its alignment lie in a mapped object's range beyond
-                // the metadata; the module's invariant says how long it is mapped.
-                unsafe { Ptr::new(address) }
-            })
-        })
-    }
-
-    /// The address that `bits` point to, where `len_bytes` must fit the target's range.
-    #[inline(always)]
-    pub(crate) fn resolve_many(
-        &self,
-        at: u64,
-        bits: PointerBits,
-        len_bytes: u64,
-        align: u64,
-    ) -> Result<Option<NonZeroU64>, Error> {
-        const ROOM: u64 = SLOT_BYTES - BASE_OFFSET;
-        if len_bytes > ROOM {
-            return Err(Error::Damaged);
-        }
-        // One comparison says: not null, index and spare bits zero, not below the base, all within the range.
-        if bits.0.wrapping_sub(BASE_OFFSET) <= ROOM - len_bytes && bits.0 & (align - 1) == 0 {
-            return Ok(NonZeroU64::new(at & !(SLOT_BYTES - 1) | bits.0));
-        }
-        self.resolve_foreign(at, bits, len_bytes, align)
-    }
-
-    #[inline]
-    fn resolve_foreign(
-        &self,
-        at: u64,
-        bits: PointerBits,
-        len_bytes: u64,
-        align: u64,
-    ) -> Result<Option<NonZeroU64>, Error> {
-        if bits.is_null() {
-            return Ok(None);
-        }
-        let index = bits.index();
-        let offset = bits.offset();
-        let fits = offset.wrapping_sub(BASE_OFFSET) <= SLOT_BYTES - BASE_OFFSET - len_bytes;
-        if index == 0
-            || index >= FOT_INLINE_ENTRIES as u64
-            || !bits.is_well_formed()
-            || !fits
-            || offset & (align - 1) != 0
-        {
-            return Err(Error::Damaged);
-        }
-        let slot = Slot::of(at).ok_or(Error::Damaged)?;
-        let base = match self.row(slot, index) {
-            0 => self.translate(slot, index)?,
-            base => base,
+    /// Where the target of a FOT entry is mapped, of the object that is mapped at `start`.
+    pub(crate) fn target_of(&self, start: u64, index: u64) -> Result<u64, Error> {
+        let slot = Slot::of(start).ok_or(Error::Damaged)?;
+        let known = if index < INLINE {
+            self.row(slot, index)
+        } else {
+            let maps = self.maps.lock(&self.backend);
+            maps.fots.get(&slot.number()).and_then(|fot| fot.beyond.get(&index)).copied().unwrap_or(0)
         };
-        Ok(NonZeroU64::new(base + offset))
+        if known != 0 { Ok(known) } else { self.translate(slot, index) }
     }
 
-    /// A miss: reads the FOT entry, maps its target and fills the row.
-    #[cold]
+    /// A miss: reads the FOT entry, maps its target and remembers where.
     fn translate(&self, slot: Slot, index: u64) -> Result<u64, Error> {
-        let entry = self.fot_entry(area_of(slot), index);
-        let (FotKind::Id, rights) = entry.decode()? else { return Err(Error::Damaged) };
+        let (target, rights, expected) = self.target(area_of(slot), index)?;
+        self.enter_target(slot, index, target, rights, expected)
+    }
+
+    /// Maps the target of an entry and remembers where. `expected` is its type, or 0.
+    pub(crate) fn enter_target(
+        &self,
+        slot: Slot,
+        index: u64,
+        target: ObjId,
+        rights: Rights,
+        expected: u64,
+    ) -> Result<u64, Error> {
         // Until the row is filled, so that what is in a row is mapped.
         let mut maps = self.maps.lock(&self.backend);
-        let mut to = self.map_in(&mut maps, entry.target)?;
+        let mut to = self.map_in(&mut maps, target)?;
         let found = self.fingerprint(area_of(to))?;
-        if entry.fingerprint != 0 && entry.fingerprint != found {
+        if expected != 0 && expected != found {
             drop(maps);
-            if !self.is_successor(entry.fingerprint, found) {
+            if !self.is_successor(expected, found) {
                 return Err(Error::WrongType);
             }
             maps = self.maps.lock(&self.backend);
-            to = self.map_in(&mut maps, entry.target)?;
+            to = self.map_in(&mut maps, target)?;
             if self.fingerprint(area_of(to))? != found {
                 return Err(Error::WrongType);
             }
@@ -383,30 +364,82 @@ impl<B: Backend> Space<B> {
             return Err(Error::AccessDenied);
         }
         if self.row(slot, STATE) & (IS_MAPPED | IS_LEAVING) == IS_MAPPED {
-            self.set_row(slot, index, to.base());
+            self.set_target_in(&mut maps, slot, index, to.base());
         }
         Ok(to.base())
     }
 
-    /// The FOT entry as it lies in memory; `index` is an inline one.
-    pub(crate) fn fot_entry(&self, area: Area<'_>, index: u64) -> FotEntry {
-        memory::load(fot_place(area, index))
+    /// Remembers where the target of an entry is mapped; 0: forgets it.
+    pub(crate) fn set_target(&self, slot: Slot, index: u64, base: u64) {
+        self.set_target_in(&mut self.maps.lock(&self.backend), slot, index, base);
     }
 
-    fn row_address(&self, slot: Slot, index: u64) -> u64 {
-        let row = u64::from(slot.number().wrapping_sub(SMALL_SLOTS.start)) * ROW_WORDS + index;
-        debug_assert!(row * 8 < TRANSLATION_BYTES, "objects are mapped at small slots");
-        self.translation + row * 8
+    fn set_target_in(&self, maps: &mut Maps, slot: Slot, index: u64, base: u64) {
+        if index < INLINE {
+            self.set_row(slot, index, base);
+        } else {
+            maps.fots.entry(slot.number()).or_default().beyond.insert(index, base);
+        }
+    }
+
+    /// Which index of the FOT of the object at `from` is known to name a target.
+    pub(crate) fn known_index(&self, from: Slot, target: ObjId) -> Option<u64> {
+        self.maps.lock(&self.backend).fots.get(&from.number())?.indexes.get(&target).copied()
+    }
+
+    /// How many of its entries are known.
+    pub(crate) fn known_entries(&self, from: Slot) -> u64 {
+        self.maps.lock(&self.backend).fots.get(&from.number()).map_or(0, |fot| fot.len_entries)
+    }
+
+    /// Notes that `len_entries` of its entries are known, the last of them to name a target.
+    pub(crate) fn know_entry(&self, from: Slot, len_entries: u64, target: Option<ObjId>) {
+        let mut maps = self.maps.lock(&self.backend);
+        let fot = maps.fots.entry(from.number()).or_default();
+        fot.len_entries = len_entries;
+        if let Some(target) = target {
+            fot.indexes.entry(target).or_insert(len_entries - 1);
+        }
+    }
+
+    /// Forgets an entry and those after it, which were not committed.
+    pub(crate) fn forget_entry(&self, from: Slot, index: u64) {
+        let mut maps = self.maps.lock(&self.backend);
+        self.set_target_in(&mut maps, from, index, 0);
+        if let Some(fot) = maps.fots.get_mut(&from.number()) {
+            fot.len_entries = fot.len_entries.min(index);
+            fot.indexes.retain(|_, known| *known < index);
+        }
+    }
+
+    /// Notes the companion of the object at a slot.
+    pub(crate) fn know_companion(&self, holder: Slot, companion: ObjId) {
+        self.maps.lock(&self.backend).fots.entry(holder.number()).or_default().companion = Some(companion);
+    }
+
+    /// Where the row of the object that is mapped at a slot begins.
+    fn row_of(&self, slot: Slot) -> u64 {
+        let number = slot.number();
+        let row = match number.checked_sub(LARGE_SLOTS.start) {
+            Some(beyond) => SMALL_SLOTS.len() as u64 + u64::from(beyond / SLOTS_PER_PML4),
+            None => u64::from(number.wrapping_sub(SMALL_SLOTS.start)),
+        };
+        debug_assert!(
+            row * ROW_WORDS * 8 < TRANSLATION_BYTES,
+            "objects are mapped at small slots, or in the area of large ones"
+        );
+        self.translation + row * ROW_WORDS * 8
     }
 
     fn row(&self, slot: Slot, index: u64) -> u64 {
-        // SAFETY: the slot is of a mapped object, which lies at a small slot as the backend promises, and the index is inline.
-        unsafe { memory::load_row(self.row_address(slot, index)) }
+        // SAFETY: the slot is of a mapped object, which lies at a small slot or a large range as the backend promises, so that its row lies
+        // within the table; the index is that of a word of a row.
+        unsafe { memory::load_row(self.row_of(slot), index * 8) }
     }
 
     pub(crate) fn set_row(&self, slot: Slot, index: u64, base: u64) {
         // SAFETY: as in `row`.
-        unsafe { memory::store_row(self.row_address(slot, index), base) };
+        unsafe { memory::store_row(self.row_of(slot), index * 8, base) };
     }
 
     fn clear_row(&self, slot: Slot) {
@@ -421,37 +454,6 @@ impl<B: Backend> Space<B> {
             self.set_row(slot, index, 0);
         }
     }
-
-    /// Which index of `from`'s FOT is known to name `to`.
-    pub(crate) fn known_index(&self, from: Slot, to: Slot) -> Option<u64> {
-        self.maps.lock(&self.backend).indexes.get(&(from.number(), to.number())).copied()
-    }
-
-    pub(crate) fn set_known_index(&self, from: Slot, to: Slot, index: Option<u64>) {
-        let key = (from.number(), to.number());
-        let mut maps = self.maps.lock(&self.backend);
-        match index {
-            Some(index) => maps.indexes.insert(key, index),
-            None => maps.indexes.remove(&key),
-        };
-    }
-
-    /// The span that a stored span's two words mean.
-    pub(crate) fn resolve_span<'s, T: Stored>(
-        &'s self,
-        at: u64,
-        bits: PointerBits,
-        len: u64,
-    ) -> Result<Span<'s, T>, Error> {
-        if len == 0 {
-            return Ok(Span::EMPTY);
-        }
-        let len_bytes = len.checked_mul(size_of::<T>() as u64).ok_or(Error::Damaged)?;
-        let address =
-            self.resolve_many(at, bits, len_bytes, align_of::<T>() as u64)?.ok_or(Error::Damaged)?;
-        // SAFETY: `resolve_many` has checked that all the bytes lie in a mapped object's range, aligned for `T`.
-        Ok(unsafe { Span::new(address.get(), len) })
-    }
 }
 
 /// The area of a slot at which an object is mapped.
@@ -464,11 +466,4 @@ pub(crate) fn area_of<'s>(slot: Slot) -> Area<'s> {
 pub(crate) fn header_place<T: Stored>(area: Area<'_>, offset: usize) -> Ptr<'_, T> {
     let span = area.span_from::<T>(HEADER_OFFSET, HEADER_OFFSET + offset as u64, 1);
     span.and_then(|span| span.index(0)).expect("header fields lie in the header page")
-}
-
-/// The place of an inline FOT entry.
-pub(crate) fn fot_place(area: Area<'_>, index: u64) -> Ptr<'_, FotEntry> {
-    let offset = FOT_OFFSET + index * size_of::<FotEntry>() as u64;
-    let span = area.span_from::<FotEntry>(HEADER_OFFSET, offset, 1);
-    span.and_then(|span| span.index(0)).expect("inline entries lie in the header page")
 }

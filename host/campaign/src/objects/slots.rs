@@ -36,11 +36,15 @@ impl Region {
         if let Some(at) = pool.free.iter().rposition(|region| region.len_bytes == len_bytes) {
             return pool.free.swap_remove(at);
         }
-        let slot = Slot::new(pool.next).filter(|slot| SMALL_SLOTS.contains(&slot.number()));
-        pool.next += 1;
-        let slot = slot.expect("a test maps fewer objects than there are slots");
-        reserve(slot, len_bytes);
-        Self { slot, len_bytes, holds: None }
+        loop {
+            let slot = Slot::new(pool.next).filter(|slot| SMALL_SLOTS.contains(&slot.number()));
+            pool.next += 1;
+            let slot = slot.expect("a test maps fewer objects than there are slots");
+            // Another backend's objects may lie there.
+            if reserve(slot, len_bytes) {
+                return Self { slot, len_bytes, holds: None };
+            }
+        }
     }
 
     /// Gives the region back, holding these pages; None: nobody knows.
@@ -80,13 +84,16 @@ impl Region {
     }
 }
 
-/// Takes the slot's address range from everybody, and puts memory beyond the null page.
-fn reserve(slot: Slot, len_bytes: u64) {
+/// Takes the slot's address range from everybody, and puts memory beyond the null page. False where something lies there.
+fn reserve(slot: Slot, len_bytes: u64) -> bool {
     let address = with_exposed_provenance_mut(slot.base() as usize);
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
     // SAFETY: FIXED_NOREPLACE maps only where nothing was, so no memory of Rust's is replaced.
     let mapped = unsafe { mmap_anonymous(address, SLOT_BYTES as usize, ProtFlags::empty(), flags) };
-    let mapped = mapped.expect("the address range of a slot is free on Linux");
+    if mapped == Err(rustix::io::Errno::EXIST) {
+        return false;
+    }
+    let mapped = mapped.expect("the host has address space for a slot");
     assert_eq!(mapped.expose_provenance(), address.addr(), "a kernel that knows MAP_FIXED_NOREPLACE");
     let data = with_exposed_provenance_mut((slot.base() + PAGE_BYTES) as usize);
     // SAFETY: the range was just mapped here and nothing refers to it.
@@ -94,6 +101,7 @@ fn reserve(slot: Slot, len_bytes: u64) {
         mprotect(data, (len_bytes - PAGE_BYTES) as usize, MprotectFlags::READ | MprotectFlags::WRITE)
     };
     protected.expect("protection of a fresh mapping");
+    true
 }
 
 /// A translation table's memory.

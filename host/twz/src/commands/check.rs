@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use twizzler_abi::address::SLOT_BYTES;
-use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES, HEADER_OFFSET, Metadata};
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
 use twizzler_abi::pointer::FotKind;
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::Entry;
@@ -226,18 +226,17 @@ impl<M: Medium> Check<'_, M> {
                     let what = format!("its companion {} does not exist", header.fot_companion);
                     self.add(Kind::Pointer, id, what);
                 }
-                self.pointers(id, header.fot_len_entries);
+                self.pointers(id, &header);
             }
         }
     }
 
-    fn pointers(&mut self, id: ObjId, len: u64) {
-        let entries = match fot(self.store.medium(), id) {
+    fn pointers(&mut self, id: ObjId, header: &Header) {
+        let entries = match fot(self.store.medium(), id, header) {
             Ok(entries) => entries,
             Err(error) => return self.add(Kind::Object, id, format!("its FOT: {error}")),
         };
-        let used = len.min(FOT_INLINE_ENTRIES as u64) as usize;
-        for (index, entry) in entries.iter().enumerate().take(used).skip(1) {
+        for (index, entry) in entries.iter().enumerate().skip(1) {
             let what = match entry.decode() {
                 Err(error) => Some(error.to_string()),
                 Ok((FotKind::Free, _)) => None,

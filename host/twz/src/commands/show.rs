@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use twizzler_abi::ObjId;
-use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES};
+use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::pointer::FotKind;
 use twizzler_object::types::Dump;
 
@@ -141,7 +141,7 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
         object,
         heap_offset: header.allocator,
         version: header.domain_versions[0],
-        pointers: pointers(store, id, header.fot_len_entries)?,
+        pointers: pointers(store, id, &header)?,
         values: dump.as_ref().map(typed::as_json),
         from: arguments.from,
         bytes: raw.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -151,10 +151,9 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
     Ok(Answer::of(&inside))
 }
 
-fn pointers<M: Medium>(store: &Opened<M>, id: ObjId, len: u64) -> Result<Vec<Pointer>, Failure> {
+fn pointers<M: Medium>(store: &Opened<M>, id: ObjId, header: &Header) -> Result<Vec<Pointer>, Failure> {
     let names = store.names_by_id()?;
-    let entries = fot(store.medium(), id)?;
-    let used = len.min(FOT_INLINE_ENTRIES as u64) as usize;
+    let entries = fot(store.medium(), id, header)?;
     let of_entry = |(index, entry): (usize, &twizzler_abi::pointer::FotEntry)| {
         let (target, rights, names) = match entry.decode() {
             Ok((FotKind::Free, _)) => return None,
@@ -169,7 +168,7 @@ fn pointers<M: Medium>(store: &Opened<M>, id: ObjId, len: u64) -> Result<Vec<Poi
         };
         Some(Pointer { index, target, rights, names })
     };
-    Ok(entries.iter().enumerate().take(used).skip(1).filter_map(of_entry).collect())
+    Ok(entries.iter().enumerate().skip(1).filter_map(of_entry).collect())
 }
 
 /// The name that a late-bound entry holds: offset and length in its own object.

@@ -4,7 +4,7 @@
 use core::sync::atomic::{Ordering, fence};
 
 use twizzler_abi::Error;
-use twizzler_abi::address::{SLOT_BYTES, Slot};
+use twizzler_abi::address::{SLOT_BYTES, Slot, range_start};
 
 use super::{State, Tx};
 use crate::backend::{Backend, Commit, Ticket};
@@ -101,7 +101,7 @@ impl<B: Backend> Tx<'_, B> {
         let mut changed = core::mem::take(&mut self.lane.work.changed);
         let mut last = 0;
         for &(address, _) in self.work().overlay.lines() {
-            let start = address & !(SLOT_BYTES - 1);
+            let start = range_start(address);
             if start == last || changed.iter().any(|&(known, _)| known == start) {
                 continue;
             }
@@ -134,7 +134,7 @@ impl<B: Backend> Tx<'_, B> {
         let (space, work) = (self.space, &self.lane.work);
         for (start, len_bytes) in work.fresh.blocks() {
             let id = space.mapped(area_at(start))?.id;
-            space.backend().sync(id, start % SLOT_BYTES, len_bytes)?;
+            space.backend().sync(id, start - range_start(start), len_bytes)?;
         }
         space.backend().log(&Commit { words: &work.words, created: &work.created })
     }
@@ -174,7 +174,7 @@ impl<B: Backend> Tx<'_, B> {
         for &(address, ref line) in lane.work.overlay.lines() {
             // Pairs with the acquire of who reads without locks what this line makes reachable.
             fence(Ordering::Release);
-            space.apply(area_at(address), address % SLOT_BYTES, line)?;
+            space.apply(area_at(address), address - range_start(address), line)?;
         }
         for &(start, Changed { version, .. }) in &lane.work.changed {
             space.store_flushed(version_word(area_at(start)), &version);
@@ -203,5 +203,5 @@ impl<B: Backend> Tx<'_, B> {
 
 /// The object at whose mapping a staged address lies.
 pub(super) fn area_at<'s>(address: u64) -> Area<'s> {
-    area_of(Slot::of(address).expect("staged addresses lie in mapped objects"))
+    area_of(Slot::of(range_start(address)).expect("staged addresses lie in mapped objects"))
 }

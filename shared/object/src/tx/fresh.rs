@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use twizzler_abi::address::SLOT_BYTES;
+use twizzler_abi::address::{range_bytes, range_start};
 
 use crate::backend::Backend;
 use crate::pointer::Area;
@@ -82,7 +82,7 @@ impl Fresh {
         let mut joined: Vec<(u64, u64)> = Vec::new();
         for (&from, &to) in &self.blocks {
             match joined.last_mut() {
-                Some((start, len)) if *start + *len == from && from % SLOT_BYTES != 0 => *len += to - from,
+                Some((start, len)) if *start + *len == from && range_start(from) != from => *len += to - from,
                 _ => joined.push((from, to - from)),
             }
         }
@@ -110,13 +110,13 @@ impl Fresh {
             self.last.set((from, to));
             return true;
         }
-        !self.stages_objects && self.objects.iter().any(|made| within((made.start, made.start + SLOT_BYTES)))
+        !self.stages_objects
+            && self.objects.iter().any(|made| within((made.start, made.start + range_bytes(made.start))))
     }
 
     /// Remembers what must be flushed. Writes that follow each other are flushed together.
     pub(super) fn wrote(&mut self, backend: &impl Backend, address: u64, len_bytes: u64) {
-        let Some(made) = self.objects.iter_mut().find(|made| made.start == address / SLOT_BYTES * SLOT_BYTES)
-        else {
+        let Some(made) = self.objects.iter_mut().find(|made| made.start == range_start(address)) else {
             return;
         };
         let (from, to) = made.dirty;

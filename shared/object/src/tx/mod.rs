@@ -29,7 +29,7 @@ use alloc::boxed::Box;
 use core::cmp::Ordering;
 use core::mem::ManuallyDrop;
 
-use twizzler_abi::address::{SLOT_BYTES, Slot};
+use twizzler_abi::address::{Slot, range_start};
 use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
@@ -167,7 +167,7 @@ impl<'g, B: Backend> Tx<'g, B> {
     /// Locks what is about to be read. False: that failed, so the transaction can't commit, and what lies there is not to be looked at.
     #[inline]
     fn lock_for_read(&self, address: u64) -> bool {
-        let start = address & !(SLOT_BYTES - 1);
+        let start = range_start(address);
         self.work().last.get() & !EXCLUSIVELY == start || self.lock_for_read_slowly(start)
     }
 
@@ -384,7 +384,13 @@ impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
     fn follow<T: Stored>(&self, place: Ptr<'g, InvPtr<T>>) -> Result<Option<Ptr<'g, T>>, Error> {
         let bits = PointerBits(self.get(place.bits()));
         self.doomed()?;
-        self.space.resolve(place.address(), bits)
+        match self.space.resolve(place.address(), bits) {
+            // Only memory was looked at, not what is staged.
+            Err(Error::Damaged) if self.resolve_own_name(place.address(), bits)? => {
+                self.space.resolve(place.address(), bits)
+            }
+            result => result,
+        }
     }
 
     fn follow_span<T: Stored>(&self, place: Ptr<'g, InvSpan<T>>) -> Result<Span<'g, T>, Error> {

@@ -50,7 +50,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.make(&spec)
     }
 
-    fn random_spec(&self, fingerprint: u64) -> Result<CreateSpec, Error> {
+    pub(super) fn random_spec(&self, fingerprint: u64) -> Result<CreateSpec, Error> {
         let mut nonce = [0; 16];
         self.space.backend().random(&mut nonce)?;
         Ok(CreateSpec {
@@ -111,7 +111,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         Ok(())
     }
 
-    /// Deletes an object when the transaction commits.
+    /// Deletes an object when the transaction commits, with the companion of its FOT if it has one.
     ///
     /// # Errors
     /// [`Error::NoSuchObject`]; [`Error::AccessDenied`] for an object that grants no delete.
@@ -120,9 +120,12 @@ impl<'s, B: Backend> Tx<'s, B> {
         if !Rights::from_bits_truncate(stat.default_rights).contains(Rights::DELETE) {
             return Err(Error::AccessDenied);
         }
+        let companion = self.companion_of(id);
         let deletes = &mut self.work_mut().deletes;
-        if !deletes.contains(&id) {
-            deletes.push(id);
+        for id in [Some(id), companion].into_iter().flatten() {
+            if !deletes.contains(&id) {
+                deletes.push(id);
+            }
         }
         Ok(())
     }

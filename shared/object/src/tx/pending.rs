@@ -195,7 +195,7 @@ impl<B: Backend> Space<B> {
                 fence(Ordering::Release);
                 result = result.and(self.apply(
                     area_at(address),
-                    address % twizzler_abi::address::SLOT_BYTES,
+                    address - twizzler_abi::address::range_start(address),
                     line,
                 ));
             }

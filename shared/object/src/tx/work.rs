@@ -22,8 +22,8 @@ pub(crate) struct Work {
     pub(super) specs: Vec<CreateSpec>,
     pub(super) deletes: Vec<ObjId>,
     pub(super) frees: Vec<Freed>,
-    /// FOT entries that it staged: (object, index, target).
-    pub(super) entries: Vec<(Slot, u64, Slot)>,
+    /// FOT entries that it staged: (object, index).
+    pub(super) entries: Vec<(Slot, u64)>,
     /// Objects that the record names: where they lie, and how they change.
     pub(super) changed: Vec<(u64, Changed)>,
     /// The record.
