@@ -203,6 +203,9 @@ pub fn to_stream(mut stream: impl Write + Send + 'static) -> Sink {
     })
 }
 
+/// How long a pump lets output gather: no longer than nobody sees.
+const PUMP_PAUSE: Duration = Duration::from_millis(1);
+
 fn pump(mut from: impl Read + Send + 'static, mut to: Sink) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
@@ -210,6 +213,9 @@ fn pump(mut from: impl Read + Send + 'static, mut to: Sink) -> JoinHandle<()> {
             && length > 0
         {
             to(&buffer[..length]);
+            // QEMU writes single bytes. A reader who sleeps is not woken for each of them, which the machine's
+            // processor would have to wait for.
+            std::thread::sleep(PUMP_PAUSE);
         }
     })
 }
