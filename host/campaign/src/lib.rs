@@ -1,5 +1,6 @@
 //! What is crash-tested and run under the MMU model, and long runs of both.
 
+pub mod hooked;
 pub mod lists;
 pub mod mmu;
 pub mod objects;

@@ -6,8 +6,8 @@
 //! | 64 | who administers lanes: a program's owner word; bit 0: someone waits |
 //! | 128 | the last age drawn |
 //! | 192 | 1: what earlier boots left in lanes is dealt with |
-//! | 4096 | for each lane a line: its owner, the age of its transaction (0: none drawn), its turn |
-//! | 64 KiB | for each lock stripe a line: writer, readers, readers and writers who sleep, readers and writers who were overtaken |
+//! | 4096 | for each lane a line: its owner, the age of its transaction (0: none drawn), its turn, and if it was chosen |
+//! | 64 KiB | for each lock stripe a line: writer, readers; who sleeps: readers, writers, holders of others; who was overtaken: readers, writers |
 //! | 320 KiB | versions that readers keep ([`crate::keeps`]) |
 //!
 //! A *writer* word holds the number of a lane plus one; the others of a stripe have a bit for each lane. A lane's *turn* counts how
@@ -46,6 +46,8 @@ pub(crate) enum StripeWord {
     AsleepReaders,
     /// Who sleeps and wants to write.
     AsleepWriters,
+    /// Who of the two has other locks: it looks again at each change, in case it has to die.
+    AsleepHolders,
     /// Who was woken in vain and wants to read: no younger one writes before.
     OvertakenReaders,
     /// The same of those who want to write: no younger one reads or writes before.
@@ -104,6 +106,11 @@ impl<B: Backend> Space<B> {
     /// Counts how often a lane was woken.
     pub(crate) fn lane_turn(&self, lane: usize) -> &AtomicU64 {
         self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 16)
+    }
+
+    /// 1: the lane was woken in place of others who sleep for the same lock.
+    pub(crate) fn lane_chosen(&self, lane: usize) -> &AtomicU64 {
+        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 24)
     }
 
     /// A word of a stripe.

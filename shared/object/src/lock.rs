@@ -31,7 +31,7 @@ use twizzler_abi::Error;
 use crate::backend::Backend;
 use crate::coordination::STRIPES;
 use crate::coordination::StripeWord::{
-    AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Readers, Writer,
+    AsleepHolders, AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Readers, Writer,
 };
 use crate::guard::Guard;
 use crate::lane::LANES_MAX;
@@ -305,7 +305,9 @@ impl<B: Backend> Space<B> {
     pub(crate) fn release_dead(&self, lane: usize) {
         let bit: Lanes = 1 << lane;
         for stripe in 0..STRIPES {
-            for word in [AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Readers] {
+            let words =
+                [AsleepReaders, AsleepWriters, AsleepHolders, OvertakenReaders, OvertakenWriters, Readers];
+            for word in words {
                 let word = self.stripe_word(stripe, word);
                 if word.load(Ordering::SeqCst) & bit != 0 {
                     word.fetch_and(!bit, Ordering::SeqCst);

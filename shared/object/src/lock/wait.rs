@@ -7,7 +7,7 @@ use twizzler_abi::Error;
 use super::{Held, Lanes, Mode, Refused, lane_of_writer, lanes};
 use crate::backend::{Backend, Waited};
 use crate::coordination::StripeWord::{
-    AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Writer,
+    AsleepHolders, AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Writer,
 };
 use crate::space::Space;
 
@@ -67,8 +67,14 @@ impl<B: Backend> Space<B> {
             let Some(timeout_ns) = self.patience(held, sleeper, others)? else { continue };
             if !sleeper.is_asleep {
                 sleeper.is_asleep = true;
+                if !held.stripes.is_empty() {
+                    self.stripe_word(stripe, AsleepHolders).fetch_or(held.bit(), Ordering::SeqCst);
+                }
                 self.asleep(sleeper).fetch_or(held.bit(), Ordering::SeqCst);
                 continue;
+            }
+            if self.lane_chosen(held.lane).load(Ordering::SeqCst) != 0 {
+                self.pass_on(held, stripe);
             }
             if self.wait_while(turn, seen, timeout_ns) == Waited::TimedOut {
                 sleeper.looks = sleeper.looks.checked_sub(1).ok_or(Refused::System(Error::Busy))?;
@@ -102,6 +108,7 @@ impl<B: Backend> Space<B> {
             // Waits on without the word, so with nothing.
             held.word = None;
             self.leave_writer(stripe);
+            self.wake_all(held, stripe);
             return Ok(None);
         }
         // Those wait for what we have: who reads what we want to write and sleeps here wants to write it too, and so does who has the word
@@ -125,6 +132,10 @@ impl<B: Backend> Space<B> {
         let Sleeper { stripe, .. } = *sleeper;
         if sleeper.is_asleep {
             self.asleep(sleeper).fetch_and(!held.bit(), Ordering::SeqCst);
+            if !held.stripes.is_empty() {
+                self.stripe_word(stripe, AsleepHolders).fetch_and(!held.bit(), Ordering::SeqCst);
+            }
+            self.lane_chosen(held.lane).store(0, Ordering::SeqCst);
         }
         if sleeper.slept >= OVERTAKEN_AFTER {
             self.overtaken(sleeper).fetch_and(!held.bit(), Ordering::SeqCst);
@@ -136,9 +147,9 @@ impl<B: Backend> Space<B> {
         }
     }
 
-    /// Wakes those who may have the lock now: who has the writer's word and waits for readers; else the oldest of those who were overtaken, with
-    /// all other readers if it is one; else all readers, and a writer. Who of them doesn't get it sleeps on until the next one lets go, or
-    /// gives up.
+    /// Wakes those for whom something changes: who has other locks, in case it has to die; and of the rest those who may have the lock now. That
+    /// is the oldest of those who were overtaken, with all other readers if it is one; else all readers, and a writer. A writer that was chosen
+    /// and can't have it after all lets all others look ([`Self::pass_on`]).
     ///
     /// SeqCst: who goes to sleep sets its bit and looks then, so it sees what has changed before this, or this sees its bit.
     #[inline]
@@ -150,27 +161,59 @@ impl<B: Backend> Space<B> {
         }
     }
 
+    /// The same for a lock that was left to the queue of this program, where others can't take it.
+    pub(crate) fn wake_ours(&self, stripe: usize) {
+        let ours = |word| {
+            let asleep = self.stripe_word(stripe, word).load(Ordering::SeqCst);
+            lanes(asleep).filter(|&lane| self.is_ours(lane)).fold(0, |set, lane| set | 1 << lane)
+        };
+        self.wake_some(stripe, ours(AsleepReaders), ours(AsleepWriters));
+    }
+
     #[cold]
     fn wake_some(&self, stripe: usize, readers: Lanes, writers: Lanes) {
         let with_word = lane_of_writer(self.stripe_word(stripe, Writer).load(Ordering::SeqCst)) & writers;
+        let holders = self.stripe_word(stripe, AsleepHolders).load(Ordering::SeqCst) & (readers | writers);
+        self.wake_lanes(holders | with_word);
+        if with_word != 0 && !self.has_pending() {
+            return;
+        }
+        let (readers, writers) = (readers & !holders, writers & !(holders | with_word));
         let overtaken = self.stripe_word(stripe, OvertakenReaders).load(Ordering::SeqCst) & readers
             | self.stripe_word(stripe, OvertakenWriters).load(Ordering::SeqCst) & writers;
         let age = |&lane: &usize| self.lane_age(lane).load(Ordering::SeqCst);
         let oldest = lanes(overtaken).min_by_key(age).map_or(0, |lane| 1 << lane);
-        let chosen = if with_word != 0 && !self.has_pending() {
-            0
-        } else if oldest & readers != 0 {
-            readers
-        } else if oldest != 0 {
-            oldest
-        } else {
+        let writer = match oldest {
             // The lowest bit.
-            readers | writers & writers.wrapping_neg()
+            0 => writers & writers.wrapping_neg(),
+            _ => oldest & writers,
         };
-        for lane in lanes(chosen | with_word) {
+        for lane in lanes(writer) {
+            self.lane_chosen(lane).store(1, Ordering::SeqCst);
+        }
+        self.wake_lanes(if oldest & writers != 0 { writer } else { writer | readers });
+    }
+
+    fn wake_lanes(&self, set: Lanes) {
+        for lane in lanes(set) {
             let turn = self.lane_turn(lane);
             turn.fetch_add(1, Ordering::SeqCst);
             self.wake(turn);
+        }
+    }
+
+    fn wake_all(&self, held: &Held, stripe: usize) {
+        let asleep = self.stripe_word(stripe, AsleepReaders).load(Ordering::SeqCst)
+            | self.stripe_word(stripe, AsleepWriters).load(Ordering::SeqCst);
+        self.wake_lanes(asleep & !held.bit());
+    }
+
+    /// Chosen, and can't have it. Whoever has the writer's word will wake somebody in its turn. But readers and those who were overtaken may
+    /// keep us out and let others in.
+    fn pass_on(&self, held: &Held, stripe: usize) {
+        self.lane_chosen(held.lane).store(0, Ordering::SeqCst);
+        if self.stripe_word(stripe, Writer).load(Ordering::SeqCst) == 0 {
+            self.wake_all(held, stripe);
         }
     }
 

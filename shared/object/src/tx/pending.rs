@@ -177,7 +177,7 @@ impl<B: Backend> Space<B> {
     /// Lets the queue have a lock, under the name of the lane that has used it last.
     fn leave_to(&self, stripe: usize, lane: usize) {
         self.stripe_word(stripe, StripeWord::Writer).swap(lane as u64 + 1, Ordering::SeqCst);
-        self.wake_sleepers(stripe);
+        self.wake_ours(stripe);
     }
 
     /// Puts in place what is durable, in the log's order: all records that end before `durable` or there.

@@ -1,0 +1,157 @@
+//! A backend over another one, each of whose steps can be watched, delayed, or be the last.
+
+use twizzler_abi::address::Slot;
+use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_object::backend::{Backend, Commit, Sink, Ticket, Waited};
+
+/// What a program does that others, or a power cut, can tell from what it did before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Makes an object.
+    Create,
+    /// Deletes one.
+    Delete,
+    /// Has stored to an object.
+    Stored,
+    /// Starts writing lines back.
+    Flush,
+    /// Waits until they are.
+    Fence,
+    /// Looks at or changes a word that programs share.
+    Shared,
+}
+
+/// What happens around the steps. Each method says what the backend below does, unless it is written anew.
+pub trait Hooks<B: Backend> {
+    /// Before each step; for stores, after them.
+    fn step(&self, step: Step);
+
+    /// [`Backend::owner`].
+    fn owner(&self, below: &B) -> u64 {
+        below.owner()
+    }
+
+    /// [`Backend::is_alive`].
+    fn is_alive(&self, below: &B, owner: u64) -> bool {
+        below.is_alive(owner)
+    }
+
+    /// [`Backend::thread`].
+    fn thread(&self, below: &B) -> u64 {
+        below.thread()
+    }
+
+    /// [`Backend::wait`].
+    fn wait(&self, below: &B, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        below.wait(address, value, timeout_ns)
+    }
+
+    /// [`Backend::wake`].
+    fn wake(&self, below: &B, address: u64) {
+        below.wake(address);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Hooked<B, H> {
+    below: B,
+    hooks: H,
+}
+
+impl<B: Backend, H: Hooks<B>> Hooked<B, H> {
+    /// Puts hooks around a backend.
+    pub const fn new(below: B, hooks: H) -> Self {
+        Self { below, hooks }
+    }
+
+    /// The hooks.
+    pub const fn hooks(&self) -> &H {
+        &self.hooks
+    }
+}
+
+// SAFETY: everything that the promise is about is the backend's below.
+unsafe impl<B: Backend, H: Hooks<B>> Backend for Hooked<B, H> {
+    fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
+        self.hooks.step(Step::Create);
+        self.below.create(spec)
+    }
+    fn delete(&self, id: ObjId) -> Result<(), Error> {
+        self.hooks.step(Step::Delete);
+        self.below.delete(id)
+    }
+    fn stat(&self, id: ObjId) -> Result<ObjectStat, Error> {
+        self.below.stat(id)
+    }
+    fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
+        self.below.map(id, rights)
+    }
+    fn unmap(&self, slot: Slot) {
+        self.below.unmap(slot);
+    }
+    fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.below.ensure(id, offset, len_bytes)
+    }
+    fn translation(&self) -> u64 {
+        self.below.translation()
+    }
+    fn coordination(&self) -> u64 {
+        self.below.coordination()
+    }
+    fn may_change(&self) -> Result<(), Error> {
+        self.below.may_change()
+    }
+    fn thread(&self) -> u64 {
+        self.hooks.thread(&self.below)
+    }
+    fn sink(&self) -> Sink {
+        self.below.sink()
+    }
+    fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
+        self.below.log(commit)
+    }
+    fn durable(&self, end: u64) -> Result<u64, Error> {
+        self.below.durable(end)
+    }
+    fn publish_created(&self, created: &[ObjId]) -> Result<(), Error> {
+        self.below.publish_created(created)
+    }
+    fn applied(&self, ticket: Ticket) {
+        self.below.applied(ticket);
+    }
+    fn sync(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+        self.below.sync(id, offset, len_bytes)
+    }
+    fn interleave(&self) {
+        self.hooks.step(Step::Shared);
+    }
+    fn stored(&self, address: u64, len_bytes: u64) {
+        self.below.stored(address, len_bytes);
+        self.hooks.step(Step::Stored);
+    }
+    fn flush(&self, address: u64, len_bytes: u64) {
+        self.hooks.step(Step::Flush);
+        self.below.flush(address, len_bytes);
+    }
+    fn fence(&self) {
+        self.hooks.step(Step::Fence);
+        self.below.fence();
+    }
+    fn owner(&self) -> u64 {
+        self.hooks.owner(&self.below)
+    }
+    fn is_alive(&self, owner: u64) -> bool {
+        self.hooks.is_alive(&self.below, owner)
+    }
+    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
+        self.hooks.wait(&self.below, address, value, timeout_ns)
+    }
+    fn wake(&self, address: u64) {
+        self.hooks.wake(&self.below, address);
+    }
+    fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
+        self.below.random(bytes)
+    }
+}
