@@ -4,13 +4,15 @@
 //! Each announced store is copied into the simulator's memory. Stores that were not announced are found by
 //! [`SimObjects::check_announced`], and now and then when a backend is dropped.
 //!
+//! Several programs of one machine share a backend: an object that they map lies at one slot, and each has a translation table.
+//!
 //! Not simulated: creating and deleting objects, which count as atomic and durable (the store has tests of its
-//! own); several threads; running out of NVM other than by [`AREA_BYTES`] and the number of areas.
+//! own); several threads at once; running out of NVM other than by [`AREA_BYTES`] and the number of areas.
 
 mod directory;
 mod slots;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +35,8 @@ pub use directory::{AREA_BYTES, memory_bytes};
 /// Of the backends that are dropped, one in so many is checked for unannounced stores: it takes longer than
 /// most recoveries.
 const CHECK_ONE_IN: u64 = 32;
+/// Programs of a boot.
+const PROGRAMS_MAX: u64 = 32;
 static DROPS: AtomicU64 = AtomicU64::new(0);
 
 /// Objects in simulated memory, for one program in one boot.
@@ -42,8 +46,8 @@ pub struct SimObjects<'m> {
     random: RefCell<Rng>,
     mapped: RefCell<Vec<Mapping>>,
     used: RefCell<Vec<Slot>>,
-    translation: Cell<Option<Translation>>,
-    translation_address: u64,
+    /// One for each program that was attached.
+    translations: RefCell<Vec<Translation>>,
     coordination: Coordination,
 }
 
@@ -52,6 +56,8 @@ struct Mapping {
     area: Option<Area>,
     rights: Rights,
     region: Region,
+    /// Programs that have it mapped.
+    programs: usize,
 }
 
 impl<'m> SimObjects<'m> {
@@ -59,17 +65,21 @@ impl<'m> SimObjects<'m> {
     #[must_use]
     pub fn boot(memory: &'m SimMemory) -> Self {
         let boot = Directory::new(memory).boot();
-        let translation = Translation::take();
         Self {
             memory,
             boot,
             random: RefCell::new(Rng::new(boot).fork(0x6f_626a)),
             mapped: RefCell::default(),
             used: RefCell::default(),
-            translation_address: translation.address(),
-            translation: Cell::new(Some(translation)),
+            translations: RefCell::default(),
             coordination: Coordination::new(),
         }
+    }
+
+    /// The owner word of one of the programs of this boot.
+    #[must_use]
+    pub fn owner_of(&self, program: u64) -> u64 {
+        (self.boot * PROGRAMS_MAX + program % PROGRAMS_MAX) * 2
     }
 
     /// All objects, in no order.
@@ -172,11 +182,16 @@ unsafe impl Backend for SimObjects<'_> {
 
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         let area = self.directory().find(id).ok_or(Error::NoSuchObject)?;
+        let mut mapped = self.mapped.borrow_mut();
+        if let Some(mapping) = mapped.iter_mut().find(|mapping| mapping.area == Some(area)) {
+            mapping.programs += 1;
+            return Ok(mapping.region.slot());
+        }
         let mut region = Region::take(AREA_BYTES);
         region.load(&self.pages(area));
         let slot = region.slot();
         self.used.borrow_mut().push(slot);
-        self.mapped.borrow_mut().push(Mapping { area: Some(area), rights, region });
+        mapped.push(Mapping { area: Some(area), rights, region, programs: 1 });
         Ok(slot)
     }
 
@@ -184,6 +199,10 @@ unsafe impl Backend for SimObjects<'_> {
         let mut mapped = self.mapped.borrow_mut();
         let at =
             mapped.iter().position(|mapping| mapping.region.slot() == slot).expect("mapped by this backend");
+        mapped[at].programs -= 1;
+        if mapped[at].programs > 0 {
+            return;
+        }
         let mapping = mapped.swap_remove(at);
         let pages = mapping.area.map(|area| self.pages(area));
         mapping.region.give_back(pages);
@@ -198,7 +217,10 @@ unsafe impl Backend for SimObjects<'_> {
     }
 
     fn translation(&self) -> u64 {
-        self.translation_address
+        let translation = Translation::take();
+        let address = translation.address();
+        self.translations.borrow_mut().push(translation);
+        address
     }
 
     fn coordination(&self) -> u64 {
@@ -226,11 +248,11 @@ unsafe impl Backend for SimObjects<'_> {
     }
 
     fn owner(&self) -> u64 {
-        self.boot * 2
+        self.owner_of(0)
     }
 
     fn is_alive(&self, owner: u64) -> bool {
-        owner == self.owner()
+        owner / (2 * PROGRAMS_MAX) == self.boot
     }
 
     fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) -> Waited {
@@ -256,8 +278,9 @@ impl Drop for SimObjects<'_> {
             let pages = mapping.area.filter(|_| known).map(|area| self.pages(area));
             mapping.region.give_back(pages);
         }
-        if let Some(translation) = self.translation.take() {
-            translation.give_back(self.used.take().into_iter());
+        let used = self.used.take();
+        for translation in self.translations.take() {
+            translation.give_back(used.iter().copied());
         }
     }
 }
