@@ -109,6 +109,9 @@ fn main() -> Result<()> {
     if let Some(folder) = open::asked_to_write() {
         return open::write_until_killed(folder.as_ref());
     }
+    if let Some(folder) = open::asked_to_fill() {
+        return open::fill_the_log(folder.as_ref());
+    }
     if let Some(asked) = limit::asked() {
         return limit::work(&asked, &arguments.disk);
     }

@@ -12,16 +12,19 @@ use crate::clock::Stopwatch;
 use crate::engine::{Engine, Hash, Session, Survives, Tree, Twizzler, TwizzlerHash};
 #[cfg(feature = "peers")]
 use crate::engine::{Lmdb, Redb, RocksDb, Sqlite};
+#[cfg(pmem_maps)]
+use crate::engine::{PmemHash, PmemTree};
 use crate::measure::{Contender, Effort, Tail, compete, row};
 use crate::race::{Course, Racer, race, threads};
 use crate::report::{Contest, Percentile, Unit};
 
 pub(crate) const NOTES: [&str; 2] = [
-    "Keys of 8 bytes, values of 8 or 100. Every store lies on the disk's file system and survives a killed process, not a power cut, so that the disk does \
+    "Keys of 8 bytes, values of 8 or 100. Every store lies in memory (tmpfs; on the disk for 20,000,000 entries) and survives a killed process, not a power cut, so that the disk does \
      not hide what the operations themselves cost; for durable ones see the section before. Every get, update and delete is a transaction of its own. Times of one thread \
      are processor times. The volatile maps are the limit: std's, behind a `RwLock`.",
-    "libpmemobj's maps are examples that its packages don't contain; they are left out. Ours are over an ordinary file system; with persistent \
-     memory see the transactions above.",
+    "*In persistent memory* is against the maps that libpmemobj's package has as examples (where it has been installed with them): a B-tree, and a hash table that was \
+     told of a million entries in advance. All files lie on tmpfs, and everybody flushes and fences as for persistent memory. Those maps leave locking \
+     to their users: here, a lock around each operation.",
 ];
 
 /// An operation of a map.
@@ -45,22 +48,85 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
     }
     of_value::<8>(context, entries, &mut contests)?;
     of_value::<100>(context, entries, &mut contests)?;
+    in_persistent_memory::<8>(context, entries, &mut contests)?;
+    in_persistent_memory::<100>(context, entries, &mut contests)?;
     Ok(contests)
 }
 
-fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<Contest>) -> Result<()> {
-    let folder = context.disk_folder()?;
+/// Entries beyond which a contest's stores don't all fit into memory.
+const IN_MEMORY_MAX: u64 = 1_000_000;
+
+/// Against the maps of libpmemobj.
+fn in_persistent_memory<const N: usize>(
+    context: &Context,
+    entries: u64,
+    contests: &mut Vec<Contest>,
+) -> Result<()> {
+    let folder = context.memory_folder()?;
+    let survives = Survives::PersistentMemory;
     let mut loads = Vec::new();
-    let tree: Tree = load::<_, N>(folder.path(), entries, &mut loads)?;
-    let hash: Hash = load::<_, N>(folder.path(), entries, &mut loads)?;
-    let ours: Twizzler<N> = load::<_, N>(folder.path(), entries, &mut loads)?;
-    let hashed: TwizzlerHash<N> = load::<_, N>(folder.path(), entries, &mut loads)?;
+    let tree: Tree = load::<_, N>(folder.path(), survives, entries, &mut loads)?;
+    let ours: Twizzler<N> = load::<_, N>(folder.path(), survives, entries, &mut loads)?;
+    let hashed: TwizzlerHash<N> = load::<_, N>(folder.path(), survives, entries, &mut loads)?;
+    #[cfg(pmem_maps)]
+    let (btree, table): (PmemTree<N>, PmemHash<N>) = (
+        load::<_, N>(folder.path(), survives, entries, &mut loads)?,
+        load::<_, N>(folder.path(), survives, entries, &mut loads)?,
+    );
+    let about = format!("in persistent memory, {entries} entries, values of {N} bytes");
+    contests.push(once(format!("load, {about}"), Unit::Nanoseconds, &loads, |load| load.ns));
+    let operations = [
+        (Operation::Get, "get"),
+        (Operation::Update, "update"),
+        (Operation::DeleteAndInsert, "delete and insert again"),
+    ];
+    for (operation, name) in operations {
+        #[cfg_attr(not(pmem_maps), expect(unused_mut, reason = "peers are added"))]
+        let mut contenders = vec![
+            contender::<_, N>(&tree, operation, entries),
+            contender::<_, N>(&ours, operation, entries),
+            contender::<_, N>(&hashed, operation, entries),
+        ];
+        #[cfg(pmem_maps)]
+        contenders.extend([
+            contender::<_, N>(&btree, operation, entries),
+            contender::<_, N>(&table, operation, entries),
+        ]);
+        let title = format!("{name}, {about}");
+        let mut contest = compete(title, Tree::NAME, effort(context), Tail::OfOperations(300), contenders);
+        for (ours, peer) in [
+            (Twizzler::<N>::NAME, "libpmemobj, btree_map"),
+            (TwizzlerHash::<N>::NAME, "libpmemobj, hashmap_tx"),
+        ] {
+            let medians = (contest.row(ours).map(|row| row.median), contest.row(peer).map(|row| row.median));
+            if let (Some(ours_ns), Some(peer_ns)) = medians {
+                contest.aim(format!("{ours}, of {peer}'s time"), ours_ns / peer_ns, 1.0);
+            }
+        }
+        contests.push(contest);
+    }
+    Ok(())
+}
+
+fn effort(context: &Context) -> Effort {
+    let effort = Effort { round: Duration::from_millis(2), ..context.effort() };
+    Effort { rounds: effort.rounds.min(31), ..effort }
+}
+
+fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<Contest>) -> Result<()> {
+    let folder = if entries > IN_MEMORY_MAX { context.disk_folder()? } else { context.memory_folder()? };
+    let survives = Survives::ProcessKill;
+    let mut loads = Vec::new();
+    let tree: Tree = load::<_, N>(folder.path(), survives, entries, &mut loads)?;
+    let hash: Hash = load::<_, N>(folder.path(), survives, entries, &mut loads)?;
+    let ours: Twizzler<N> = load::<_, N>(folder.path(), survives, entries, &mut loads)?;
+    let hashed: TwizzlerHash<N> = load::<_, N>(folder.path(), survives, entries, &mut loads)?;
     #[cfg(feature = "peers")]
     let (lmdb, redb, sqlite, rocks): (Lmdb, Redb, Sqlite, RocksDb) = (
-        load::<_, N>(folder.path(), entries, &mut loads)?,
-        load::<_, N>(folder.path(), entries, &mut loads)?,
-        load::<_, N>(folder.path(), entries, &mut loads)?,
-        load::<_, N>(folder.path(), entries, &mut loads)?,
+        load::<_, N>(folder.path(), survives, entries, &mut loads)?,
+        load::<_, N>(folder.path(), survives, entries, &mut loads)?,
+        load::<_, N>(folder.path(), survives, entries, &mut loads)?,
+        load::<_, N>(folder.path(), survives, entries, &mut loads)?,
     );
     let about = format!("{entries} entries, values of {N} bytes");
     contests.push(once(format!("load, {about}"), Unit::Nanoseconds, &loads, |load| load.ns));
@@ -93,10 +159,8 @@ fn of_value<const N: usize>(context: &Context, entries: u64, contests: &mut Vec<
             contender::<_, N>(&sqlite, operation, entries),
             contender::<_, N>(&rocks, operation, entries),
         ]);
-        let effort = Effort { round: Duration::from_millis(2), ..context.effort() };
-        let effort = Effort { rounds: effort.rounds.min(31), ..effort };
-        let mut contest =
-            compete(format!("{name}, {about}"), Tree::NAME, effort, Tail::OfOperations(300), contenders);
+        let title = format!("{name}, {about}");
+        let mut contest = compete(title, Tree::NAME, effort(context), Tail::OfOperations(300), contenders);
         if operation == Operation::Get {
             let ratio = contest.row(Twizzler::<N>::NAME).map_or(f64::NAN, |row| row.ratio);
             contest.aim("of BTreeMap's time", ratio, 1.5);
@@ -133,11 +197,15 @@ fn key(i: u64) -> u64 {
 }
 
 /// Loads a store in the order of keys; notes for how long, for one entry.
-fn load<E: Engine, const N: usize>(folder: &Path, entries: u64, loads: &mut Vec<Loaded>) -> Result<E> {
+fn load<E: Engine, const N: usize>(
+    folder: &Path,
+    survives: Survives,
+    entries: u64,
+    loads: &mut Vec<Loaded>,
+) -> Result<E> {
     let folder = folder.join(E::NAME.replace([' ', ','], ""));
     std::fs::create_dir(&folder)?;
-    let engine =
-        E::open(&folder, Survives::ProcessKill).with_context(|| format!("can't open {}", E::NAME))?;
+    let engine = E::open(&folder, survives).with_context(|| format!("can't open {}", E::NAME))?;
     let mut keys: Vec<u64> = (0..entries).map(key).collect();
     keys.sort_unstable();
     let before = on_disk(&folder)?;

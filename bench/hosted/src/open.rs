@@ -16,12 +16,16 @@ use crate::report::{Contest, Percentile, Unit};
 
 pub(crate) const NOTES: [&str; 2] = [
     "The store holds 1,000 entries in a map, and objects of 256 MiB up to its size. *Open* is `Store::open` and the first get, in the same program, with a \
-     warm page cache. *After a kill*: another program was killed by SIGKILL while it committed; opening replays its log.",
+     warm page cache. *After a kill*: another program was killed by SIGKILL while it committed; opening replays its log. *With half of the log in use*: the most that is left where checkpoints keep up.",
     "*Written to the disk* is what the kernel counts for this process (`write_bytes` of `/proc/self/io`) over 300 durable puts of 8 + 100 bytes, closing the store included.",
 ];
 
 /// Asks this program to write into the store that it names, until it is killed.
 const WRITE: &str = "TWIZZLER_BENCH_WRITE";
+/// Asks this program to fill the log of the store that it names.
+const FILL: &str = "TWIZZLER_BENCH_FILL";
+/// The size of a store's log where nothing else is said.
+const LOG_BYTES: u64 = 64 << 20;
 
 const VALUE_BYTES: usize = 100;
 const ENTRIES: u64 = 1000;
@@ -45,13 +49,19 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
         fill(engine.store())?;
     }
     let times = if context.quick { 2 } else { 7 };
-    let (mut closed, mut killed) = (Vec::new(), Vec::new());
+    let (mut closed, mut killed, mut crashed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut replayed_bytes = 0.0;
     for _ in 0..times {
         engine.close()?;
         (engine, _) = timed(folder.path(), &mut closed)?;
         engine.close()?;
         kill_a_writer(folder.path())?;
         (engine, _) = timed(folder.path(), &mut killed)?;
+    }
+    for _ in 0..times.min(3) {
+        engine.close()?;
+        replayed_bytes = end_with_a_full_log(folder.path())?;
+        (engine, _) = timed(folder.path(), &mut crashed)?;
     }
     let size = objects as f64 / 4.0;
     let mut contest = Contest {
@@ -62,6 +72,13 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
         rows: vec![
             row("Twizzler, after close", &closed, &closed, percentile(&closed, 0.99), Vec::new()),
             row("Twizzler, after a kill", &killed, &closed, percentile(&killed, 0.99), Vec::new()),
+            row(
+                "Twizzler, after a crash with half of the log in use",
+                &crashed,
+                &closed,
+                percentile(&crashed, 0.99),
+                vec![("MB of log a second".into(), replayed_bytes / 1e3 / percentile(&crashed, 0.5))],
+            ),
         ],
         goals: Vec::new(),
         failed: Vec::new(),
@@ -106,6 +123,40 @@ fn ensure_there(store: &Store, id: twizzler::ObjId) -> Result<(), Error> {
 /// Where this program is asked to write, instead of measuring.
 pub(crate) fn asked_to_write() -> Option<std::ffi::OsString> {
     std::env::var_os(WRITE)
+}
+
+/// Where this program is asked to fill the log.
+pub(crate) fn asked_to_fill() -> Option<std::ffi::OsString> {
+    std::env::var_os(FILL)
+}
+
+/// Commits until nearly half of the log is in use, when a checkpoint would begin; says how much that is, and ends without a word to the store.
+///
+/// # Errors
+/// The store can't be written.
+pub(crate) fn fill_the_log(folder: &Path) -> Result<()> {
+    const PART: usize = 48;
+    let engine = Twizzler::<VALUE_BYTES>::open(folder, Survives::PowerCut)?;
+    let mut session = engine.session()?;
+    let mut first = 0;
+    while engine.store().backend().log_bytes_in_use() < LOG_BYTES * 48 / 100 {
+        // The keys of a transaction lie in different nodes, as if each had been put alone, but for fewer waits for the disk.
+        let keys = (0..ENTRIES).map(|i| (i * 19 + first) % ENTRIES).take(PART);
+        let value = [first as u8; VALUE_BYTES];
+        session.load(&mut keys.map(|key| (key, value.as_slice())))?;
+        first += 1;
+    }
+    println!("{}", engine.store().backend().log_bytes_in_use());
+    std::process::abort()
+}
+
+/// Has another program fill the log; gives how many bytes are to be replayed.
+fn end_with_a_full_log(folder: &Path) -> Result<f64> {
+    let mut filler = Command::new(std::env::current_exe()?);
+    let filler =
+        filler.arg("--disk").arg(folder).env(FILL, folder).stdin(Stdio::null()).stderr(Stdio::null());
+    let said = String::from_utf8(filler.output().context("can't start a writer")?.stdout)?;
+    said.trim().parse().context("a writer could not fill the log")
 }
 
 /// Commits until it is killed.

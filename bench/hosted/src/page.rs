@@ -41,8 +41,8 @@ fn page(report: &Report) -> Result<String> {
          Written by `cargo run -- bench hosted`; the same as JSON: [bench/hosted.json](bench/hosted.json). Native, release. In each table the\n\
          contenders took turns, round by round, in one process. *Ratio* is the median of the rounds' ratios to the row whose ratio is 1, with the\n\
          range in which half of them lie. Where we lose, the table says so.\n\n\
-         Not measured: media slower than DRAM, as real persistent memory is; libpmemobj's maps, which its packages don't contain; 20,000,000 entries and a store of\n\
-         10 GiB, unless the run was given `--full`; instructions, for which the machine has no counters.\n",
+         Not measured: media slower than DRAM, as real persistent memory is; 20,000,000 entries and a store of 10 GiB, unless the run was given\n\
+         `--full`; instructions, since virtual machines as the one that this was written on have no counters for them.\n",
     );
     goals(&mut page, report)?;
     for (name, title) in SECTIONS {

@@ -18,7 +18,7 @@ use crate::report::Contest;
 
 pub(crate) const NOTES: [&str; 2] = [
     "Workloads as Cooper et al. define them (SoCC 2010): values of 1,000 bytes, keys chosen by a Zipf distribution of exponent 0.99 and scattered; D reads the \
-     latest, E scans up to 100 entries. Two threads. Every operation is a transaction of its own, E's and F's too.",
+     latest, E scans up to 100 entries. Two threads. Stores that survive a power cut lie on the disk, those that only survive a killed process in memory (tmpfs). Every operation is a transaction of its own, E's and F's too.",
     "*Transfer* moves an amount between two of the accounts, chosen evenly, in one transaction.",
 ];
 
@@ -73,7 +73,10 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
     for (survives, name) in
         [(Survives::ProcessKill, "survives a killed process"), (Survives::PowerCut, "survives a power cut")]
     {
-        let folder = context.disk_folder()?;
+        let folder = match survives {
+            Survives::PowerCut => context.disk_folder()?,
+            _ => context.memory_folder()?,
+        };
         let ours: Stand<Twizzler<VALUE_BYTES>> = Stand::new(folder.path(), survives, entries)?;
         #[cfg(feature = "peers")]
         let (lmdb, redb, sqlite): (Stand<Lmdb>, Stand<Redb>, Stand<Sqlite>) = (

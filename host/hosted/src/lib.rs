@@ -30,6 +30,7 @@ mod shared_lock;
 mod sigbus;
 mod store;
 mod superblock;
+mod sweep;
 
 pub use disk::{Observer, Step};
 pub use error::StoreError;

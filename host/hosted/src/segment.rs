@@ -2,6 +2,7 @@
 //!
 //! A file in `/dev/shm`, named after the store, or in the store itself where there is no such place. It holds who is there, and
 //! whether the store is poisoned.
+//! Those of processes that were killed are removed by the next one who makes a segment, of whatever store ([`crate::sweep`]).
 //! Its life hangs on locks (flock(2)) that the host releases when a process ends, however it does: who opens or closes holds the
 //! *gate*, so that one at a time does; who has the store open holds a share of the *users' lock*. Who can have that lock alone is
 //! the first: whatever segment is there is of the dead.
@@ -22,6 +23,7 @@ use crate::error::StoreError;
 use crate::log::shared::{LogShared, RING_BYTES};
 use crate::objects::OBJECTS;
 use crate::process::{self, Process};
+use crate::sweep;
 
 /// The file whose lock is the gate.
 pub(crate) const GATE: &str = "lock";
@@ -66,6 +68,8 @@ const LEN_BYTES: usize = COORDINATION_OFFSET + COORDINATION_BYTES as usize;
 pub(crate) struct Segment {
     start: *mut u8,
     path: PathBuf,
+    /// Holds a share of its lock, so that nobody sweeps it away.
+    file: File,
     /// Holds a share of the users' lock.
     users: File,
     /// The process that joined: what is forked off it must not let go of its lock.
@@ -137,11 +141,11 @@ impl Segment {
             Joined::First => make(disk, &path),
             Joined::After => find(&path),
         };
-        let start = mapped.map_err(|error| match joined {
+        let (start, file) = mapped.map_err(|error| match joined {
             Joined::First => StoreError::io("making", &path)(error),
             Joined::After => StoreError::InUse { why: "its coordination segment can't be reached: by a process of another user, container or version" },
         })?;
-        let segment = Self { start, path, users, pid: std::process::id() };
+        let segment = Self { start, path, file, users, pid: std::process::id() };
         let shared = segment.shared();
         match joined {
             Joined::First => {
@@ -283,6 +287,7 @@ impl Drop for Segment {
         if std::process::id() == self.pid {
             // Closing isn't enough: a child that another thread forked and that hasn't yet called exec has the file too.
             let _ = flock(&self.users, FlockOperation::Unlock);
+            let _ = flock(&self.file, FlockOperation::Unlock);
         }
         // SAFETY: our own mapping; references into it borrowed `self`.
         let _ = unsafe { munmap(self.start.cast(), LEN_BYTES) };
@@ -300,14 +305,15 @@ impl OwnerSlot {
 fn path_for(disk: &Disk, uuid: [u8; 16]) -> PathBuf {
     let shm = Path::new("/dev/shm");
     if shm.is_dir() {
-        shm.join(format!("twizzler-{:032x}", u128::from_be_bytes(uuid)))
+        shm.join(format!("{}{:032x}", sweep::PREFIX, u128::from_be_bytes(uuid)))
     } else {
         disk.path().join("coordination")
     }
 }
 
 /// A new segment of zeros, that those may use who may use the store.
-fn make(disk: &Disk, path: &Path) -> io::Result<*mut u8> {
+fn make(disk: &Disk, path: &Path) -> io::Result<(*mut u8, File)> {
+    let _alone = sweep::dead_segments(path);
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -319,19 +325,21 @@ fn make(disk: &Disk, path: &Path) -> io::Result<*mut u8> {
         rustix::fs::fchmod(&file, Mode::from_raw_mode(0o660))?;
         std::os::unix::fs::fchown(&file, None, Some(directory.gid()))?;
     }
+    flock(&file, FlockOperation::NonBlockingLockShared)?;
     file.set_len(LEN_BYTES as u64)?;
     // A store to memory that can't be had would stop the process.
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, LEN_BYTES as u64)?;
-    map(&file)
+    Ok((map(&file)?, file))
 }
 
-fn find(path: &Path) -> io::Result<*mut u8> {
+fn find(path: &Path) -> io::Result<(*mut u8, File)> {
     let file: File =
         rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?.into();
     if file.metadata()?.len() != LEN_BYTES as u64 {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    map(&file)
+    flock(&file, FlockOperation::NonBlockingLockShared)?;
+    Ok((map(&file)?, file))
 }
 
 fn map(file: &File) -> io::Result<*mut u8> {

@@ -372,3 +372,34 @@ fn a_store_larger_than_the_memory_groups_limit_works() {
         .expect("this test runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Where a store's coordination segment lies, where there is a place for such.
+fn segment_of(store: &Store) -> Option<PathBuf> {
+    let uuid = u128::from_be_bytes(store.backend().description().expect("described").uuid);
+    Some(Path::new("/dev/shm"))
+        .filter(|shm| shm.is_dir())
+        .map(|shm| shm.join(format!("twizzler-segment-{uuid:032x}")))
+}
+
+#[test]
+#[ignore = "dies; is started by the other tests"]
+fn dies_with_a_store_open() {
+    let (_keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    println!("segment {}", segment_of(&store).expect("there is a place").display());
+    std::process::abort();
+}
+
+#[test]
+fn segments_of_the_dead_are_swept_by_whoever_opens_another_store() {
+    let (_keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    // Where segments lie in their stores, they go with them.
+    let Some(living) = segment_of(&store) else { return };
+    let output = alone("dies_with_a_store_open");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let dead = said.lines().find_map(|line| line.split_once("segment ")).expect("it says where").1;
+    drop(kept().create(path.with_file_name("another")).expect("new"));
+    assert!(!Path::new(dead).exists(), "{dead} is still there");
+    assert!(living.exists(), "the segment of an open store is gone");
+}

@@ -7,6 +7,8 @@ mod hashed;
 mod lmdb;
 mod memory;
 mod ours;
+#[cfg(pmem_maps)]
+mod pmem;
 #[cfg(feature = "peers")]
 mod redb;
 #[cfg(feature = "peers")]
@@ -18,6 +20,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+#[cfg(pmem_maps)]
+pub(crate) use self::pmem::{PmemHash, PmemTree};
 #[cfg(feature = "peers")]
 pub(crate) use self::{lmdb::Lmdb, redb::Redb, rocksdb::RocksDb, sqlite::Sqlite};
 pub(crate) use hashed::TwizzlerHash;
@@ -31,6 +35,8 @@ pub(crate) enum Survives {
     PowerCut,
     /// The end of the process, however it comes: the operating system has it.
     ProcessKill,
+    /// A power cut, if the memory that its files lie in is persistent: it has left the caches.
+    PersistentMemory,
 }
 
 /// Where each engine's settings come from; shown on the page.

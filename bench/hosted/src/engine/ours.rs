@@ -48,11 +48,12 @@ fn until_not_overtaken<R>(mut read: impl FnMut() -> Result<R, Error>) -> Result<
 
 /// Makes or opens the store in a folder.
 pub(super) fn open_store(folder: &Path, survives: Survives) -> Result<Store> {
-    let durability = match survives {
-        Survives::PowerCut => Durability::PowerCut,
-        Survives::ProcessKill => Durability::ProcessKill,
+    let options = match survives {
+        Survives::PowerCut => Options::new().durability(Durability::PowerCut),
+        Survives::ProcessKill => Options::new().durability(Durability::ProcessKill),
+        Survives::PersistentMemory => Options::new().assume_persistent_memory(),
     };
-    Ok(Options::new().durability(durability).open_or_create(folder.join("store"))?)
+    Ok(options.open_or_create(folder.join("store"))?)
 }
 
 /// The value, which has as many bytes as the map's values.

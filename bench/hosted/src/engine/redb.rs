@@ -35,7 +35,7 @@ impl Engine for Redb {
         tx.commit()?;
         let durability = match survives {
             Survives::PowerCut => Durability::Immediate,
-            Survives::ProcessKill => Durability::None,
+            Survives::ProcessKill | Survives::PersistentMemory => Durability::None,
         };
         Ok(Self { database, durability })
     }
