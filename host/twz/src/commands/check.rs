@@ -15,6 +15,7 @@ use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
 use twizzler_abi::pointer::FotKind;
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::Entry;
+use twizzler_object::{HeapFinding, check_heap};
 
 use crate::answer::Answer;
 use crate::medium::Medium;
@@ -41,6 +42,8 @@ pub enum Kind {
     Object,
     /// An object's header makes no sense.
     Header,
+    /// What its allocator knows makes no sense, or is lost.
+    Heap,
     /// A pointer's table entry makes no sense, or leads nowhere.
     Pointer,
     /// A name leads nowhere.
@@ -218,15 +221,23 @@ impl<M: Medium> Check<'_, M> {
                         format!("its length of {} bytes is out of range", header.len_bytes),
                     );
                 }
-                let heap = header.allocator;
-                if heap != 0 && (!(BASE_OFFSET..SLOT_BYTES).contains(&heap) || !heap.is_multiple_of(8)) {
-                    self.add(Kind::Header, id, format!("its allocator can't lie at {heap:#x}"));
-                }
+                self.heap(id);
                 if !header.fot_companion.is_none() && !self.exists(header.fot_companion) {
                     let what = format!("its companion {} does not exist", header.fot_companion);
                     self.add(Kind::Pointer, id, what);
                 }
                 self.pointers(id, &header);
+            }
+        }
+    }
+
+    fn heap(&mut self, id: ObjId) {
+        match check_heap(|offset, buffer| self.store.medium().read_raw(id, offset, buffer)) {
+            Err(error) => self.add(Kind::Object, id, format!("its heap: {error}")),
+            Ok(report) => {
+                for HeapFinding { offset, what } in report.findings {
+                    self.add(Kind::Heap, id, format!("its heap, at {offset:#x}: {what}"));
+                }
             }
         }
     }

@@ -19,10 +19,10 @@
 //! What lies there is untrusted: any byte may be wrong, and the answer is [`Error::Damaged`], or memory given out that is in use
 //! already, but never an access outside the object.
 
+mod check;
 mod classes;
 mod runs;
 mod slabs;
-mod usage;
 
 use core::mem::offset_of;
 
@@ -36,8 +36,8 @@ use crate::reader::Reader;
 use crate::space::{area_of, header_place};
 use crate::stored::Stored;
 use crate::tx::Tx;
+pub use check::{HeapFinding, HeapReport, HeapUsage, check_heap};
 use classes::{CLASSES, Class};
-pub use usage::HeapUsage;
 
 /// Pages of an object.
 const PAGES: u64 = SLOT_BYTES / PAGE_BYTES;

@@ -29,11 +29,11 @@ pub(super) struct Slab {
     /// The slab's own page.
     pub(super) page: u32,
     /// Page of the next slab with a free block; 0: none.
-    next: u32,
+    pub(super) next: u32,
     /// Page of the one before.
-    previous: u32,
+    pub(super) previous: u32,
     /// Bytes from the start that are known to exist.
-    exist_bytes: u32,
+    pub(super) exist_bytes: u32,
     reserved: [u32; 3],
     /// Bit set: the block is in use, or under the head, or there is no such block.
     pub(super) map: [u64; MAP_WORDS],

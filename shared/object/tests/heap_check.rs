@@ -1,0 +1,162 @@
+//! What is said of a heap that is sound, damaged, or no heap at all; and how much long use wastes.
+
+use proptest::prelude::*;
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
+use twizzler_abi::{Error, ObjId};
+use twizzler_image::MemoryBackend;
+use twizzler_object::{Access, Area, Bytes, Guard, HeapReport, Space, Stored, check_heap};
+
+#[derive(Stored)]
+#[stored(name = "test.heap-check", version = 1)]
+#[repr(C)]
+struct Root {
+    some: u64,
+}
+
+fn new_object(backend: &MemoryBackend) -> ObjId {
+    let space = Space::attach(backend).expect("attach");
+    space.transact(|tx| tx.create::<Root>().map(|root| tx.space().id_of(root.area()))).expect("create")
+}
+
+/// Reads an object's bytes, zeros where there are no pages, as a tool does that has no mapping.
+fn check(backend: &MemoryBackend, id: ObjId) -> HeapReport {
+    let pages = backend.pages_of(id);
+    let base = backend.address_of(id).expect("there");
+    let read = |offset: u64, buffer: &mut [u8]| {
+        for (i, byte) in buffer.iter_mut().enumerate() {
+            let at = offset + i as u64;
+            *byte = 0;
+            if pages.binary_search(&(at / 4096)).is_ok() {
+                // SAFETY: the page exists, and nobody changes it in this test.
+                *byte =
+                    unsafe { std::ptr::with_exposed_provenance::<u8>((base + at) as usize).read_volatile() };
+            }
+        }
+        Ok(())
+    };
+    check_heap(read).expect("readable")
+}
+
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    (*state >> 33) as usize
+}
+
+/// Takes and gives back blocks and runs, many times; gives what is left.
+fn churn<'g>(
+    guard: &'g Guard<'_, &MemoryBackend>,
+    area: Area<'g>,
+    seed: &mut u64,
+    rounds: usize,
+    most: usize,
+) -> Vec<Bytes<'g>> {
+    let mut live: Vec<Bytes<'_>> = Vec::new();
+    for _ in 0..rounds {
+        let next = guard.transact(|tx| {
+            let mut next = live.clone();
+            for _ in 0..20 {
+                if next.len() >= most || random(seed) % 100 < 45 && !next.is_empty() {
+                    let one = next.swap_remove(random(seed) % next.len());
+                    tx.free_span(one)?;
+                } else {
+                    // Small ones mostly, as programs do: up to 256, 4096 and 64 KiB.
+                    let len = match random(seed) % 100 {
+                        0..70 => random(seed) % 256,
+                        70..97 => random(seed) % 4096,
+                        _ => random(seed) % 65536,
+                    } + 1;
+                    next.push(tx.alloc_bytes(area, &vec![7; len])?);
+                }
+            }
+            Ok::<_, Error>(next)
+        });
+        live = next.expect("done");
+    }
+    live
+}
+
+#[test]
+fn a_heap_in_use_is_sound_and_long_use_wastes_little() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+    let mut seed = 5;
+    let mut said = Vec::new();
+    let mut live = Vec::new();
+    for rounds in [500, 5_000, 10_000] {
+        guard.transact(|tx| live.drain(..).try_for_each(|one| tx.free_span(one))).expect("freed");
+        live = churn(&guard, area, &mut seed, rounds, 4000);
+        let report = check(&backend, id);
+        assert_eq!(report.findings, [], "after {rounds} rounds");
+        let asked: u64 = live.iter().map(|one| one.len()).sum();
+        let (blocks, pages) = (report.usage.used_bytes, report.usage.used_pages * 4096);
+        // Most pages that the object ever had.
+        let stored = backend.pages_of(id).len() as u64 * 4096;
+        println!(
+            "after {rounds} transactions of 20: {asked} bytes in {} blocks and runs; rounded up {:.3}, pages {:.3}, stored {:.3} of that",
+            live.len(),
+            blocks as f64 / asked as f64,
+            pages as f64 / asked as f64,
+            stored as f64 / asked as f64,
+        );
+        said.push(pages as f64 / asked as f64);
+        assert!(pages < asked * 3 / 2, "long use wastes less than half as much as is in use");
+    }
+    assert!(said[2] < said[0] * 1.1, "longer use wastes no more: {said:?}");
+    guard.transact(|tx| live.drain(..).try_for_each(|one| tx.free_span(one))).expect("freed");
+    let report = check(&backend, id);
+    assert_eq!((report.usage.used_bytes, report.findings), (0, vec![]));
+}
+
+#[test]
+fn damage_to_a_heap_is_found() {
+    let allocator = HEADER_OFFSET + std::mem::offset_of!(Header, allocator) as u64;
+    // Offsets in the allocator's root: magic, length of the map, the first free page, the first page of all, a slab list's head, the map.
+    for at in [0, 9, 17, 24, 64 + 4 * 4, 192 + 8, 192 + 16 * 3] {
+        let backend = MemoryBackend::new();
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+        churn(&guard, area, &mut 1, 100, 500);
+        assert_eq!(check(&backend, id).findings, []);
+        let word = area.place::<u64>(BASE_OFFSET).map(|_| allocator).expect("there");
+        let mut root = [0; 8];
+        for (i, byte) in root.iter_mut().enumerate() {
+            backend.damage(id, word + i as u64, |old| {
+                *byte = old;
+                old
+            });
+        }
+        backend.damage(id, u64::from_le_bytes(root) + at, |byte| byte ^ 0xff);
+        let report = check(&backend, id);
+        assert!(!report.findings.is_empty(), "at {at}");
+        assert_eq!(space.heap_usage(area), Err(Error::Damaged), "at {at}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_lies_there_is_looked_through(seed: u64, dense: bool, heap in 0u64..1 << 31) {
+        let mut state = seed;
+        let report = check_heap(|offset, buffer| {
+            buffer.fill_with(|| if dense || random(&mut state) % 9 == 0 { random(&mut state) as u8 } else { 0 });
+            if offset == HEADER_OFFSET + std::mem::offset_of!(Header, allocator) as u64 {
+                buffer.copy_from_slice(&heap.to_le_bytes());
+            }
+            if offset == heap {
+                buffer.copy_from_slice(b"TWZHEAP\x02");
+            }
+            if offset == heap + 24 {
+                buffer.copy_from_slice(&(heap + 192 + 65536).div_ceil(4096).to_le_bytes());
+            }
+            if offset == heap + 8 {
+                buffer.copy_from_slice(&1024u64.to_le_bytes());
+            }
+            Ok(())
+        });
+        prop_assert!(report.is_ok());
+    }
+}
