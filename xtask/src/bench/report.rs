@@ -140,7 +140,9 @@ fn search(page: &mut String, report: &Report) -> Result<()> {
     page.push_str(
         "\n## Search after a reboot\n\nFrom the command to the answer, the start of the program included; nothing is loaded or rebuilt.\n\
          The first search of a boot runs code that QEMU has not translated yet, further ones are new processes, but find it translated:\n\
-         that is nearly all of the difference (see the caveats). NVM touched is counted in whole pages, by the accessed bits of the host.\n\n| text | texts | index | words | answers | first, ms | again, ms | instructions | faults | NVM touched |\n|---|---|---|---|---|---|---|---|---|---|\n",
+         that is nearly all of the difference (see the caveats). First: the median of nine boots; again: the best. Answers go through a serial\n\
+         port, byte by byte. The third word of each index is in the same texts of both: it shows what the index's size costs. NVM touched is\n\
+         counted in whole pages, by the accessed bits of the host.\n\n| text | texts | index | words | answers | first, ms | again, ms | instructions | faults | NVM touched |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for search in &report.searches {
         writeln!(

@@ -1,5 +1,6 @@
 //! The main job after a reboot: a search in the index as it lies in NVM.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 
 use super::{Twizzler, figures, touched};
 use crate::console::Console;
-use crate::corpus;
+use crate::corpus::{self, Text};
 use crate::nvm::Nvm;
 use crate::transfer::{self, Put};
 use twz::size::Bytes;
@@ -27,7 +28,7 @@ pub(super) struct Search {
     pub(super) words: String,
     /// Lines of the answer.
     pub(super) answers: u64,
-    /// From the command to the answer, the first search after the boot; the program's start included.
+    /// From the command to the answer, the first search after a boot, the program's start included: the median of several boots.
     pub(super) first_ms: f64,
     /// The same, further searches, best of several.
     pub(super) again_ms: f64,
@@ -40,21 +41,45 @@ pub(super) struct Search {
 }
 
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Boots whose first searches are timed.
+const BOOTS: usize = 9;
+/// Texts that have the word whose search is to show what the size of the index costs.
+const SAME_ANSWERS: std::ops::RangeInclusive<usize> = 20..=40;
 
-/// Searches in indexes of two sizes.
+/// Searches in indexes of two sizes. One of the words is in the same texts of both.
 pub(super) fn searches(twizzler: &Twizzler) -> Result<Vec<Search>> {
-    let mut all = Vec::new();
-    for text in [Bytes(2 << 20), Bytes(20 << 20)] {
-        all.extend(searches_in(twizzler, text)?);
-    }
+    let (small, large) = (corpus::texts(Bytes(2 << 20))?, corpus::texts(Bytes(20 << 20))?);
+    let same =
+        word_of_same_texts(&small, &large).context("no word is in the same few texts of both indexes")?;
+    let mut all = searches_in(twizzler, &small, &same)?;
+    all.extend(searches_in(twizzler, &large, &same)?);
     Ok(all)
 }
 
-fn searches_in(twizzler: &Twizzler, text: Bytes) -> Result<Vec<Search>> {
+/// A word that some of the texts of `small` have, and none of those that `large` has after them.
+fn word_of_same_texts(small: &[Text], large: &[Text]) -> Option<String> {
+    let mut texts_with: BTreeMap<&str, usize> = BTreeMap::new();
+    let words_of = |text: &Text| -> HashSet<&str> {
+        let is_plain = |word: &&str| word.len() >= 6 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+        text.content.split(|c: char| !c.is_alphanumeric()).filter(is_plain).collect()
+    };
+    for text in small {
+        for word in words_of(text) {
+            *texts_with.entry(word).or_default() += 1;
+        }
+    }
+    texts_with.retain(|_, count| SAME_ANSWERS.contains(count));
+    for text in &large[small.len()..] {
+        let lowered = text.content.to_lowercase();
+        texts_with.retain(|word, _| !lowered.contains(*word));
+    }
+    texts_with.into_keys().next().map(str::to_owned)
+}
+
+fn searches_in(twizzler: &Twizzler, texts: &[Text], same: &str) -> Result<Vec<Search>> {
     let path = twizzler.folder.join("search.nvm");
     let _ = fs::remove_file(&path);
     let nvm = Nvm::open(&path, Some(Bytes(Bytes::GIB)))?;
-    let texts = corpus::texts(text)?;
     let puts: Vec<Put> =
         texts.iter().map(|text| Put { file: text.path.clone(), name: text.name.clone() }).collect();
     transfer::put(&nvm, &puts)?;
@@ -65,7 +90,7 @@ fn searches_in(twizzler: &Twizzler, text: Bytes) -> Result<Vec<Search>> {
     let archive = twizzler.archive(Some(&script))?;
     let (output, _) = figures::run(&twizzler.machine(&archive, &nvm))?;
     let mut found = Vec::new();
-    for words in ["license", "copyright license warranty", "nosuchwordanywhere"] {
+    for words in ["license", "copyright license warranty", same, "nosuchwordanywhere"] {
         let mut search = search(twizzler, &nvm, words)?;
         search.text_bytes = stat(&output, "text_bytes")?;
         search.texts = stat(&output, "documents")?;
@@ -87,10 +112,16 @@ fn search(twizzler: &Twizzler, nvm: &Nvm, words: &str) -> Result<Search> {
     let script = format!("time index search {words}\n").repeat(6);
     let archive = twizzler.archive(Some(&script))?;
     let machine = twizzler.machine(&archive, nvm);
-    let (output, errors) = figures::run(&machine)?;
-    let times: Vec<(f64, u64)> = errors.lines().filter_map(time).collect();
-    let (first_ns, faults) = *times.first().context("`time` told nothing")?;
-    let again_ns = times[1..].iter().map(|(ns, _)| *ns).fold(f64::INFINITY, f64::min);
+    let (mut firsts, mut again_ns, mut faults, mut answers) = (Vec::new(), f64::INFINITY, 0, 0);
+    for _ in 0..BOOTS {
+        let (output, errors) = figures::run(&machine)?;
+        let times: Vec<(f64, u64)> = errors.lines().filter_map(time).collect();
+        let (first_ns, of_first) = *times.first().context("`time` told nothing")?;
+        firsts.push(first_ns);
+        again_ns = times[1..].iter().map(|(ns, _)| *ns).fold(again_ns, f64::min);
+        (faults, answers) = (of_first, output.lines().count() as u64 / 6);
+    }
+    firsts.sort_by(f64::total_cmp);
     let (_, errors) = figures::run(&figures::counting(&machine))?;
     let (instructions, _) = errors.lines().find_map(time).context("`time` told nothing")?;
     Ok(Search {
@@ -98,8 +129,8 @@ fn search(twizzler: &Twizzler, nvm: &Nvm, words: &str) -> Result<Search> {
         texts: 0,
         index_bytes: 0,
         words: words.to_owned(),
-        answers: output.lines().count() as u64 / 6,
-        first_ms: first_ns / 1e6,
+        answers,
+        first_ms: firsts[BOOTS / 2] / 1e6,
         again_ms: again_ns / 1e6,
         instructions,
         faults,
