@@ -15,4 +15,4 @@ mod objects;
 
 pub use advise::{Advise, advised};
 pub use complaint::{Complaint, Streams, run};
-pub use objects::{object_named, open_named, read_file};
+pub use objects::{object_named, open_named, open_or_create_named, read_file};

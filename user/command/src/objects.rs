@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_names::{NameError, Names};
-use twizzler_object::{Access, Backend, Guard, Object, OpenError, Stored};
+use twizzler_names::{Entry, NameError, Names};
+use twizzler_object::{Access, Backend, Guard, Object, OpenError, Stored, Tx};
 
 use crate::complaint::Complaint;
 
@@ -30,12 +30,31 @@ pub fn open_named<'s, T: Stored, B: Backend>(
     name: &str,
 ) -> Result<Option<Object<'s, T>>, Complaint> {
     let Some(id) = object_named(guard, name)? else { return Ok(None) };
-    match guard.open::<T>(id, Access::Write) {
-        Ok(object) => Ok(Some(object)),
-        Err(error @ OpenError::WrongType { .. }) => {
-            Err(Complaint::of(name, format!("{error}; give another name")))
-        }
-        Err(error) => Err(Complaint::error(name, Error::from(error))),
+    guard.open::<T>(id, Access::Write).map(Some).map_err(unopened(name))
+}
+
+/// The `T` of that name within a transaction, for writing; makes it where nothing has the name.
+///
+/// # Errors
+/// As [`open_named`]; no room.
+pub fn open_or_create_named<'s, T: Stored, B: Backend>(
+    tx: &mut Tx<'s, B>,
+    names: &Names<'s, B>,
+    name: &str,
+) -> Result<Object<'s, T>, Complaint> {
+    let failed = |error: NameError| Complaint::error(name, error);
+    match names.lookup_by(tx, name) {
+        Ok(Entry::Object(id)) => tx.open::<T>(id, Access::Write).map_err(unopened(name)),
+        Ok(Entry::Directory) => Err(failed(NameError::IsADirectory)),
+        Err(NameError::NoSuchName) => names.create::<T>(tx, name).map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn unopened(name: &str) -> impl FnOnce(OpenError) -> Complaint {
+    move |error| match error {
+        OpenError::WrongType { .. } => Complaint::of(name, format!("{error}; give another name")),
+        error => Complaint::error(name, Error::from(error)),
     }
 }
 

@@ -106,10 +106,8 @@ fn add<B: Backend>(guard: &Guard<'_, B>, names: &[&str], streams: &mut Streams<'
     let texts = Files { guard, names: Names::open(guard).map_err(failed)? };
     // The index is made in the transaction that first adds to it.
     let (index, added) = guard.transact(|tx| {
-        let index = match open(guard)? {
-            Some(index) => index,
-            None => Index::new(guard, texts.names.create::<IndexRoot>(tx, INDEX_NAME).map_err(failed)?),
-        };
+        let root = twizzler_command::open_or_create_named::<IndexRoot, B>(tx, &texts.names, INDEX_NAME)?;
+        let index = Index::new(guard, root);
         let added = index.add_in(tx, &names, &texts).map_err(|failure| explain(&names, failure))?;
         Ok::<_, Complaint>((index, added))
     })?;

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 
 use twizzler_abi::Error;
 use twizzler_command::{Complaint, Streams, advised};
-use twizzler_names::{NameError, Names};
+use twizzler_names::Names;
 use twizzler_object::collections::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use twizzler_object::{Backend, Guard, Space, Tx};
 
@@ -94,15 +94,10 @@ fn change<'s, B: Backend, R>(
     name: &str,
     mut change: impl FnMut(&Store<'s, B>, &mut Tx<'s, B>) -> Result<R, Complaint>,
 ) -> Result<R, Complaint> {
-    let failed = |error: NameError| Complaint::error(name, error);
-    let names = Names::open(guard).map_err(failed)?;
+    let names = Names::open(guard).map_err(|error| Complaint::error(name, error))?;
     guard.transact(|tx| {
-        let store = if names.object(name) == Err(NameError::NoSuchName) {
-            Store::new(guard, names.create::<StoreRoot>(tx, name).map_err(failed)?)
-        } else {
-            open(guard, name)?
-        };
-        change(&store, tx)
+        let root = twizzler_command::open_or_create_named::<StoreRoot, B>(tx, &names, name)?;
+        change(&Store::new(guard, root), tx)
     })
 }
 
