@@ -35,14 +35,14 @@ const WRONG: &[(&str, &str)] = &[
     ("kv get nosuch key", "kv: nosuch: no such store; `kv put` and `kv load` make one, `ls` lists the names"),
     (
         "kv get text key",
-        "kv: text: wrong type: a bytes, not a twizzler.kv of this version; give another name",
+        "kv: text: wrong type: it holds bytes, not twizzler.kv of this version; give another name",
     ),
     ("kv get store nosuch", "kv: nosuch: no such key; `kv scan STORE` lists the keys"),
     ("index add nosuch", "index: nosuch: no such name; `ls` and `tree` list the names; nothing was added"),
     ("index rm nosuch", "index: nosuch: not in the index; `index search` tells what is"),
     (
         "index drop text",
-        "index: text: wrong type: a bytes, not a twz.index.root of this version; give another name",
+        "index: text: wrong type: it holds bytes, not twz.index.root of this version; give another name",
     ),
 ];
 

@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::path::Path;
+use std::process::{Command, Output};
+
 use support::Machine;
 
 /// Runs `twz`, which must end well. Gives what it prints.
@@ -41,4 +44,58 @@ fn store_made_on_linux_is_used_on_twizzler_and_taken_back() {
     assert!(twz(&["check", &store]).ends_with("clean\n"));
     // And there again, where all is as it was.
     assert!(twz(&["import", &image, &back]).starts_with("0 objects and 0 names are new"));
+}
+
+/// Runs a command line of the tutorial in a folder.
+fn tutorial_command(line: &str, folder: &Path) -> Output {
+    let workspace = xtask::paths::root().join("Cargo.toml");
+    let of = |package: &str| {
+        format!("{} run -q --manifest-path {} -p {package}", env!("CARGO"), workspace.display())
+    };
+    let machine = format!("{} run --accel tcg --timeout 60 --log kernel.log", env!("CARGO_BIN_EXE_xtask"));
+    let line = match line.split_once(' ') {
+        Some(("twz", rest)) => format!("{} -- {rest}", of("twz")),
+        Some(("notes", rest)) => format!("{} --bin notes -- {rest}", of("twizzler-examples")),
+        _ => line.replace("cargo run -- run", &machine),
+    };
+    Command::new("bash").arg("-c").arg(&line).current_dir(folder).output().expect("bash runs")
+}
+
+fn runs(line: &str, folder: &Path) -> String {
+    let output = tutorial_command(line, folder);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{line}\n{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Whether `said` has these lines in this order. What is left out is `...`: of lines, or of the rest of one.
+fn has_lines(said: &str, wanted: &str) -> bool {
+    let mut said = said.lines();
+    wanted.lines().filter(|line| *line != "...").all(|line| match line.split_once("...") {
+        Some((begin, _)) => said.any(|said| said.starts_with(begin)),
+        None => said.any(|said| said == line || said.ends_with(line) && line.starts_with('"')),
+    })
+}
+
+#[test]
+fn notes_of_the_tutorial_outlive_machines_that_are_switched_off() {
+    let machine = Machine::new("tutorial");
+    let folder = machine.file("");
+    for (author, text) in [("ada", "It rained."), ("bob", "Here, too."), ("ada", "It stopped.")] {
+        runs(&format!("notes write {author} '{text}'"), &folder);
+    }
+    (1..=5).for_each(|n| drop(runs(&format!("notes write eve 'Note {n}.'"), &folder)));
+    let tutorial =
+        std::fs::read_to_string(xtask::paths::root().join("docs/tutorial.md")).expect("the tutorial");
+    let sessions: Vec<&str> = tutorial.split("```twizzler\n").skip(1).collect();
+    assert_eq!(sessions.len(), 3);
+    for session in sessions {
+        let session = session.split("\n```").next().unwrap_or_default();
+        for step in format!("\n{session}\n").split("\n$ ").skip(1) {
+            let (command, wanted) = step.split_once('\n').unwrap_or((step, ""));
+            let said = runs(command, &folder);
+            assert!(has_lines(&said, wanted), "$ {command}\n{said}");
+        }
+    }
+    assert!(runs("notes read", &folder).ends_with("ada (2): It rained.\n"));
 }

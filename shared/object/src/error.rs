@@ -78,7 +78,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongType { wanted, found, difference } => {
-                write!(f, "wrong type: a {found}, not a {wanted} of this version{difference}")
+                write!(f, "wrong type: it holds {found}, not {wanted} of this version{difference}")
             }
             Self::System(error) => error.fmt(f),
         }

@@ -183,5 +183,5 @@ fn opening_as_another_type_names_both() {
     let space = Space::attach(&backend).expect("attach");
     let guard = space.enter();
     let error = guard.open::<Node>(id, Access::Read).expect_err("a list is no node");
-    assert_eq!(error.to_string(), "wrong type: a test.list, not a test.node of this version");
+    assert_eq!(error.to_string(), "wrong type: it holds test.list, not test.node of this version");
 }

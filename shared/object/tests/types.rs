@@ -144,6 +144,6 @@ fn opening_as_another_type_says_what_differs() {
     let error = space.enter().open::<Newer>(id, Access::Read).expect_err("another version");
     assert_eq!(
         error.to_string(),
-        "wrong type: a test.diary, not a test.diary of this version: it is version 1, not 2"
+        "wrong type: it holds test.diary, not test.diary of this version: it is version 1, not 2"
     );
 }

@@ -31,7 +31,7 @@ const fn builtin(name: &'static str, usage: &'static str, about: &'static str, r
 const OBJECTS: &[Builtin] = &[
     builtin("ls", "ls [-a] [-l] [DIRECTORY]", "lists names", objects::ls),
     builtin("tree", "tree [DIRECTORY]", "lists names and all below them", objects::tree),
-    builtin("show", "show OBJECT...", "describes objects", objects::show),
+    builtin("show", "show OBJECT...", "describes objects, and shows their values", objects::show),
     builtin("create", "create NAME...", "makes empty objects", objects::create),
     builtin("mkdir", "mkdir NAME...", "makes directories", objects::mkdir),
     builtin("name", "name ID NAME", "gives an object a name", objects::name),

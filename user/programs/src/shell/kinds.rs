@@ -52,7 +52,7 @@ pub(super) fn not_a_file(name: &str, fingerprint: u64) -> String {
             format!("{name} holds {}, not a file; {}", kind.holds, kind.reads.replace("NAME", name))
         }
         None => format!(
-            "{name} holds typed data, not a file; `show` tells the type, `dump` shows the bytes, the program that made it reads it"
+            "{name} holds typed data, not a file; `show` shows its values, the program that made it reads it"
         ),
     }
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError, Names};
+use twizzler_object::types::Dump;
 use twizzler_object::{Access, Guard, Tx};
 use twizzler_rt::Rt;
 
@@ -115,6 +116,11 @@ impl<'s> Directory<'s> {
     pub(super) fn type_name(&self, id: ObjId) -> Option<String> {
         let area = self.guard.open_any(id, Access::Read).ok()?;
         Some(alloc::format!("{}", self.guard.type_name(area)))
+    }
+
+    /// The values in an object, and in what its pointers lead to within it: at most so many places. None: nothing describes its type.
+    pub(super) fn dump(&self, id: ObjId, places_max: usize) -> Result<Option<Dump>, Error> {
+        self.guard.dump(self.guard.open_any(id, Access::Read)?, places_max)
     }
 }
 

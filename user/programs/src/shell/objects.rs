@@ -19,6 +19,8 @@ use super::output::Output;
 use super::{Shell, Style, kinds};
 use crate::text::{Table, bytes, columns};
 
+/// Places that `show` shows of an object: its base, and what the pointers in it lead to.
+const PLACES_MAX: usize = 16;
 /// Columns that a list of names may take.
 const LIST_COLUMNS: usize = 80;
 
@@ -184,8 +186,27 @@ pub(super) fn show(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Outpu
             output.line("");
         }
         describe(shell, &stat, output);
+        if stat.fingerprint != 0 {
+            values(shell, id, output);
+        }
     }
     Ok(0)
+}
+
+/// Shows what is in an object whose type somebody has described.
+fn values(shell: &Shell<'_>, id: ObjId, output: &mut Output) {
+    let Ok(directory) = shell.directory() else { return };
+    match directory.dump(id, PLACES_MAX) {
+        Ok(None) => {}
+        Ok(Some(dump)) => {
+            output.line("");
+            output.bytes(dump.to_string().as_bytes());
+            if dump.truncated {
+                output.line("...");
+            }
+        }
+        Err(error) => output.line(format!("its values can't be shown: {}", advised(&error))),
+    }
 }
 
 fn describe(shell: &Shell<'_>, stat: &ObjectStat, output: &mut Output) {
