@@ -56,15 +56,17 @@ pub(super) fn searches(twizzler: &Twizzler) -> Result<Vec<Search>> {
     Ok(all)
 }
 
+/// The longer words of a text that are as they are indexed.
+fn plain_words(text: &Text) -> HashSet<&str> {
+    let is_plain = |word: &&str| word.len() >= 6 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    text.content.split(|c: char| !c.is_alphanumeric()).filter(is_plain).collect()
+}
+
 /// A word that some of the texts of `small` have, and none of those that `large` has after them.
 fn word_of_same_texts(small: &[Text], large: &[Text]) -> Option<String> {
     let mut texts_with: BTreeMap<&str, usize> = BTreeMap::new();
-    let words_of = |text: &Text| -> HashSet<&str> {
-        let is_plain = |word: &&str| word.len() >= 6 && word.bytes().all(|byte| byte.is_ascii_lowercase());
-        text.content.split(|c: char| !c.is_alphanumeric()).filter(is_plain).collect()
-    };
     for text in small {
-        for word in words_of(text) {
+        for word in plain_words(text) {
             *texts_with.entry(word).or_default() += 1;
         }
     }
