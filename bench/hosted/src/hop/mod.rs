@@ -22,6 +22,7 @@ use ring::Ring;
 const RAW: &str = "plain pointer, same layout";
 const PACKED: &str = "plain pointer, one packed heap";
 const OURS: &str = "invariant pointer";
+const CURSOR: &str = "invariant pointer, by a cursor";
 #[cfg(feature = "peers")]
 const DIRECT: &str = "pmemobj_direct";
 
@@ -29,13 +30,14 @@ const DIRECT: &str = "pmemobj_direct";
 const SETS: [(&str, u64); 4] = [("L1", 16 << 10), ("L2", 1 << 20), ("L3", 24 << 20), ("DRAM", 256 << 20)];
 const NODE_BYTES: u64 = 64;
 
-pub(crate) const NOTES: [&str; 4] = [
+pub(crate) const NOTES: [&str; 5] = [
     "A hop loads a pointer from a node of one cache line, finds the node that it leads to, and goes on there; the order is random, so each \
      hop waits for the one before. All nodes also hold the same pointer as a plain address: *plain pointer, same layout* chases that through the \
      very same memory. *One packed heap* has the nodes in one array.",
     "libpmemobj's pools lie on tmpfs, one for each object. Its pointers have 16 bytes; `pmemobj_direct` is inlined from its header. *Offset from the \
      base* is the idiom that people use instead where all data lies in one pool; with several, a table of bases. Pages of 4 KiB everywhere: huge \
      pages are switched off for the whole program.",
+    "A *cursor* keeps the start of the range that it is in, as a program does that walks far.",
     "*Cold* is the first hop through each pointer to an object that is mapped, but that this pointer's object has not led to before.",
     "The caches: L1 16 KiB of nodes, L2 1 MiB, L3 24 MiB, DRAM 256 MiB. The host's L3 is shared with other machines, and its page tables take part.",
 ];
@@ -66,6 +68,7 @@ fn warm(context: &Context, set: &str, bytes: u64, objects: u32) -> Result<Contes
     let space = Space::attach(&backend)?;
     let guard = space.enter();
     let mut chaser = ours::Chaser::new(&guard, &ids, &ring)?;
+    let mut cursor = ours::Chaser::new(&guard, &ids, &ring)?;
     let mut raw = ours::Chaser::new(&guard, &ids, &ring)?;
     let mut packed = raw::Heap::new(&ring);
     #[cfg(feature = "peers")]
@@ -77,6 +80,7 @@ fn warm(context: &Context, set: &str, bytes: u64, objects: u32) -> Result<Contes
         Contender::new(RAW, |number| raw.chase_raw(number)),
         Contender::new(PACKED, |number| packed.chase(number)),
         Contender::new(OURS, |number| chaser.chase(number)),
+        Contender::new(CURSOR, |number| cursor.chase_by_cursor(number)),
     ];
     #[cfg(feature = "peers")]
     {
@@ -107,9 +111,14 @@ fn warm(context: &Context, set: &str, bytes: u64, objects: u32) -> Result<Contes
 fn aim(contest: &mut Contest, set: &str, objects: u32) {
     let median = |name: &str| contest.row(name).map(|row: &Row| row.median);
     let (Some(raw), Some(ours)) = (median(RAW), median(OURS)) else { return };
-    let direct = contest.row("pmemobj_direct").map(|row| row.median);
+    let (direct, cursor) = (median("pmemobj_direct"), median(CURSOR));
     match (set, objects) {
-        ("L1", 1) => contest.aim("ns over a plain pointer", ours - raw, 1.0),
+        ("L1", 1) => {
+            contest.aim("ns over a plain pointer", ours - raw, 1.0);
+            if let Some(cursor) = cursor {
+                contest.aim("ns over a plain pointer, by a cursor", cursor - raw, 0.5);
+            }
+        }
         ("L1", 2..=32) => contest.aim("ns over a plain pointer", ours - raw, 3.0),
         ("DRAM", 1) => contest.aim("of a plain pointer's time", ours / raw, 1.03),
         ("DRAM", _) => contest.aim("of a plain pointer's time", ours / raw, 1.05),

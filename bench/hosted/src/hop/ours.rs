@@ -95,6 +95,13 @@ impl<'s, 'b> Chaser<'s, 'b> {
         took
     }
 
+    /// Follows so many invariant pointers, by a cursor.
+    pub(super) fn chase_by_cursor(&mut self, number: u64) -> Duration {
+        let (took, end) = chase_by_cursor(self.guard, self.at, number).expect("the ring is whole");
+        self.at = end;
+        took
+    }
+
     /// Follows so many plain pointers in the same nodes.
     pub(super) fn chase_raw(&mut self, number: u64) -> Duration {
         // SAFETY: `build` stored the address of the next node in each, and the objects have stayed where they were mapped.
@@ -116,4 +123,18 @@ fn chase<'s>(
         at = guard.follow(at.at(Node::next))?.ok_or(Error::Damaged)?;
     }
     Ok((clock.elapsed(), at))
+}
+
+#[inline(never)]
+fn chase_by_cursor<'s>(
+    guard: &'s In<'s, '_>,
+    start: Ptr<'s, Node>,
+    number: u64,
+) -> Result<(Duration, Ptr<'s, Node>), Error> {
+    let clock = Stopwatch::start();
+    let mut at = guard.cursor(start);
+    for _ in 0..number {
+        at = at.follow(Node::next)?.ok_or(Error::Damaged)?;
+    }
+    Ok((clock.elapsed(), at.place()))
 }
