@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::progress::say;
-use crate::{abi_reference, bench, check, crashsim, lint, powercut, run, status};
+use crate::{abi_reference, bench, check, crashsim, lint, powercut, run, sanitize, status};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
@@ -28,6 +28,8 @@ enum Verb {
     Powercut(powercut::Arguments),
     /// Runs the crash simulator and the MMU model for a while
     Crashsim(crashsim::Arguments),
+    /// Tries damaged and hostile data under AddressSanitizer
+    Sanitize(sanitize::Arguments),
     /// Checks an NVM file
     Check(check::Arguments),
     /// Measures the system, beside Linux in the same emulator
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         }),
         Verb::Powercut(arguments) => powercut::run(&arguments),
         Verb::Crashsim(arguments) => crashsim::run(&arguments),
+        Verb::Sanitize(arguments) => sanitize::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint => lint::run(),

@@ -25,6 +25,7 @@ pub mod progress;
 pub mod qemu;
 pub mod random;
 pub mod run;
+pub mod sanitize;
 pub mod setup;
 pub mod status;
 pub mod symbols;

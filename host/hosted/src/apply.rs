@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::mem::offset_of;
 
-use twizzler_abi::address::SLOT_BYTES;
+use twizzler_abi::address::{LARGE_BYTES, SLOT_BYTES};
 use twizzler_abi::call::CreateSpec;
 use twizzler_abi::object::{HEADER_OFFSET, Header};
-use twizzler_abi::{Error, ObjId};
+use twizzler_abi::{Error, ObjId, SizeClass};
 use twizzler_object::journal::{Changed, LINE, LOG_SEED, Record};
 
 use crate::disk::Disk;
@@ -61,7 +61,7 @@ impl<'a> Applier<'a> {
                 break;
             };
             let in_range =
-                offset >= HEADER_OFFSET && offset.is_multiple_of(LINE) && offset <= SLOT_BYTES - LINE;
+                offset >= HEADER_OFFSET && offset.is_multiple_of(LINE) && offset <= LARGE_BYTES - LINE;
             let (true, Some(&id)) = (in_range, objects.get(number)) else {
                 self.damaged += 1;
                 continue;
@@ -96,6 +96,11 @@ impl<'a> Applier<'a> {
     fn write(&mut self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let disk = self.disk;
         match self.file(id)? {
+            // No record says so of a small object; it must not grow because one does.
+            Some(file) if offset >= SLOT_BYTES && objects::class_of(file)? != SizeClass::Large => {
+                self.damaged += 1;
+                Ok(())
+            }
             Some(file) => host(disk.write_at(file, &path_of(id), offset, bytes)),
             None => Ok(()),
         }

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
+use twizzler_abi::address::{PAGE_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::METADATA_OFFSET;
-use twizzler_abi::{Error, ObjId, Rights, SizeClass};
+use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
 use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket, Waited};
 use twizzler_slots::{Area, Reserved, futex};
@@ -27,6 +27,7 @@ use crate::mapped::{Mapping, Mappings};
 use crate::objects::{self, NEW, OBJECTS, host, new_path_of, path_of};
 use crate::options::Mode;
 use crate::persistence::Persistence;
+use crate::presence::Presence;
 use crate::process;
 use crate::recover::{self, Replayed};
 use crate::room::Room;
@@ -39,6 +40,7 @@ pub struct HostedBackend {
     pub(crate) background: Background,
     pub(crate) mode: Mode,
     pub(crate) mapped: Mappings,
+    pub(crate) presence: Presence,
     pub(crate) tables: Mutex<Vec<Area>>,
     pub(crate) birth: Birth,
     pub(crate) unpublished: Unpublished,
@@ -102,17 +104,17 @@ impl Unpublished {
 /// Space is set aside in steps that grow with the object, so that growing it costs few calls.
 const STEP_BYTES_MAX: u64 = 16 << 20;
 
-/// Pages that a range touches, as bytes.
-fn pages_of(offset: u64, len_bytes: u64) -> Result<Range<u64>, Error> {
-    let end = offset.checked_add(len_bytes).filter(|&end| end <= SLOT_BYTES).ok_or(Error::OutOfRange)?;
+/// Pages that a range touches in an object of so many bytes, as bytes.
+fn pages_of(offset: u64, len_bytes: u64, object_bytes: u64) -> Result<Range<u64>, Error> {
+    let end = offset.checked_add(len_bytes).filter(|&end| end <= object_bytes).ok_or(Error::OutOfRange)?;
     let start = offset / PAGE_BYTES * PAGE_BYTES;
     if start < METADATA_OFFSET { Err(Error::OutOfRange) } else { Ok(start..end.next_multiple_of(PAGE_BYTES)) }
 }
 
 /// Where the next step ends, for an object that is to have space up to `end`.
-fn step_end(end: u64) -> u64 {
+fn step_end(end: u64, object_bytes: u64) -> u64 {
     let step = (end.next_power_of_two() / 8).clamp(PAGE_BYTES, STEP_BYTES_MAX);
-    end.next_multiple_of(step).min(SLOT_BYTES)
+    end.next_multiple_of(step).min(object_bytes)
 }
 
 impl HostedBackend {
@@ -211,6 +213,18 @@ impl HostedBackend {
         }
     }
 
+    fn map_file(&self, id: ObjId, writable: bool) -> Result<Slot, Error> {
+        let file = objects::open(&self.base.disk, &self.path(id), writable)?;
+        let memory = Reserved::new(objects::class_of(&file)?).map_err(|error| mapping_error(&error))?;
+        memory
+            .show_file(&file, writable, self.base.persistence.map_flags())
+            .map_err(|error| mapping_error(&error))?;
+        let slot = memory.slot();
+        self.mapped.add(id, Mapping::new(memory));
+        self.mind_size(id, &file);
+        Ok(slot)
+    }
+
     /// Finishes what a dead owner has left.
     pub(crate) fn bury(&self, dead: u64) -> Result<(), Error> {
         match self.base.the_log() {
@@ -257,7 +271,9 @@ unsafe impl Backend for HostedBackend {
         if !removed {
             return Err(Error::NoSuchObject);
         }
-        self.mapped.deleted(id);
+        if self.mapped.deleted(id) {
+            self.presence.unmapped(id);
+        }
         if self.base.persistence.syncs_names() {
             host(self.base.disk.sync_directory(OBJECTS))
         } else {
@@ -276,35 +292,51 @@ unsafe impl Backend for HostedBackend {
 
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         self.not_forked()?;
-        let writable = rights.contains(Rights::WRITE);
-        let file = objects::open(&self.base.disk, &self.path(id), writable)?;
-        let memory = Reserved::new(SizeClass::Small).map_err(|error| mapping_error(&error))?;
-        memory
-            .show_file(&file, writable, self.base.persistence.map_flags())
-            .map_err(|error| mapping_error(&error))?;
-        let slot = memory.slot();
-        self.mapped.add(id, Mapping::new(memory));
-        self.mind_size(id, &file);
-        Ok(slot)
+        self.presence.mapped(id)?;
+        let slot = self.map_file(id, rights.contains(Rights::WRITE));
+        if slot.is_err() && self.mapped.get(id).is_none() {
+            self.presence.unmapped(id);
+        }
+        slot
     }
 
     fn unmap(&self, slot: Slot) {
-        self.mapped.remove(slot);
+        if let Some(id) = self.mapped.remove(slot) {
+            self.presence.unmapped(id);
+        }
+    }
+
+    fn promote(&self, id: ObjId) -> Result<(), Error> {
+        self.may_write()?;
+        objects::promote(&self.base.disk, &self.path(id), self.base.persistence.syncs_names())
+    }
+
+    fn claim(&self, id: ObjId) -> Result<(), Error> {
+        self.may_write()?;
+        self.presence.be_alone(id)
+    }
+
+    fn share(&self, id: ObjId) {
+        self.presence.share(id);
     }
 
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         if len_bytes == 0 {
             return Ok(());
         }
-        let wanted = pages_of(offset, len_bytes)?;
         let mapping = self.mapped.get(id);
+        let object_bytes = match &mapping {
+            Some(mapping) => mapping.memory.len_bytes(),
+            None => objects::class_of(&objects::open(&self.base.disk, &self.path(id), false)?)?.range_bytes(),
+        };
+        let wanted = pages_of(offset, len_bytes, object_bytes)?;
         if mapping.as_ref().is_some_and(|mapping| mapping.space.covers(&wanted)) {
             return Ok(());
         }
         self.may_write()?;
         let path = self.path(id);
         let file = objects::open(&self.base.disk, &path, true)?;
-        let generous = wanted.start..step_end(wanted.end);
+        let generous = wanted.start..step_end(wanted.end, object_bytes);
         let allocate =
             |range: &Range<u64>| self.base.disk.allocate(&file, &path, range.start, range.end - range.start);
         let had = match allocate(&generous) {
@@ -430,21 +462,25 @@ fn word_at(address: u64) -> &'static AtomicU64 {
 
 #[cfg(test)]
 mod tests {
+    use twizzler_abi::address::{LARGE_BYTES, SLOT_BYTES};
+
     use super::*;
 
     #[test]
     fn steps_grow_with_the_object() {
-        assert_eq!(step_end(3 * PAGE_BYTES), 3 * PAGE_BYTES);
-        assert_eq!(step_end((1 << 20) + 1), (1 << 20) + (1 << 18));
-        assert_eq!(step_end(SLOT_BYTES - 1), SLOT_BYTES);
-        assert_eq!(step_end((512 << 20) + 1), (512 << 20) + STEP_BYTES_MAX);
+        assert_eq!(step_end(3 * PAGE_BYTES, SLOT_BYTES), 3 * PAGE_BYTES);
+        assert_eq!(step_end((1 << 20) + 1, SLOT_BYTES), (1 << 20) + (1 << 18));
+        assert_eq!(step_end(SLOT_BYTES - 1, SLOT_BYTES), SLOT_BYTES);
+        assert_eq!(step_end((512 << 20) + 1, SLOT_BYTES), (512 << 20) + STEP_BYTES_MAX);
+        assert_eq!(step_end(SLOT_BYTES + 1, LARGE_BYTES), SLOT_BYTES + STEP_BYTES_MAX);
     }
 
     #[test]
     fn ranges_stay_within_the_object() {
-        assert_eq!(pages_of(0x3001, 1), Ok(0x3000..0x4000));
-        assert_eq!(pages_of(0xfff, 2), Err(Error::OutOfRange));
-        assert_eq!(pages_of(SLOT_BYTES, 1), Err(Error::OutOfRange));
-        assert_eq!(pages_of(u64::MAX, 2), Err(Error::OutOfRange));
+        assert_eq!(pages_of(0x3001, 1, SLOT_BYTES), Ok(0x3000..0x4000));
+        assert_eq!(pages_of(0xfff, 2, SLOT_BYTES), Err(Error::OutOfRange));
+        assert_eq!(pages_of(SLOT_BYTES, 1, SLOT_BYTES), Err(Error::OutOfRange));
+        assert_eq!(pages_of(SLOT_BYTES, 1, LARGE_BYTES), Ok(SLOT_BYTES..SLOT_BYTES + PAGE_BYTES));
+        assert_eq!(pages_of(u64::MAX, 2, LARGE_BYTES), Err(Error::OutOfRange));
     }
 }

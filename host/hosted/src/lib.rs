@@ -21,6 +21,7 @@ mod objects;
 mod open;
 mod options;
 mod persistence;
+mod presence;
 mod process;
 mod raw;
 mod recover;

@@ -106,22 +106,20 @@ impl Mappings {
         self.read().values().for_each(|mapping| mapping.expect_random());
     }
 
-    /// Ends a mapping.
-    pub(crate) fn remove(&self, slot: Slot) {
-        self.write().retain(|_, mapping| {
-            let stays = mapping.memory.slot() != slot;
-            if !stays {
-                self.forget_bytes(mapping);
-            }
-            stays
-        });
+    /// Ends a mapping; tells of which object.
+    pub(crate) fn remove(&self, slot: Slot) -> Option<ObjId> {
+        let mut by_id = self.write();
+        let id = *by_id.iter().find(|(_, mapping)| mapping.memory.slot() == slot)?.0;
+        by_id.remove(&id).iter().for_each(|mapping| self.forget_bytes(mapping));
+        Some(id)
     }
 
-    /// The object is gone; its mapping stays.
-    pub(crate) fn deleted(&self, id: ObjId) {
-        if let Some(mapping) = self.write().remove(&id) {
-            self.bury(mapping);
-        }
+    /// The object is gone; its mapping stays. False: there is none.
+    pub(crate) fn deleted(&self, id: ObjId) -> bool {
+        let mapping = self.write().remove(&id);
+        let was_mapped = mapping.is_some();
+        mapping.into_iter().for_each(|mapping| self.bury(mapping));
+        was_mapped
     }
 
     fn bury(&self, mapping: Arc<Mapping>) {

@@ -1,6 +1,6 @@
 //! Objects as files.
 //!
-//! `objects/ID` is an object: a sparse file of 1 GiB whose bytes are the object's range, as on Twizzler. `new/OWNER-ID` is one that a
+//! `objects/ID` is an object: a sparse file of 1 GiB, or of 512 GiB for a large one, whose bytes are the object's range, as on Twizzler. `new/OWNER-ID` is one that a
 //! program is making: it gets its name when it is whole, and goes when its owner has died.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::fs::OFlags;
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, SLOT_BYTES};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata};
@@ -67,11 +67,8 @@ pub(crate) fn inputs(spec: &CreateSpec) -> Result<IdInputs, Error> {
     if nonce == [0; 16] {
         host(random(&mut nonce))?;
     }
-    let flags = ObjectFlags::checked(spec.flags)?;
-    if flags.size_class() != SizeClass::Small {
-        return Err(Error::NotSupported);
-    }
-    Ok(IdInputs { nonce, owner: spec.owner, flags, default_rights: Rights::granted(spec.default_rights)? })
+    let (flags, default_rights) = (ObjectFlags::checked(spec.flags)?, Rights::granted(spec.default_rights)?);
+    Ok(IdInputs { nonce, owner: spec.owner, flags, default_rights })
 }
 
 /// Makes the file of an object that nobody can find yet.
@@ -95,7 +92,10 @@ pub(crate) fn fill(
     inputs: &IdInputs,
     fingerprint: u64,
 ) -> io::Result<()> {
-    disk.set_len(file, path, SLOT_BYTES)?;
+    // Unless it has been promoted since the record was written that makes it once more.
+    if file.metadata()?.len() != LARGE_BYTES {
+        disk.set_len(file, path, inputs.flags.size_class().range_bytes())?;
+    }
     disk.allocate(file, path, METADATA_OFFSET, BASE_OFFSET - METADATA_OFFSET)?;
     disk.write_at(file, path, METADATA_OFFSET, Metadata::new(inputs, fingerprint).as_bytes())
 }
@@ -104,6 +104,25 @@ pub(crate) fn fill(
 pub(crate) fn open(disk: &Disk, path: &str, writable: bool) -> Result<File, Error> {
     let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
     host(disk.open_file(path, flags))
+}
+
+/// How far the object in a file reaches, which is the file's length.
+pub(crate) fn class_of(file: &File) -> Result<SizeClass, Error> {
+    match host(file.metadata())?.len() {
+        SLOT_BYTES => Ok(SizeClass::Small),
+        LARGE_BYTES => Ok(SizeClass::Large),
+        _ => Err(Error::Damaged),
+    }
+}
+
+/// Makes an object a large one. Who has it mapped goes on seeing its first GiB.
+pub(crate) fn promote(disk: &Disk, path: &str, durably: bool) -> Result<(), Error> {
+    let file = open(disk, path, true)?;
+    if class_of(&file)? == SizeClass::Large {
+        return Ok(());
+    }
+    host(disk.set_len(&file, path, LARGE_BYTES))?;
+    if durably { host(disk.sync_file(&file, path)) } else { Ok(()) }
 }
 
 /// Opens a file to sync it.
@@ -130,8 +149,10 @@ pub(crate) fn stat(file: &File, id: ObjId) -> Result<ObjectStat, Error> {
         return Err(Error::NoSuchObject);
     }
     let pages = found.blocks() * 512 / PAGE_BYTES;
-    let mut stat = ObjectStat { id, pages, size_class: SizeClass::Small as u32, ..ObjectStat::default() };
-    let sound = if found.len() == SLOT_BYTES { metadata(file, id) } else { Err(Error::Damaged) };
+    let class = class_of(file);
+    let size_class = class.unwrap_or(SizeClass::Small) as u32;
+    let mut stat = ObjectStat { id, pages, size_class, ..ObjectStat::default() };
+    let sound = class.and_then(|_| metadata(file, id));
     match sound {
         Ok(metadata) => {
             let mut len = [0; 8];

@@ -16,6 +16,7 @@ use crate::medium::{self, Medium};
 use crate::objects::{self, NEW, OBJECTS};
 use crate::options::{Durability, LOG_BYTES_MIN, Mode, Options};
 use crate::persistence::{Kind, Persistence};
+use crate::presence::Presence;
 use crate::process;
 use crate::recover::{self, Replayed};
 use crate::room::Room;
@@ -79,11 +80,13 @@ impl HostedBackend {
         sigbus::explain();
         let birth = Birth::new().map_err(StoreError::io("mapping memory for", path))?;
         let owner = segment.enroll()?;
+        let presence = Presence::new(&disk);
         let backend = Self {
             base: Arc::new(Base { disk, segment, owner, persistence }),
             background: Default::default(),
             mode: options.mode,
             mapped: Default::default(),
+            presence,
             tables: Default::default(),
             birth,
             unpublished: Default::default(),
@@ -216,6 +219,7 @@ impl Drop for HostedBackend {
         }
         // Where this fails, the store counts as not closed in order; whoever wants to know holds the other end.
         self.background.end();
+        self.presence.leave();
         let left = leave(self);
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
     }

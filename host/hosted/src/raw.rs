@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES};
 use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET, Metadata};
 use twizzler_abi::{Error, ObjId};
 
@@ -90,7 +90,7 @@ impl HostedBackend {
     /// [`Error::NoSuchObject`], [`Error::Unreadable`].
     pub fn extents(&self, id: ObjId) -> Result<Vec<Range<u64>>, Error> {
         let file = self.file(id, false)?;
-        let end = host(file.metadata())?.len().min(SLOT_BYTES);
+        let end = host(file.metadata())?.len().min(LARGE_BYTES);
         let mut extents: Vec<Range<u64>> = Vec::new();
         let mut at = METADATA_OFFSET;
         while at < end {
@@ -101,7 +101,7 @@ impl HostedBackend {
                 Err(error) => return host(Err(error.into())),
             };
             at = host(rustix::fs::seek(&file, SeekFrom::Hole(first)).map_err(Into::into))?;
-            let pages = first / PAGE_BYTES * PAGE_BYTES..at.next_multiple_of(PAGE_BYTES).min(SLOT_BYTES);
+            let pages = first / PAGE_BYTES * PAGE_BYTES..at.next_multiple_of(PAGE_BYTES).min(LARGE_BYTES);
             match extents.last_mut() {
                 Some(last) if last.end >= pages.start => last.end = pages.end,
                 _ => extents.push(pages),
@@ -115,7 +115,7 @@ impl HostedBackend {
     /// # Errors
     /// [`Error::NoSuchObject`], [`Error::OutOfRange`], [`Error::Unreadable`].
     pub fn read_raw(&self, id: ObjId, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        check(METADATA_OFFSET, offset, buffer.len())?;
+        check(METADATA_OFFSET..LARGE_BYTES, offset, buffer.len() as u64)?;
         let file = self.file(id, false)?;
         let mut done = 0;
         while done < buffer.len() {
@@ -181,10 +181,11 @@ impl HostedBackend {
     /// # Errors
     /// [`Error::OutOfNvm`] for a full disk, [`Error::NoSuchObject`], [`Error::OutOfRange`], [`Error::ReadOnly`].
     pub fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        check(HEADER_OFFSET, offset, bytes.len())?;
         self.may_write()?;
         let new = new_path_of(self.base.owner, id);
-        host(self.base.disk.write_at(&objects::open(&self.base.disk, &new, true)?, &new, offset, bytes))
+        let file = objects::open(&self.base.disk, &new, true)?;
+        check(HEADER_OFFSET..objects::class_of(&file)?.range_bytes(), offset, bytes.len() as u64)?;
+        host(self.base.disk.write_at(&file, &new, offset, bytes))
     }
 
     /// Sets space aside for bytes of an object that is being made.
@@ -192,10 +193,11 @@ impl HostedBackend {
     /// # Errors
     /// As [`HostedBackend::write_raw`].
     pub fn reserve_raw(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
-        check(HEADER_OFFSET, offset, usize::try_from(len_bytes).map_err(|_| Error::OutOfRange)?)?;
         self.may_write()?;
         let new = new_path_of(self.base.owner, id);
-        host(self.base.disk.allocate(&objects::open(&self.base.disk, &new, true)?, &new, offset, len_bytes))
+        let file = objects::open(&self.base.disk, &new, true)?;
+        check(HEADER_OFFSET..objects::class_of(&file)?.range_bytes(), offset, len_bytes)?;
+        host(self.base.disk.allocate(&file, &new, offset, len_bytes))
     }
 
     /// Ends the making of an object: its content is on the disk, and everyone finds it.
@@ -213,7 +215,8 @@ impl HostedBackend {
     }
 }
 
-fn check(lowest: u64, offset: u64, len: usize) -> Result<(), Error> {
-    let end = offset.checked_add(len as u64).filter(|&end| end <= SLOT_BYTES && offset >= lowest);
+/// Whether bytes lie within a range of an object.
+fn check(within: Range<u64>, offset: u64, len_bytes: u64) -> Result<(), Error> {
+    let end = offset.checked_add(len_bytes).filter(|&end| end <= within.end && offset >= within.start);
     end.map(drop).ok_or(Error::OutOfRange)
 }

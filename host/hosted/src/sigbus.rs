@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use twizzler_abi::address::{SLOT_BYTES, SMALL_SLOTS, Slot};
+use twizzler_abi::address::{LARGE_SLOTS, SMALL_SLOTS, Slot, range_start};
 
 /// Who handled SIGBUS before us.
 static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
@@ -40,12 +40,14 @@ extern "C" fn stop(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *m
     // SAFETY: SIGBUS has an address.
     let address = unsafe { info.si_addr() } as u64;
     // Nothing else of a Linux process lies in these slots.
-    if Slot::of(address).is_some_and(|slot| SMALL_SLOTS.contains(&slot.number())) {
+    if Slot::of(address)
+        .is_some_and(|slot| [SMALL_SLOTS, LARGE_SLOTS].iter().any(|area| area.contains(&slot.number())))
+    {
         let mut text = Text::default();
         text.add("twizzler: a page of a mapped object can't be had (SIGBUS): offset 0x");
-        text.add_hex(address % SLOT_BYTES);
+        text.add_hex(address - range_start(address));
         text.add(" of the object at 0x");
-        text.add_hex(address / SLOT_BYTES * SLOT_BYTES);
+        text.add_hex(range_start(address));
         text.add(".\nIts file was cut short, or the disk failed or is full. What was committed is in the store's log; ");
         text.add("`twz check` tells which object it is.\n");
         // SAFETY: `write` may be called from handlers; the bytes are ours.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::PoisonError;
 
@@ -106,6 +106,13 @@ impl Deref for Store {
 
     fn deref(&self) -> &Self::Target {
         &self.space
+    }
+}
+
+/// For what needs the space exclusively: [`Space::migrate`], [`Space::promote`].
+impl DerefMut for Store {
+    fn deref_mut(&mut self) -> &mut Space<HostedBackend> {
+        &mut self.space
     }
 }
 

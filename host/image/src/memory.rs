@@ -50,6 +50,8 @@ struct MemoryObject {
     memory: Reserved,
     spec: CreateSpec,
     pages: BTreeSet<u64>,
+    /// Programs that have it mapped.
+    mappings: u64,
 }
 
 impl MemoryObject {
@@ -83,7 +85,9 @@ impl MemoryBackend {
 
     /// From now on, every program that attached before counts as dead.
     pub fn kill_all(&self) {
-        self.state().living.clear();
+        let mut state = self.state();
+        state.living.clear();
+        state.objects.values_mut().for_each(|object| object.mappings = 0);
     }
 
     /// From now on, the object is in quarantine.
@@ -196,7 +200,7 @@ unsafe impl Backend for MemoryBackend {
         // SAFETY: the page is of the new mapping, aligned, and nobody knows of it yet.
         unsafe { std::ptr::with_exposed_provenance_mut::<Metadata>(at as usize).write(metadata) };
         state.by_slot.insert(memory.slot().base(), id);
-        state.objects.insert(id, MemoryObject { memory, spec, pages: BTreeSet::new() });
+        state.objects.insert(id, MemoryObject { memory, spec, pages: BTreeSet::new(), mappings: 0 });
         let made = state.ensure(id, METADATA_OFFSET, BASE_OFFSET - METADATA_OFFSET);
         if made.is_err() {
             state.objects.remove(&id);
@@ -230,16 +234,56 @@ unsafe impl Backend for MemoryBackend {
             len_bytes: len.load(Ordering::Relaxed),
             pages: object.pages.len() as u64,
             size_class: object.class() as u32,
+            mappings: object.mappings,
             quarantine: if state.quarantine.contains(&id) { Error::Damaged as u32 } else { 0 },
             ..ObjectStat::default()
         })
     }
 
     fn map(&self, id: ObjId, _rights: Rights) -> Result<Slot, Error> {
-        self.state().objects.get(&id).map(|object| object.memory.slot()).ok_or(Error::NoSuchObject)
+        let mut state = self.state();
+        let object = state.objects.get_mut(&id).ok_or(Error::NoSuchObject)?;
+        object.mappings += 1;
+        Ok(object.memory.slot())
     }
 
-    fn unmap(&self, _slot: Slot) {}
+    fn unmap(&self, slot: Slot) {
+        self.left(slot);
+    }
+
+    fn left(&self, slot: Slot) {
+        let state = &mut *self.state();
+        // Gone, and not there any more: it has been deleted.
+        if let Some(object) = state.by_slot.get(&slot.base()).and_then(|id| state.objects.get_mut(id)) {
+            object.mappings = object.mappings.saturating_sub(1);
+        }
+    }
+
+    fn promote(&self, id: ObjId) -> Result<(), Error> {
+        let state = &mut *self.state();
+        let object = state.objects.get_mut(&id).ok_or(Error::NoSuchObject)?;
+        if object.class() == SizeClass::Large {
+            return Ok(());
+        }
+        // Anonymous memory can't be in two places.
+        if object.mappings != 0 {
+            return Err(Error::Busy);
+        }
+        let large = Reserved::new(SizeClass::Large).map_err(|_| Error::OutOfMemory)?;
+        for page in &object.pages {
+            let [from, to] = [&object.memory, &large].map(|memory| memory.slot().base() + page * PAGE_BYTES);
+            let to = std::ptr::with_exposed_provenance_mut::<u8>(to as usize);
+            // SAFETY: pages that exist lie in the object's mapping beyond the null page, and at the same offset of the new one, which nobody
+            // knows of yet; no program has the object mapped, so nobody changes it meanwhile.
+            unsafe {
+                std::ptr::with_exposed_provenance::<u8>(from as usize).copy_to(to, PAGE_BYTES as usize)
+            };
+        }
+        state.by_slot.remove(&object.memory.slot().base());
+        state.by_slot.insert(large.slot().base(), id);
+        state.graves.push(std::mem::replace(&mut object.memory, large));
+        Ok(())
+    }
 
     fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
         let mut state = self.state();

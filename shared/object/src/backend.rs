@@ -92,6 +92,37 @@ pub unsafe trait Backend {
         Err(Error::NotSupported)
     }
 
+    /// Makes an object large, durably; nothing to do where it is that already. This program has not mapped it; where another one has, it goes on
+    /// seeing the first GiB.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where others have mapped it, and the system can't have it in two sizes; [`Error::NotSupported`] where the system can't.
+    fn promote(&self, id: ObjId) -> Result<(), Error> {
+        let _ = id;
+        Err(Error::NotSupported)
+    }
+
+    /// Makes sure that no other program uses an object, which this one has not mapped: [`Error::Busy`] where one has it mapped, and from now on where
+    /// one wants to map it, until [`Backend::share`].
+    ///
+    /// The usual way only asks: a program that maps the object at this very moment is not noticed.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]; [`Error::NoSuchObject`] and the system's own.
+    fn claim(&self, id: ObjId) -> Result<(), Error> {
+        if self.stat(id)?.mappings == 0 { Ok(()) } else { Err(Error::Busy) }
+    }
+
+    /// Ends what [`Backend::claim`] began. Again, this program has not mapped the object.
+    fn share(&self, id: ObjId) {
+        let _ = id;
+    }
+
+    /// Is told of each object that is still mapped when the space ends. Nothing to do where the system notices by itself.
+    fn left(&self, slot: Slot) {
+        let _ = slot;
+    }
+
     /// Address of the translation table's memory.
     fn translation(&self) -> u64;
 
@@ -227,6 +258,18 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
         (**self).set_type(id, was, fingerprint)
+    }
+    fn promote(&self, id: ObjId) -> Result<(), Error> {
+        (**self).promote(id)
+    }
+    fn claim(&self, id: ObjId) -> Result<(), Error> {
+        (**self).claim(id)
+    }
+    fn share(&self, id: ObjId) {
+        (**self).share(id);
+    }
+    fn left(&self, slot: Slot) {
+        (**self).left(slot);
     }
     fn translation(&self) -> u64 {
         (**self).translation()

@@ -363,12 +363,13 @@ impl<B: Backend> Space<B> {
 }
 
 impl<B: Backend> Drop for Space<B> {
-    /// Gives the lanes back, as a program does that ends in order: everything in them is finished.
+    /// Gives the lanes back, as a program does that ends in order: everything in them is finished. Says what is still mapped.
     fn drop(&mut self) {
         while let Some(lane) = self.spare.take_any(self.backend()) {
             // Release pairs with the acquire in `claim_lane`.
             self.lane_owner(lane.number).store(0, Ordering::Release);
         }
+        self.leave_mapped();
     }
 }
 

@@ -31,6 +31,7 @@ mod space;
 mod spare;
 mod tx;
 pub mod types;
+mod untrusted;
 mod volatile;
 
 pub use backend::{Backend, Commit, Sink, Ticket, Waited};
@@ -42,7 +43,7 @@ pub use heap::{HeapFinding, HeapReport, HeapUsage, check_heap};
 pub use keeps::KEEPS_MAX;
 pub use lane::{INTENTS_MAX, LANES_MAX};
 pub use lock::Locked;
-pub use migration::Migration;
+pub use migration::{Migrate, Migration};
 pub use pointer::{Area, Bytes, InvBytes, InvPtr, InvSpan, Object, Ptr, Span};
 pub use reader::Reader;
 pub use recover::Recovery;
@@ -50,6 +51,7 @@ pub use resolve::{Meaning, Want, meaning_of};
 pub use space::{Access, Space};
 pub use stored::{Choice, Damaged, Field, Fingerprint, Flag, Stored, StoredEnum, Value};
 pub use tx::Tx;
+pub use untrusted::{Untrusted, Walk};
 
 /// What the derive macros' code uses.
 #[doc(hidden)]

@@ -29,13 +29,78 @@ pub enum Migration {
     Already,
 }
 
+/// How a type's values come about from those of the version before. The first version comes from itself, and says nothing more.
+///
+/// ```
+/// # use twizzler_abi::Error;
+/// # use twizzler_image::MemoryBackend;
+/// # use twizzler_object::{Access, Backend, Migrate, Migration, Ptr, Reader, Space, Stored, Tx};
+/// #[derive(Stored, Clone, Copy)]
+/// #[stored(name = "example.account", version = 1)]
+/// #[repr(C)]
+/// struct AccountV1 { euros: u64 }
+///
+/// #[derive(Stored, Clone, Copy)]
+/// #[stored(name = "example.account", version = 2)]
+/// #[repr(C)]
+/// struct Account { cents: u64, owner: u64 }
+///
+/// impl Migrate for AccountV1 {
+///     type From = Self;
+/// }
+///
+/// impl Migrate for Account {
+///     type From = AccountV1;
+///
+///     fn migrate<'g, B: Backend>(
+///         tx: &mut Tx<'g, B>,
+///         old: Ptr<'g, AccountV1>,
+///         new: Ptr<'g, Self>,
+///     ) -> Result<(), Error> {
+///         let AccountV1 { euros } = tx.get(old);
+///         tx.set(new, Account { cents: euros * 100, owner: 0 })
+///     }
+/// }
+///
+/// # let backend = MemoryBackend::new();
+/// # let mut space = Space::attach(&backend)?;
+/// # let id = space.transact(|tx| {
+/// #     let old = tx.create::<AccountV1>()?;
+/// #     tx.set(old.base(), AccountV1 { euros: 3 })?;
+/// #     Ok::<_, Error>(tx.space().id_of(old.area()))
+/// # })?;
+/// assert_eq!(space.upgrade::<Account>(id)?, Migration::Done); // `Already`, the next time
+/// # let guard = space.enter();
+/// # assert_eq!(guard.get(guard.open::<Account>(id, Access::Read)?.base()).cents, 300);
+/// # Ok::<(), Error>(())
+/// ```
+pub trait Migrate: Stored {
+    /// The version before; this one itself for the first.
+    type From: Migrate;
+
+    /// Fills `new`, which is zeroed, from `old`, in the place of which it will be; see [`Space::migrate`].
+    ///
+    /// # Errors
+    /// Whatever keeps it from that; the object stays what it was.
+    fn migrate<'g, B: Backend>(
+        tx: &mut Tx<'g, B>,
+        old: Ptr<'g, Self::From>,
+        new: Ptr<'g, Self>,
+    ) -> Result<(), Error> {
+        let _ = (tx, old, new);
+        Err(Error::WrongType)
+    }
+}
+
 impl<B: Backend> Space<B> {
     /// Makes an object whose base is an `Old` one whose base is a `New`, durably and all or nothing. `change` is given the old base, and
     /// a new one of zeros, which it fills; it may allocate, free and link as in any transaction, and may run again. Pointers to
     /// the object, and those within it, go on holding.
     ///
     /// Nobody else uses the object meanwhile: no guard is alive in this program, since the space is borrowed exclusively, and
-    /// another program's mapping is an error, where the system counts mappings ([`twizzler_abi::call::ObjectStat::mappings`]).
+    /// another program's mapping is an error ([`Backend::claim`]).
+    ///
+    /// Where a type has one way to come about, [`Migrate`] and [`Space::upgrade`] say so once.
     ///
     /// ```
     /// # use twizzler_abi::Error;
@@ -75,12 +140,22 @@ impl<B: Backend> Space<B> {
     pub fn migrate<Old: Stored, New: Stored, E: From<Error>>(
         &mut self,
         id: ObjId,
-        mut change: impl for<'g> FnMut(&mut Tx<'g, B>, Ptr<'g, Old>, Ptr<'g, New>) -> Result<(), E>,
+        change: impl for<'g> FnMut(&mut Tx<'g, B>, Ptr<'g, Old>, Ptr<'g, New>) -> Result<(), E>,
     ) -> Result<Migration, E> {
         self.unmap(id);
-        if self.stat(id)?.mappings != 0 {
-            return Err(Error::Busy.into());
-        }
+        self.backend().claim(id)?;
+        let result = self.migrate_claimed(id, change);
+        // It is mapped anew as what it is now.
+        self.unmap(id);
+        self.backend().share(id);
+        result
+    }
+
+    fn migrate_claimed<Old: Stored, New: Stored, E: From<Error>>(
+        &self,
+        id: ObjId,
+        mut change: impl for<'g> FnMut(&mut Tx<'g, B>, Ptr<'g, Old>, Ptr<'g, New>) -> Result<(), E>,
+    ) -> Result<Migration, E> {
         let found = self.enter().open::<New>(id, Access::Write).map(|_| ());
         let found = match found {
             Ok(()) => Migration::Already,
@@ -95,11 +170,28 @@ impl<B: Backend> Space<B> {
                 Migration::Done
             }
         };
-        // It is mapped anew as what it is now.
-        self.unmap(id);
         // For those who look at the metadata alone. What keeps it from being done will not keep it the next time.
         let _ = self.backend().set_type(id, Old::FINGERPRINT, New::FINGERPRINT);
         Ok(found)
+    }
+
+    /// Makes an object a `T`, whichever of the types it is from which [`Migrate`] leads there. Each step is a migration of its own: after a power cut the
+    /// object is wholly of one of these types.
+    ///
+    /// # Errors
+    /// As [`Space::migrate`].
+    pub fn upgrade<T: Migrate>(&mut self, id: ObjId) -> Result<Migration, Error> {
+        match self.enter().open::<T>(id, Access::Read).map(drop) {
+            Ok(()) => return Ok(Migration::Already),
+            Err(OpenError::System(error)) => return Err(error),
+            // The first version: nothing leads there.
+            Err(OpenError::WrongType { .. }) if T::From::FINGERPRINT == T::FINGERPRINT => {
+                return Err(Error::WrongType);
+            }
+            Err(OpenError::WrongType { .. }) => {}
+        }
+        self.upgrade::<T::From>(id)?;
+        self.migrate(id, T::migrate)
     }
 
     /// True where `new` is the fingerprint of a type that a program may have migrated one of `old` to: descriptions of both give the same

@@ -245,6 +245,27 @@ impl<B: Backend> Space<B> {
         });
     }
 
+    /// Lets an object reach over 512 GiB, where it reached over 1 GiB. Nothing in it moves, and pointers to it go on holding. No guard is alive, since
+    /// what was resolved before lies elsewhere than what will be.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] where the system has no large objects; [`Error::Busy`] for an object that the library itself uses, and
+    /// where the system says so; otherwise [`Error::NoSuchObject`] and the system's own.
+    pub fn promote(&mut self, id: ObjId) -> Result<(), Error> {
+        self.unmap(id);
+        if self.maps.lock(&self.backend).by_id.contains_key(&id) {
+            return Err(Error::Busy);
+        }
+        self.backend.promote(id)
+    }
+
+    /// Tells the system what is still mapped, as the space ends.
+    pub(crate) fn leave_mapped(&self) {
+        let maps = self.maps.lock(&self.backend);
+        let leaving = maps.leaving.iter().map(|(slot, _)| slot);
+        maps.by_id.values().chain(leaving).for_each(|&slot| self.backend.left(slot));
+    }
+
     /// Maps an object where it isn't yet.
     pub(crate) fn map(&self, id: ObjId) -> Result<Area<'_>, Error> {
         self.map_in(&mut self.maps.lock(&self.backend), id).map(area_of)

@@ -101,8 +101,13 @@ fn damage() -> impl Strategy<Value = Damage> {
         .prop_map(|(object, page, offset, bytes)| Damage { object, page, offset, bytes: bytes.to_le_bytes() })
 }
 
+/// So many cases, or as many as a campaign wants (`cargo run -- sanitize`).
+fn cases(usually: u32) -> u32 {
+    std::env::var("TWIZZLER_CASES").ok().and_then(|number| number.parse().ok()).unwrap_or(usually)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(cases(300)))]
     #[test]
     fn damage_is_an_error_and_not_a_disaster(damages in prop::collection::vec(damage(), 1..12)) {
         let (backend, id) = prepared();

@@ -70,8 +70,13 @@ fn expected(bits: u64, want: Want, here: u64, other: u64) -> Result<Option<u64>,
     }
 }
 
+/// So many cases, or as many as a campaign wants (`cargo run -- sanitize`).
+fn cases(usually: u32) -> u32 {
+    std::env::var("TWIZZLER_CASES").ok().and_then(|number| number.parse().ok()).unwrap_or(usually)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases(64)))]
     #[test]
     fn short_ways_agree_with_the_definition(all in prop::collection::vec(bits(), 64)) {
         let (backend, ids) = prepared(4);
