@@ -136,7 +136,7 @@ impl Segment {
         // Not atomic, but nobody else can ask for it without the gate.
         flock(&users, FlockOperation::NonBlockingLockShared)
             .map_err(StoreError::io("locking", &users_path))?;
-        let path = path_for(disk, uuid);
+        let path = path_for(disk, uuid).map_err(StoreError::io("looking at", disk.path()))?;
         let mapped = match joined {
             Joined::First => make(disk, &path),
             Joined::After => find(&path),
@@ -302,13 +302,15 @@ impl OwnerSlot {
     }
 }
 
-fn path_for(disk: &Disk, uuid: [u8; 16]) -> PathBuf {
+/// Named after the store and its directory: a copy of a store has the same UUID, and both may be open.
+fn path_for(disk: &Disk, uuid: [u8; 16]) -> io::Result<PathBuf> {
     let shm = Path::new("/dev/shm");
-    if shm.is_dir() {
-        shm.join(format!("{}{:032x}", sweep::PREFIX, u128::from_be_bytes(uuid)))
-    } else {
-        disk.path().join("coordination")
+    if !shm.is_dir() {
+        return Ok(disk.path().join("coordination"));
     }
+    let directory = rustix::fs::fstat(disk.root())?;
+    let (prefix, uuid) = (sweep::PREFIX, u128::from_be_bytes(uuid));
+    Ok(shm.join(format!("{prefix}{uuid:032x}-{:x}-{:x}", directory.st_dev, directory.st_ino)))
 }
 
 /// A new segment of zeros, that those may use who may use the store.

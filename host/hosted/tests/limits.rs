@@ -373,12 +373,13 @@ fn a_store_larger_than_the_memory_groups_limit_works() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Where a store's coordination segment lies, where there is a place for such.
-fn segment_of(store: &Store) -> Option<PathBuf> {
+/// Where the coordination segments of a store and its copies lie; None where there is no place for such.
+fn segments_of(store: &Store) -> Option<Vec<PathBuf>> {
     let uuid = u128::from_be_bytes(store.backend().description().expect("described").uuid);
-    Some(Path::new("/dev/shm"))
-        .filter(|shm| shm.is_dir())
-        .map(|shm| shm.join(format!("twizzler-segment-{uuid:032x}")))
+    let prefix = format!("twizzler-segment-{uuid:032x}-");
+    let entries = fs::read_dir("/dev/shm").ok()?.flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    Some(ours.map(|entry| entry.path()).collect())
 }
 
 #[test]
@@ -386,7 +387,7 @@ fn segment_of(store: &Store) -> Option<PathBuf> {
 fn dies_with_a_store_open() {
     let (_keep, path) = place();
     let store = kept().create(&path).expect("new");
-    println!("segment {}", segment_of(&store).expect("there is a place").display());
+    println!("segment {}", segments_of(&store).expect("there is a place")[0].display());
     std::process::abort();
 }
 
@@ -395,11 +396,34 @@ fn segments_of_the_dead_are_swept_by_whoever_opens_another_store() {
     let (_keep, path) = place();
     let store = kept().create(&path).expect("new");
     // Where segments lie in their stores, they go with them.
-    let Some(living) = segment_of(&store) else { return };
+    let Some(living) = segments_of(&store) else { return };
     let output = alone("dies_with_a_store_open");
     let said = String::from_utf8_lossy(&output.stdout);
     let dead = said.lines().find_map(|line| line.split_once("segment ")).expect("it says where").1;
     drop(kept().create(path.with_file_name("another")).expect("new"));
     assert!(!Path::new(dead).exists(), "{dead} is still there");
-    assert!(living.exists(), "the segment of an open store is gone");
+    assert!(living[0].exists(), "the segment of an open store is gone");
+}
+
+#[test]
+fn a_store_and_its_copy_are_two() {
+    let (keep, path) = place();
+    let store = kept().create(&path).expect("new");
+    let id = make(&store, 1);
+    store.close().expect("closes");
+    let copy = keep.path().join("copy");
+    let copied = Command::new("cp").args(["--sparse=always", "-r"]).args([&path, &copy]).status();
+    assert!(copied.expect("cp runs").success());
+    let (store, copy_store) = (kept().open(&path).expect("opens"), kept().open(&copy).expect("opens"));
+    assert!(segments_of(&store).is_none_or(|segments| segments.len() == 2));
+    let again = kept().open(&path).expect("shared");
+    let set = |store: &Store, value: u64| {
+        store.transact(|tx| {
+            let place = tx.open::<u64>(id, Access::Write)?.base();
+            tx.set(place, value)
+        })
+    };
+    set(&copy_store, 3).expect("committed");
+    set(&again, 2).expect("committed");
+    assert_eq!((value(&store, id), value(&again, id), value(&copy_store, id)), (2, 2, 3));
 }
