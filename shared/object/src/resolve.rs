@@ -183,9 +183,10 @@ impl<B: Backend> Space<B> {
         match self.resolve_slowly(start, bits, want) {
             Slow(0, 0) => Ok(None),
             Slow(0, number) => Err(error_of(number)),
-            // SAFETY: that is a place where what is wanted fits, as `find` says.
             Slow(address, start) => {
-                Ok(Some(Spot { address: unsafe { NonZeroU64::new_unchecked(address) }, start }))
+                // SAFETY: a null word is what the ways above are for.
+                let address = unsafe { NonZeroU64::new_unchecked(address) };
+                Ok(Some(Spot { address, start }))
             }
         }
     }
