@@ -4,7 +4,6 @@
 //! for each 64 KiB. So no growth makes a large transaction.
 
 use twizzler_abi::Error;
-use twizzler_abi::address::SLOT_BYTES;
 
 use super::raw::local;
 use crate::Stored;
@@ -85,7 +84,7 @@ impl<'s> Chunks<'s> {
         if need <= room {
             return Ok(());
         }
-        if need.checked_mul(self.size).is_none_or(|bytes| bytes > SLOT_BYTES) {
+        if need.checked_mul(self.size).is_none_or(|bytes| bytes > self.area().range_bytes()) {
             return Err(Error::OutOfRange);
         }
         if room < whole {
@@ -155,7 +154,10 @@ impl<'s> Chunks<'s> {
         let whole = 1 << self.shift;
         let chunks = room.div_ceil(whole);
         // What the object can't hold is no number of chunks, and would keep us busy.
-        if chunks.checked_mul(self.size.min(CHUNK_BYTES)).is_none_or(|bytes| bytes > SLOT_BYTES) {
+        if chunks
+            .checked_mul(self.size.min(CHUNK_BYTES))
+            .is_none_or(|bytes| bytes > self.area().range_bytes())
+        {
             return Err(Error::Damaged);
         }
         for chunk in 0..chunks {

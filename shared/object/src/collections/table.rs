@@ -15,7 +15,6 @@ use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
 use twizzler_abi::Error;
-use twizzler_abi::address::SLOT_BYTES;
 use twizzler_abi::object::BASE_OFFSET;
 
 use super::chunks::{Chunks, ChunksRoot};
@@ -125,7 +124,7 @@ impl<'s, L: Layout> Bucket<'s, L> {
     #[inline(always)]
     fn at(area: Area<'s>, offset: u64) -> Result<Self, Error> {
         let () = Self::SOUND;
-        let fits = offset.wrapping_sub(BASE_OFFSET) <= SLOT_BYTES - BASE_OFFSET - Self::BYTES;
+        let fits = offset.wrapping_sub(BASE_OFFSET) <= area.range_bytes() - BASE_OFFSET - Self::BYTES;
         let address = NonZeroU64::new(area.start() + offset).ok_or(Error::Damaged)?;
         if !fits || !offset.is_multiple_of(16) {
             return Err(Error::Damaged);

@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 
 use twizzler_abi::Error;
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, SLOT_BYTES};
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 
 use super::classes::{CLASSES, Class, HEAD_BYTES, MAP_WORDS};
-use super::runs::{MAP_BYTES, Pages};
+use super::runs::{MAP_BYTES, MOVED_MAP, Pages, map_bytes};
 use super::slabs::{MARK, Slab};
-use super::{HEAP_BYTES, Heap, MAGIC, PAGES};
+use super::{HEAP_BYTES, Heap, MAGIC};
 use crate::backend::Backend;
 use crate::memory;
 use crate::pointer::Area;
@@ -56,7 +56,15 @@ pub struct HeapReport {
 /// # Errors
 /// Those of `read`. What is wrong with the heap is a finding.
 pub fn check_heap(read: impl FnMut(u64, &mut [u8]) -> Result<(), Error>) -> Result<HeapReport, Error> {
-    let mut check = Check { read, report: HeapReport::default(), origin: 0, colour: 0, used: Vec::new() };
+    let mut check = Check {
+        read,
+        report: HeapReport::default(),
+        origin: 0,
+        colour: 0,
+        map: 0,
+        map_bytes_max: MAP_BYTES,
+        used: Vec::new(),
+    };
     let offset = check.word(HEADER_OFFSET + offset_of!(Header, allocator) as u64)?;
     if offset != 0 && check.root(offset)? {
         let slabs = check.pages(offset)?;
@@ -87,6 +95,9 @@ struct Check<R> {
     report: HeapReport,
     origin: u64,
     colour: u64,
+    /// Where the map begins, and how long it can be.
+    map: u64,
+    map_bytes_max: u64,
     /// 64 pages each: those in use.
     used: Vec<u64>,
 }
@@ -130,6 +141,14 @@ impl<R: FnMut(u64, &mut [u8]) -> Result<(), Error>> Check<R> {
             self.find(offset, "its first page is not the one behind its map");
             return Ok(false);
         }
+        match self.word(offset + offset_of!(Heap, map_at) as u64)? {
+            0 => self.map = offset + HEAP_BYTES,
+            MOVED_MAP => (self.map, self.map_bytes_max) = (MOVED_MAP, map_bytes(LARGE_BYTES / PAGE_BYTES)),
+            _ => {
+                self.find(offset, "its map can't lie there");
+                return Ok(false);
+            }
+        }
         Ok(true)
     }
 
@@ -140,14 +159,15 @@ impl<R: FnMut(u64, &mut [u8]) -> Result<(), Error>> Check<R> {
     /// Checks the page map and the slabs that it names. Gives these, by page.
     fn pages(&mut self, offset: u64) -> Result<BTreeMap<u64, Found>, Error> {
         let len = self.word(offset + offset_of!(Heap, map_bytes) as u64)?;
-        let ends_a_page = (offset + HEAP_BYTES).wrapping_add(len).is_multiple_of(PAGE_BYTES);
-        let is_grown = len <= MAP_BYTES && len.is_multiple_of(size_of::<Pages>() as u64);
-        if !is_grown || !ends_a_page && len != 0 && len != MAP_BYTES {
+        let (map, most) = (self.map, self.map_bytes_max);
+        let ends_a_page = map.wrapping_add(len).is_multiple_of(PAGE_BYTES);
+        let is_grown = len <= most && len.is_multiple_of(size_of::<Pages>() as u64);
+        if !is_grown || !ends_a_page && len != 0 && len != most {
             self.find(offset, "its map has a length that no map has");
         }
         let mut starts = Vec::new();
-        for index in 0..len.min(MAP_BYTES) / size_of::<Pages>() as u64 {
-            let at = offset + HEAP_BYTES + index * size_of::<Pages>() as u64;
+        for index in 0..len.min(most) / size_of::<Pages>() as u64 {
+            let at = map + index * size_of::<Pages>() as u64;
             self.used.push(0);
             let (used, slabs) = (self.word(at)?, self.word(at + 8)?);
             self.used[index as usize] = used;
@@ -162,7 +182,9 @@ impl<R: FnMut(u64, &mut [u8]) -> Result<(), Error>> Check<R> {
             self.find(lost * PAGE_BYTES, "a free page that is never looked for");
         }
         let used: u64 = self.used.iter().map(|word| u64::from(word.count_ones())).sum();
-        self.report.usage.used_pages = used.saturating_sub(self.origin.min(known));
+        // Neither those before the first, nor those of the map, are anybody's.
+        let own = if map == MOVED_MAP { most / PAGE_BYTES } else { 0 };
+        self.report.usage.used_pages = used.saturating_sub(self.origin.min(known) + own);
         if let Some(last) = (self.origin..known).rev().find(|&page| self.is_used(page)) {
             let bytes = self.word(HEADER_OFFSET + offset_of!(Header, len_bytes) as u64)?;
             if bytes.saturating_add(BASE_OFFSET) < (last + 1) * PAGE_BYTES {
@@ -202,7 +224,7 @@ impl<R: FnMut(u64, &mut [u8]) -> Result<(), Error>> Check<R> {
         for class in (0..CLASSES).filter_map(Class::new) {
             let head = class.head_block(self.colour.wrapping_add(page / class.slab_pages()));
             let at = page * PAGE_BYTES + u64::from(head * class.block_bytes());
-            if page + class.slab_pages() > PAGES
+            if page + class.slab_pages() > self.used.len() as u64 * 64
                 || !page.wrapping_sub(self.origin).is_multiple_of(class.slab_pages())
             {
                 continue;

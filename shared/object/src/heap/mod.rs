@@ -5,7 +5,7 @@
 //! it allocates before it commits. Taking or giving back a block stages one word, unless a slab becomes full or empty.
 //!
 //! - [`Heap`], the root: heads of the slab lists, and where the page map is.
-//! - The *page map* ([`runs`]): two bits for each page of the object.
+//! - The *page map* ([`runs`]): two bits for each page of the object; behind the root for the first gigabyte, behind that for all.
 //! - *Slabs* ([`slabs`]): up to 64 KiB of equal blocks, with a map of those in use; for up to 8 KiB.
 //! - *Runs* ([`runs`]) of pages, for what is larger, found first-fit.
 //!
@@ -39,7 +39,7 @@ use crate::tx::Tx;
 pub use check::{HeapFinding, HeapReport, HeapUsage, check_heap};
 use classes::{CLASSES, Class};
 
-/// Pages of an object.
+/// Pages of a small object: where the allocator's root and its first map lie, in large ones too.
 const PAGES: u64 = SLOT_BYTES / PAGE_BYTES;
 /// Marks a heap: "TWZHEAP" and the version, 2.
 const MAGIC: u64 = u64::from_le_bytes(*b"TWZHEAP\x02");
@@ -62,7 +62,9 @@ struct Heap {
     origin: u64,
     /// Colours the heads of slabs.
     colour: u64,
-    reserved: [u64; 3],
+    /// Where the page map is, once it has outgrown its place behind the root; 0: there.
+    map_at: u64,
+    reserved: [u64; 2],
     /// For each class, the page of the first slab with a free block; 0: none.
     heads: [u32; CLASSES],
     reserved2: [u32; 15],
@@ -216,6 +218,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.set(heap.at(Heap::hint), origin)?;
         self.set(heap.at(Heap::origin), origin)?;
         self.set(heap.at(Heap::colour), colour / PAGE_COLOURS)?;
+        self.set(heap.at(Heap::map_at), 0)?;
         self.set(allocator, offset)?;
         self.used_up_to(area, origin * PAGE_BYTES)?;
         Ok(heap)

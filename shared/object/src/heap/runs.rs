@@ -1,6 +1,8 @@
 //! Runs of pages, and the page map.
 //!
-//! The map has two words for each 64 pages: which are in use, and which of those begin a slab. It grows with the object.
+//! The map has two words for each 64 pages: which are in use, and which of those begin a slab. It grows with the object. Behind the allocator's
+//! root there is room for the map of a gigabyte. That of a large object moves, when it has grown so far, to the beginning of the second
+//! gigabyte, where there is room for all of it; an object that was promoted does the same.
 
 use twizzler_abi::Error;
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
@@ -12,8 +14,20 @@ use crate::reader::Reader;
 use crate::stored::Stored;
 use crate::tx::Tx;
 
-/// Bytes of the page map of a full object.
-pub(super) const MAP_BYTES: u64 = PAGES / 64 * size_of::<Pages>() as u64;
+/// Bytes of the page map of a full small object.
+pub(super) const MAP_BYTES: u64 = map_bytes(PAGES);
+/// Where the map of more pages is.
+pub(super) const MOVED_MAP: u64 = SLOT_BYTES;
+
+/// Bytes of a map of so many pages.
+pub(super) const fn map_bytes(pages: u64) -> u64 {
+    pages / 64 * size_of::<Pages>() as u64
+}
+
+/// Pages of an object.
+const fn pages_of(area: Area<'_>) -> u64 {
+    area.range_bytes() / PAGE_BYTES
+}
 
 /// 64 pages.
 #[derive(Stored, Clone, Copy)]
@@ -30,22 +44,53 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// Makes more of the map exist, up to the end of a page. The new part is all free, but for what lies before the origin.
     fn extend_map(&mut self, area: Area<'s>, heap: Ptr<'s, Heap>) -> Result<(), Error> {
         let have = self.get(heap.at(Heap::map_bytes));
-        if have >= MAP_BYTES {
-            return Err(Error::OutOfRange);
+        let (map, most) = self.map_place(area, heap)?;
+        if have >= most {
+            let is_small = most == map_bytes(pages_of(area));
+            return if is_small { Err(Error::OutOfRange) } else { self.move_map(area, heap) };
         }
-        let at = heap.offset() + HEAP_BYTES + have;
-        if at >= SLOT_BYTES || !have.is_multiple_of(size_of::<Pages>() as u64) {
+        let at = map + have;
+        if !have.is_multiple_of(size_of::<Pages>() as u64) {
             return Err(Error::Damaged);
         }
-        let more = (PAGE_BYTES - at % PAGE_BYTES).min(MAP_BYTES - have);
+        let more = (PAGE_BYTES - at % PAGE_BYTES).min(most - have);
         self.ensure(area, at, more)?;
         self.set(heap.at(Heap::map_bytes), have + more)?;
         let (first, end) = (have * 4, (have + more) * 4);
-        let origin = self.get(heap.at(Heap::origin)).min(PAGES);
+        let origin = self.get(heap.at(Heap::origin)).min(pages_of(area));
         if first < origin {
             self.mark(area, heap, first, origin.min(end) - first, true)?;
         }
         Ok(())
+    }
+
+    /// Where the map begins, and how long it may grow there.
+    fn map_place(&self, area: Area<'s>, heap: Ptr<'s, Heap>) -> Result<(u64, u64), Error> {
+        match self.get(heap.at(Heap::map_at)) {
+            0 => Ok((heap.offset() + HEAP_BYTES, MAP_BYTES)),
+            MOVED_MAP if area.range_bytes() > SLOT_BYTES => Ok((MOVED_MAP, map_bytes(pages_of(area)))),
+            _ => Err(Error::Damaged),
+        }
+    }
+
+    /// Moves the map of a gigabyte to where there is room for more, and lets it grow by a page.
+    fn move_map(&mut self, area: Area<'s>, heap: Ptr<'s, Heap>) -> Result<(), Error> {
+        let old = area.span::<u8>(heap.offset() + HEAP_BYTES, MAP_BYTES).ok_or(Error::Damaged)?;
+        let mut content = self.to_vec(old);
+        // The pages that the map itself may need are in use.
+        let own = map_bytes(pages_of(area)) / PAGE_BYTES;
+        let words = content.len() + map_bytes(own) as usize;
+        content.resize(content.len() + PAGE_BYTES as usize, 0);
+        for word in content[MAP_BYTES as usize..words].chunks_exact_mut(size_of::<Pages>()) {
+            word[..8].fill(0xff);
+        }
+        let new = area.span::<u8>(MOVED_MAP, content.len() as u64).ok_or(Error::Damaged)?;
+        self.ensure(area, MOVED_MAP, new.len())?;
+        self.allocated(new)?;
+        self.write(new, 0, &content)?;
+        self.set(heap.at(Heap::map_at), MOVED_MAP)?;
+        self.set(heap.at(Heap::map_bytes), new.len())?;
+        self.used_up_to(area, MOVED_MAP + own * PAGE_BYTES)
     }
 
     /// Finds `pages` free pages in a row, at a multiple of `align` from the origin, and marks them. Gives their offset.
@@ -56,9 +101,9 @@ impl<'s, B: Backend> Tx<'s, B> {
         pages: u64,
         align: u64,
     ) -> Result<u64, Error> {
-        let hint = self.get(heap.at(Heap::hint)).min(PAGES);
+        let hint = self.get(heap.at(Heap::hint)).min(pages_of(area));
         let first = loop {
-            let limit = self.get(heap.at(Heap::map_bytes)).min(MAP_BYTES) * 4;
+            let limit = self.get(heap.at(Heap::map_bytes)).min(map_bytes(pages_of(area))) * 4;
             if let Some(first) = self.find(area, heap, (hint, limit), pages, align)? {
                 break first;
             }
@@ -107,7 +152,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         align: u64,
     ) -> Result<Option<u64>, Error> {
         let (from, limit) = range;
-        let origin = self.get(heap.at(Heap::origin)).min(PAGES);
+        let origin = self.get(heap.at(Heap::origin)).min(pages_of(area));
         let aligned = |page: u64| origin + page.saturating_sub(origin).next_multiple_of(align);
         let mut first = aligned(from);
         'next: while first.checked_add(pages).is_some_and(|end| end <= limit) {
@@ -141,7 +186,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         pages: u64,
         used: bool,
     ) -> Result<(), Error> {
-        let end = first.checked_add(pages).filter(|&end| end <= PAGES).ok_or(Error::Damaged)?;
+        let end = first.checked_add(pages).filter(|&end| end <= pages_of(area)).ok_or(Error::Damaged)?;
         let mut page = first;
         while page < end {
             let len = (64 - page % 64).min(end - page);
@@ -160,9 +205,10 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// The place of 64 pages' bits, if that part of the map exists.
     fn map_word(&self, area: Area<'s>, heap: Ptr<'s, Heap>, index: u64) -> Result<Ptr<'s, Pages>, Error> {
         let at = index * size_of::<Pages>() as u64;
-        if at >= self.get(heap.at(Heap::map_bytes)).min(MAP_BYTES) {
+        let (map, most) = self.map_place(area, heap)?;
+        if at >= self.get(heap.at(Heap::map_bytes)).min(most) {
             return Err(Error::Damaged);
         }
-        area.place(heap.offset() + HEAP_BYTES + at).ok_or(Error::Damaged)
+        area.place(map + at).ok_or(Error::Damaged)
     }
 }
