@@ -227,7 +227,7 @@ struct Loaded {
 }
 
 /// Bytes that a folder's files take on the disk.
-fn on_disk(folder: &Path) -> Result<u64> {
+pub(crate) fn on_disk(folder: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {

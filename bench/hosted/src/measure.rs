@@ -27,7 +27,7 @@ impl Effort {
 
     /// With so many operations before each round that the caches hold what they can.
     pub(crate) fn warmed(self, operations: u64) -> Self {
-        Self { rounds: self.rounds.min(15), warm: Some(operations), ..self }
+        Self { rounds: self.rounds.min(9), warm: Some(operations), ..self }
     }
 }
 

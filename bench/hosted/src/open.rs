@@ -5,18 +5,21 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use twizzler::{Error, InvBytes, Store, Stored};
+use twizzler::{Durability, Error, InvBytes, Options, Store, Stored};
 
 use crate::Context;
 use crate::engine::{Engine, Session, Survives, Twizzler};
 #[cfg(feature = "peers")]
 use crate::engine::{Lmdb, Redb, RocksDb, Sqlite};
+use crate::maps::on_disk;
 use crate::measure::{percentile, row};
 use crate::report::{Contest, Percentile, Unit};
 
-pub(crate) const NOTES: [&str; 2] = [
+pub(crate) const NOTES: [&str; 3] = [
     "The store holds 1,000 entries in a map, and objects of 256 MiB up to its size. *Open* is `Store::open` and the first get, in the same program, with a \
      warm page cache. *After a kill*: another program was killed by SIGKILL while it committed; opening replays its log. *With half of the log in use*: the most that is left where checkpoints keep up.",
+    "*Space for 8 bytes of their own*: blocks that the file system has given to an object with a base of 8 bytes, which has a page each for metadata, header and \
+     base, and to a file of 8 bytes, inodes not counted.",
     "*Written to the disk* is what the kernel counts for this process (`write_bytes` of `/proc/self/io`) over 300 durable puts of 8 + 100 bytes, closing the store included.",
 ];
 
@@ -86,7 +89,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
     contest.aim("ms after close", contest.rows[0].median, 10.0);
     eprintln!("{}", crate::page::brief(&contest));
     drop(engine);
-    Ok(vec![contest, written(context)?])
+    Ok(vec![contest, object_space(context)?, written(context)?])
 }
 
 /// Opens and gets; the time of both in milliseconds goes to `times`.
@@ -187,6 +190,37 @@ fn kill_a_writer(folder: &Path) -> Result<()> {
     writer.kill()?;
     writer.wait()?;
     Ok(())
+}
+
+/// Bytes on the disk for a small object.
+fn object_space(context: &Context) -> Result<Contest> {
+    const OBJECTS: u32 = 256;
+    let folder = context.disk_folder()?;
+    let store = Options::new().durability(Durability::ProcessKill).create(folder.path().join("store"))?;
+    // What the library needs for itself comes with the first ones.
+    let make = || store.transact(|tx| tx.create::<u64>().map(drop));
+    make()?;
+    let before = on_disk(folder.path())?;
+    (0..OBJECTS).try_for_each(|_| make())?;
+    let object = (on_disk(folder.path())? - before) as f64 / f64::from(OBJECTS);
+    let files = context.disk_folder()?;
+    for number in 0..OBJECTS {
+        std::fs::write(files.path().join(number.to_string()), [1; 8])?;
+    }
+    std::fs::File::open(files.path().join("0"))?.sync_all()?;
+    let file = on_disk(files.path())? as f64 / f64::from(OBJECTS);
+    let rows = [("Twizzler, an object", object), ("a file", file)];
+    let contest = Contest {
+        title: "space for 8 bytes of their own".into(),
+        unit: Unit::Bytes,
+        percentile: Percentile::OfRounds,
+        reference: "a file".into(),
+        rows: rows.iter().map(|&(name, bytes)| row(name, &[bytes], &[file], bytes, Vec::new())).collect(),
+        goals: Vec::new(),
+        failed: Vec::new(),
+    };
+    eprintln!("{}", crate::page::brief(&contest));
+    Ok(contest)
 }
 
 /// Bytes written to the disk for a durable put.

@@ -42,7 +42,7 @@ impl Course {
         if quick {
             Self { rounds: 1, time: Duration::from_millis(50) }
         } else {
-            Self { rounds: 13, time: Duration::from_millis(120) }
+            Self { rounds: 9, time: Duration::from_millis(120) }
         }
     }
 }
