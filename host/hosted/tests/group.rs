@@ -253,6 +253,30 @@ fn an_undone_transaction_leaves_what_it_was_based_on() {
 }
 
 #[test]
+fn an_object_that_is_mapped_anew_shows_what_waits_for_it() {
+    let (place, store) = Place::new();
+    in_place(&store);
+    let id = {
+        let guard = store.enter();
+        guard.id_of(guard.well_known::<u64>(COUNTER).expect("there").area())
+    };
+    let seen = AtomicU64::new(0);
+    place.disk.be(How::Waits);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| add(&store, &seen));
+        place.disk.somebody_waits();
+        // Where it lay is kept for the first one, and for nobody else.
+        store.unmap(id);
+        let second = scope.spawn(|| add(&store, &seen));
+        thread::sleep(A_WHILE);
+        place.disk.be(How::Works);
+        first.join().expect("no panic").expect("committed");
+        second.join().expect("no panic").expect("committed");
+    });
+    assert_eq!(in_place(&store), 2);
+}
+
+#[test]
 fn commits_go_on_beside_a_checkpoint() {
     let (place, store) = Place::new();
     let seen = AtomicU64::new(0);

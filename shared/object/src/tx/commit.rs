@@ -107,7 +107,7 @@ impl<B: Backend> Tx<'_, B> {
             }
             last = start;
             let id = self.space.mapped(area_at(start))?.id;
-            let version = self.version_of(start).checked_add(1).ok_or(Error::Damaged)?;
+            let version = self.version_of(start, id).checked_add(1).ok_or(Error::Damaged)?;
             changed.push((start, Changed { id, version }));
         }
         self.lane.work.changed = changed;

@@ -146,6 +146,7 @@ impl<'g, B: Backend> Tx<'g, B> {
         match taken {
             Ok(()) => {
                 let how = if mode == Mode::Exclusive { EXCLUSIVELY } else { 0 };
+                self.find_pending(area.start(), mapped.id)?;
                 self.work().last.set(area.start() | how);
                 Ok(())
             }

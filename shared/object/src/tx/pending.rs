@@ -19,7 +19,7 @@ use core::cmp::Ordering as Order;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use hashbrown::HashMap;
-use twizzler_abi::Error;
+use twizzler_abi::{Error, ObjId};
 
 use super::Tx;
 use super::overlay::{LINE, Line, parts};
@@ -54,8 +54,8 @@ struct Queue {
     records: VecDeque<Waiting>,
     /// By address: the newest bytes, and where the last record ends that has changed them.
     lines: HashMap<u64, (Line, u64)>,
-    /// By where the object lies: its newest version, and where that record ends.
-    versions: HashMap<u64, (u64, u64)>,
+    /// Objects that what waits has changed.
+    objects: HashMap<ObjId, Waited>,
     stripes: HashMap<u16, Stripe>,
 }
 
@@ -67,6 +67,17 @@ struct Waiting {
     lines: Vec<(u64, Line)>,
     changed: Vec<(u64, Changed)>,
     stripes: Vec<u16>,
+}
+
+/// An object in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Waited {
+    /// Its newest version.
+    version: u64,
+    /// Where the record of that ends.
+    end: u64,
+    /// Where the object was mapped for that.
+    start: u64,
 }
 
 /// A lock whose last holder waits for the disk.
@@ -97,8 +108,8 @@ impl Queue {
             waiting.merge(line);
             *last = end;
         }
-        for &(start, Changed { version, .. }) in &record.changed {
-            self.versions.insert(start, (version, end));
+        for &(start, Changed { id, version }) in &record.changed {
+            self.objects.insert(id, Waited { version, end, start });
         }
         for &stripe in &record.stripes {
             let chain = self.stripes.get(&stripe).map_or(0, |before| before.chain + 1);
@@ -117,9 +128,9 @@ impl Queue {
                 self.lines.remove(address);
             }
         }
-        for (start, _) in &record.changed {
-            if self.versions.get(start).is_some_and(|&(_, last)| last == end) {
-                self.versions.remove(start);
+        for (_, Changed { id, .. }) in &record.changed {
+            if self.objects.get(id).is_some_and(|object| object.end == end) {
+                self.objects.remove(id);
             }
         }
     }
@@ -324,13 +335,25 @@ impl<'g, B: Backend> Tx<'g, B> {
     }
 
     /// An object's version as the last commit has left it.
-    pub(super) fn version_of(&self, start: u64) -> u64 {
+    pub(super) fn version_of(&self, start: u64, id: ObjId) -> u64 {
         let place = version_word(area_at(start));
         if self.work().seen.get() == 0 {
             return memory::load(place);
         }
         let queue = self.space.pending.queue.lock(self.space.backend());
-        queue.versions.get(&start).map_or_else(|| memory::load(place), |&(version, _)| version)
+        queue.objects.get(&id).map_or_else(|| memory::load(place), |object| object.version)
+    }
+
+    /// Called with an object that has just been locked. What waits for it is found by where it lies; where it has been mapped anew since,
+    /// that has to be in place first.
+    pub(super) fn find_pending(&self, start: u64, id: ObjId) -> Result<(), Error> {
+        if self.work().seen.get() == 0 {
+            return Ok(());
+        }
+        let queue = self.space.pending.queue.lock(self.space.backend());
+        let is_elsewhere = queue.objects.get(&id).is_some_and(|object| object.start != start);
+        drop(queue);
+        if is_elsewhere { self.in_place() } else { Ok(()) }
     }
 
     /// Reads what is committed, past what the transaction has staged.
