@@ -1,10 +1,43 @@
 //! Persistent objects in a Linux program: typed, pointer-rich data that is used where it lies, in a directory.
 //!
-//! [`Store::open`] opens a store, which several processes may have open at the same time. It derefs to the [`Space`] through which
-//! objects are opened, read and changed in transactions: the programming model, the same as on Twizzler.
+//! ```
+//! use twizzler::{Access, Error, InvBytes, InvPtr, NameError, Names, Reader, Stored};
+//! # use twizzler::{Durability, Options};
 //!
-//! An object is a sparse file whose bytes are the object's; programs work on it where it is mapped. What a committed transaction
-//! survives is said by [`Durability`]. See `docs/hosted.md` for guarantees, layout and limits.
+//! /// What lies in objects is declared. An `InvPtr` leads to anything in this object or in another one.
+//! #[derive(Stored)]
+//! #[stored(name = "example.letter", version = 1)]
+//! #[repr(C)]
+//! struct Letter {
+//!     answers: InvPtr<Letter>,
+//!     text: InvBytes,
+//! }
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let store = Options::new().durability(Durability::ProcessKill).create(folder.path().join("letters"))?;
+//! // let store = twizzler::Store::open_or_create("letters")?; // a directory; other processes may open it too
+//! let guard = store.enter(); // what is resolved stays mapped while the guard lives
+//! let names = Names::open(&guard)?;
+//! guard.transact(|tx| {
+//!     // All of this happens, and is durable then, or nothing.
+//!     let (first, second) = (names.create::<Letter>(tx, "first")?.base(), tx.create::<Letter>()?.base());
+//!     let text = tx.alloc_bytes(first.object(), b"Dear reader")?;
+//!     tx.link_span(first.at(Letter::text), text)?;
+//!     tx.link(first.at(Letter::answers), Some(second))?;
+//!     Ok::<_, NameError>(())
+//! })?;
+//!
+//! // Here, in another process, or after a reboot:
+//! let first = guard.open::<Letter>(names.object("first")?, Access::Read)?.base();
+//! assert_eq!(guard.to_vec(guard.follow_span(first.at(Letter::text))?), b"Dear reader");
+//! let second = guard.follow(first.at(Letter::answers))?.ok_or(Error::Damaged)?;
+//! assert!(guard.follow(second.at(Letter::answers))?.is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Store::open`] opens a store and derefs to its [`Space`], through which objects are opened, read and changed: the programming model, the
+//! same as on Twizzler. [`collections`] has vectors, maps, lists, logs and queues. What a committed transaction survives is said by
+//! [`Durability`]. More: `docs/tutorial.md`, `docs/guide.md`, and `docs/hosted.md` for guarantees, layout and limits.
 
 mod apply;
 mod background;

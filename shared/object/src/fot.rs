@@ -57,7 +57,7 @@ impl AnyResolver {
     }
 }
 
-/// Base of a companion. The entries follow it, from that of index [`INLINE`] on.
+/// Base of a companion. The entries follow it, from that of index `FOT_INLINE_ENTRIES` on.
 #[derive(Stored)]
 #[stored(name = "twizzler.fot-companion", version = 1)]
 #[repr(C)]

@@ -4,7 +4,7 @@
 //! transaction, so it happens wholly or not at all with whatever else is in it. A [`Snapshot`] is a version of the map that
 //! stays as it is while others go on changing the map; each read and each iteration has one.
 //!
-//! [`tree`] knows how a tree changes, [`page`] what it asks of a node, [`arrays`] and [`slots`] what nodes look like, [`walk`] how to go
+//! `tree` knows how a tree changes, `page` what it asks of a node, `arrays` and `slots` what nodes look like, `walk` how to go
 //! through one.
 
 mod arrays;
