@@ -87,8 +87,8 @@ fn look(store: &Store, random: u64) -> u64 {
     assert!(stay.iter().map(|(key, _)| *key).eq((0..STAYING).map(staying)), "none is missing");
     assert!(stay.iter().all(|(_, value)| *value == stay[0].1), "of one version");
     assert!(guests.chunk_by(|a, b| a.0 / 1000 == b.0 / 1000).all(|those| those.len() as u64 == GUESTS));
-    let count = single.iter(&reader).map(|entry| entry.expect("never interrupted")).count();
-    assert_eq!(count as u64, STAYING);
+    let all: Vec<_> = single.iter(&reader).collect::<Result<_, _>>().expect("never interrupted");
+    assert_eq!(all.len() as u64, STAYING);
     stay[0].1[0]
 }
 
@@ -106,7 +106,7 @@ fn worker() {
     let (mut out, mut last) = (std::io::stdout(), 0);
     for count in 1u64.. {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             change(&store, random >> 20);
         } else {
             let now = look(&store, random >> 20);

@@ -142,7 +142,7 @@ proptest! {
     fn whatever_lies_there_is_looked_through(seed: u64, dense: bool, heap in 0u64..1 << 31) {
         let mut state = seed;
         let report = check_heap(|offset, buffer| {
-            buffer.fill_with(|| if dense || random(&mut state) % 9 == 0 { random(&mut state) as u8 } else { 0 });
+            buffer.fill_with(|| if dense || random(&mut state).is_multiple_of(9) { random(&mut state) as u8 } else { 0 });
             if offset == HEADER_OFFSET + std::mem::offset_of!(Header, allocator) as u64 {
                 buffer.copy_from_slice(&heap.to_le_bytes());
             }

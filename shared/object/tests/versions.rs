@@ -164,8 +164,8 @@ fn every_entry_is_found_and_every_snapshot_stays_beside_writers() {
     let (done, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let looks = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for n in 0..2 {
-            let (space, done, looks) = (&spaces[n], &done, &looks);
+        for (n, space) in spaces.iter().enumerate() {
+            let (done, looks) = (&done, &looks);
             scope.spawn(move || {
                 let mut seed = n as u64;
                 while !done.load(Ordering::Relaxed) || looks.load(Ordering::Relaxed) < 20 {

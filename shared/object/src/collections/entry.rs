@@ -77,6 +77,17 @@ impl<'t, 's, B: Backend, M: Keyed<'s, K, V>, K: Value, V: Value> Entry<'t, 's, B
         }
     }
 
+    /// The value; gives the key the default one if it has none.
+    ///
+    /// # Errors
+    /// As [`super::OrderedMap::insert`].
+    pub fn or_default(self) -> Result<V, Error>
+    where
+        V: Default,
+    {
+        self.or_insert_with(V::default)
+    }
+
     /// Changes the value, if there is one.
     ///
     /// # Errors
@@ -92,6 +103,11 @@ impl<'t, 's, B: Backend, M: Keyed<'s, K, V>, K: Value, V: Value> Entry<'t, 's, B
 }
 
 impl<'s, B: Backend, M: Keyed<'s, K, V>, K: Value, V: Value> OccupiedEntry<'_, 's, B, M, K, V> {
+    /// The key.
+    pub const fn key(&self) -> &K {
+        &self.entry.key
+    }
+
     /// The value.
     pub const fn get(&self) -> &V {
         &self.value
@@ -119,6 +135,11 @@ impl<'s, B: Backend, M: Keyed<'s, K, V>, K: Value, V: Value> OccupiedEntry<'_, '
 }
 
 impl<'s, B: Backend, M: Keyed<'s, K, V>, K: Value, V: Value> VacantEntry<'_, 's, B, M, K, V> {
+    /// The key.
+    pub const fn key(&self) -> &K {
+        &self.key
+    }
+
     /// Gives the key a value.
     ///
     /// # Errors

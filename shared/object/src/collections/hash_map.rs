@@ -265,6 +265,34 @@ impl<'s, K: Value, V: Value> HashMap<'s, K, V> {
         self.places(reader).map(|entry| entry.map(|(key, place)| (key, reader.get(place))))
     }
 
+    /// All keys, in no order. An error ends them.
+    pub fn keys<'r, R: Reader<'s>>(
+        &self,
+        reader: &'r R,
+    ) -> impl Iterator<Item = Result<K, Error>> + use<'r, 's, R, K, V> {
+        self.iter(reader).map(|entry| entry.map(|(key, _)| key))
+    }
+
+    /// All values, in no order. An error ends them.
+    pub fn values<'r, R: Reader<'s>>(
+        &self,
+        reader: &'r R,
+    ) -> impl Iterator<Item = Result<V, Error>> + use<'r, 's, R, K, V> {
+        self.iter(reader).map(|entry| entry.map(|(_, value)| value))
+    }
+
+    /// Gives keys their values.
+    ///
+    /// # Errors
+    /// As [`HashMap::insert`].
+    pub fn extend<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(), Error> {
+        entries.into_iter().try_for_each(|(key, value)| self.insert(tx, key, value).map(drop))
+    }
+
     /// Keeps the entries for which `keep` says so.
     ///
     /// # Errors

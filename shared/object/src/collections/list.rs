@@ -236,6 +236,22 @@ impl<'s, T: Value> List<'s, T> {
         self.take(tx, back)
     }
 
+    /// The first element.
+    ///
+    /// # Errors
+    /// As [`Reader::follow`].
+    pub fn front(&self, reader: &impl Reader<'s>) -> Result<Option<T>, Error> {
+        Ok(self.front_node(reader)?.map(|node| reader.get(node.at(ListNode::<T>::value))))
+    }
+
+    /// The last element.
+    ///
+    /// # Errors
+    /// As [`Reader::follow`].
+    pub fn back(&self, reader: &impl Reader<'s>) -> Result<Option<T>, Error> {
+        Ok(self.back_node(reader)?.map(|node| reader.get(node.at(ListNode::<T>::value))))
+    }
+
     fn take<B: Backend>(&self, tx: &mut Tx<'s, B>, node: Option<Node<'s, T>>) -> Result<Option<T>, Error> {
         let Some(node) = node else { return Ok(None) };
         let value = tx.get(node.at(ListNode::<T>::value));

@@ -62,6 +62,14 @@ impl<'s> Text<'s> {
         self.bytes.extend_from_slice(tx, text.as_bytes())
     }
 
+    /// Adds a character at the end.
+    ///
+    /// # Errors
+    /// As [`Vector::push_zeroed`].
+    pub fn push<B: Backend>(&self, tx: &mut Tx<'s, B>, character: char) -> Result<(), Error> {
+        self.push_str(tx, character.encode_utf8(&mut [0; 4]))
+    }
+
     /// Makes it this text.
     ///
     /// # Errors

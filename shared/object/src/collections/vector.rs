@@ -262,6 +262,40 @@ impl<'s, T: Value> Vector<'s, T> {
         Ok(Some(value))
     }
 
+    /// Exchanges two elements.
+    ///
+    /// # Errors
+    /// As [`Vector::set`].
+    pub fn swap<B: Backend>(&self, tx: &mut Tx<'s, B>, a: u64, b: u64) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let other = self.get(tx, b)?.ok_or(Error::OutOfRange)?;
+        let one = self.set(tx, a, other)?;
+        self.set(tx, b, one).map(drop)
+    }
+
+    /// Keeps the elements for which `keep` says so, in their order.
+    ///
+    /// # Errors
+    /// As [`Vector::set`].
+    pub fn retain<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        mut keep: impl FnMut(&T) -> bool,
+    ) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let mut kept = 0;
+        for index in 0..self.len(tx) {
+            let value = self.get(tx, index)?.ok_or(Error::Damaged)?;
+            if keep(&value) {
+                if kept < index {
+                    self.set(tx, kept, value)?;
+                }
+                kept += 1;
+            }
+        }
+        self.truncate(tx, kept)
+    }
+
     /// Puts an element at `index`; those from there on move up by one.
     ///
     /// # Errors

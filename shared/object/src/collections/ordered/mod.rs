@@ -336,6 +336,34 @@ impl<'s, K: Value + Ord, V: Value> OrderedMap<'s, K, V> {
         last.map(|(key, value)| self.delete(tx, &key).map(|_| (key, value))).transpose()
     }
 
+    /// All keys, in order, from both ends. An error ends them.
+    pub fn keys<'r, R: Reader<'s>>(
+        &self,
+        reader: &'r R,
+    ) -> impl DoubleEndedIterator<Item = Result<K, Error>> + use<'r, 's, R, K, V> {
+        self.iter(reader).map(|entry| entry.map(|(key, _)| key))
+    }
+
+    /// All values, in order, from both ends. An error ends them.
+    pub fn values<'r, R: Reader<'s>>(
+        &self,
+        reader: &'r R,
+    ) -> impl DoubleEndedIterator<Item = Result<V, Error>> + use<'r, 's, R, K, V> {
+        self.iter(reader).map(|entry| entry.map(|(_, value)| value))
+    }
+
+    /// Gives keys their values.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::insert`].
+    pub fn extend<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(), Error> {
+        entries.into_iter().try_for_each(|(key, value)| self.insert(tx, key, value).map(drop))
+    }
+
     /// Keeps the entries for which `keep` says so.
     ///
     /// # Errors
