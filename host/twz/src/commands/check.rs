@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use twizzler_abi::address::SLOT_BYTES;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
 use twizzler_abi::pointer::FotKind;
-use twizzler_abi::{Error, ObjId};
+use twizzler_abi::{Error, ObjId, SizeClass};
 use twizzler_names::Entry;
 use twizzler_object::{HeapFinding, check_heap};
 
@@ -203,18 +202,20 @@ impl<M: Medium> Check<'_, M> {
         let medium = self.store.medium();
         let known = medium.stat(id).and_then(|stat| match Error::from_number(stat.quarantine) {
             Some(error) => Err(error),
-            None => metadata(medium, id)?.verify(id).map(drop),
+            None => metadata(medium, id)?.verify(id).map(|_| stat.size_class),
         });
-        if let Err(error) = known {
-            return self.add(Kind::Object, id, format!("its metadata or tree: {error}"));
-        }
+        let range_bytes = match known {
+            Ok(class) if class == SizeClass::Large as u32 => SizeClass::Large.range_bytes(),
+            Ok(_) => SizeClass::Small.range_bytes(),
+            Err(error) => return self.add(Kind::Object, id, format!("its metadata or tree: {error}")),
+        };
         if let Err(error) = medium.extents(id) {
             return self.add(Kind::Object, id, format!("its pages: {error}"));
         }
         match header(medium, id) {
             Err(error) => self.add(Kind::Object, id, format!("its header: {error}")),
             Ok(header) => {
-                if header.len_bytes > SLOT_BYTES - BASE_OFFSET {
+                if header.len_bytes > range_bytes - BASE_OFFSET {
                     self.add(
                         Kind::Header,
                         id,
@@ -226,7 +227,7 @@ impl<M: Medium> Check<'_, M> {
                     let what = format!("its companion {} does not exist", header.fot_companion);
                     self.add(Kind::Pointer, id, what);
                 }
-                self.pointers(id, &header);
+                self.pointers(id, &header, range_bytes);
             }
         }
     }
@@ -242,7 +243,7 @@ impl<M: Medium> Check<'_, M> {
         }
     }
 
-    fn pointers(&mut self, id: ObjId, header: &Header) {
+    fn pointers(&mut self, id: ObjId, header: &Header, range_bytes: u64) {
         let entries = match fot(self.store.medium(), id, header) {
             Ok(entries) => entries,
             Err(error) => return self.add(Kind::Object, id, format!("its FOT: {error}")),
@@ -254,7 +255,7 @@ impl<M: Medium> Check<'_, M> {
                 Ok((FotKind::Id, _)) => self.target(entry.target, entry.fingerprint),
                 Ok((FotKind::Name, _)) => {
                     let (at, len) = (entry.target.hi, entry.target.lo);
-                    let end = at.checked_add(len).filter(|&end| end <= SLOT_BYTES && at >= HEADER_OFFSET);
+                    let end = at.checked_add(len).filter(|&end| end <= range_bytes && at >= HEADER_OFFSET);
                     end.is_none().then(|| "its late-bound name is out of range".to_owned())
                 }
             };
