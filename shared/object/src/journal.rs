@@ -3,15 +3,20 @@
 //! | word | |
 //! |---|---|
 //! | 0 | checksum of all that follows, seeded with the lane's generation |
-//! | 1 | the transaction's number |
+//! | 1 | the transaction's number; short records: objects from bit 48, words in all from bit 52 |
 //! | 2 | words in all |
 //! | 3 | objects, and deletes in the upper half |
-//! | 4 | lines, and objects made in the upper half |
+//! | 4 | zero, and objects made in the upper half |
 //! | 5-7 | zero |
 //! | then | objects: ID (2 words), new version, zero |
 //! | then | IDs of objects to delete |
 //! | then | what objects were made of: nonce (2 words), owner (2), flags and rights in the upper half, fingerprint; in logs alone |
 //! | then | lines: object's number above bit 48, offset; mask of new bytes; the new bytes, packed, filled up to a word |
+//!
+//! Where bit 0 of a line's offset is set, whole lines follow each other: in place of the mask is how many, then come all their bytes.
+//!
+//! A *short* record neither makes nor deletes objects, and changes few lines of up to 15 objects. It lacks words 2 to 7 and the objects' zeros: what
+//! changes a word in one object is one cache line, and each line costs.
 //!
 //! A record is valid where the checksum holds; all else is checked again when it is applied.
 
@@ -27,7 +32,21 @@ pub use crate::tx::overlay::{LINE, Line};
 pub const LOG_SEED: u64 = 0;
 const SPEC_WORDS: usize = 6;
 const HEAD_WORDS: usize = 8;
-const OBJECT_BITS: u32 = 48;
+const OBJECT_WORDS: usize = 4;
+const SHORT_HEAD_WORDS: usize = 2;
+const SHORT_OBJECT_WORDS: usize = 3;
+/// A record is at least as long.
+const WORDS_MIN: u64 = 8;
+/// Transactions have smaller numbers.
+pub(crate) const TRANSACTIONS_MAX: u64 = 1 << SHORT_OBJECTS_BIT;
+const SHORT_OBJECTS_BIT: u32 = 48;
+const SHORT_WORDS_BIT: u32 = 52;
+const SHORT_OBJECTS_MAX: usize = 15;
+/// No more lines than fit so many words as a short record has at most.
+const SHORT_LINES_MAX: usize = 256;
+const OBJECT_BIT: u32 = 48;
+/// In a line's offset: many whole lines.
+const IS_RUN: u64 = 1;
 
 /// Mixes words, four at a time; sensitive to order, so that a torn record shows.
 pub(crate) fn checksum(seed: u64, words: &[u64]) -> u64 {
@@ -75,10 +94,17 @@ pub struct Content<'a> {
 /// # Panics
 /// Where one lies in another object.
 pub fn encode_into(words: &mut Vec<u64>, seed: u64, content: &Content<'_>, lines: &[(u64, Line)]) {
+    let is_short = content.deletes.is_empty()
+        && content.created.is_empty()
+        && (1..=SHORT_OBJECTS_MAX).contains(&content.objects.len())
+        && (1..=SHORT_LINES_MAX).contains(&lines.len());
     words.clear();
-    words.resize(HEAD_WORDS, 0);
-    for (_, object) in content.objects {
-        words.extend([object.id.hi, object.id.lo, object.version, 0]);
+    words.resize(if is_short { SHORT_HEAD_WORDS } else { HEAD_WORDS }, 0);
+    for (_, Changed { id, version }) in content.objects {
+        words.extend([id.hi, id.lo, *version]);
+        if !is_short {
+            words.push(0);
+        }
     }
     for id in content.deletes {
         words.extend([id.hi, id.lo]);
@@ -86,21 +112,49 @@ pub fn encode_into(words: &mut Vec<u64>, seed: u64, content: &Content<'_>, lines
     for spec in content.created {
         words.extend(words_of_spec(spec));
     }
+    push_lines(words, content, lines);
+    let len = words.len() as u64;
+    words[1] = content.transaction;
+    if is_short {
+        words[1] |= (content.objects.len() as u64) << SHORT_OBJECTS_BIT | len << SHORT_WORDS_BIT;
+    } else {
+        words[2] = len;
+        words[3] = content.objects.len() as u64 | (content.deletes.len() as u64) << 32;
+        words[4] = (content.created.len() as u64) << 32;
+    }
+    words[0] = checksum(seed, &words[1..]);
+}
+
+fn push_lines(words: &mut Vec<u64>, content: &Content<'_>, lines: &[(u64, Line)]) {
     let mut last = 0;
-    for &(address, ref line) in lines {
-        let start = range_start(address);
+    let mut rest = lines;
+    while let [(address, line), ..] = rest {
+        let start = range_start(*address);
         if content.objects.get(last).is_none_or(|&(known, _)| known != start) {
             let found = content.objects.iter().position(|&(known, _)| known == start);
             last = found.expect("lines lie in objects of the record");
         }
-        words.extend([(last as u64) << OBJECT_BITS | (address - start), line.mask]);
-        push_bytes(words, line);
+        let place = (last as u64) << OBJECT_BIT | (address - start);
+        let run = whole_lines(rest);
+        if run > 1 {
+            words.extend([place | IS_RUN, run as u64]);
+        } else {
+            words.extend([place, line.mask]);
+        }
+        let (now, then) = rest.split_at(run.max(1));
+        now.iter().for_each(|(_, line)| push_bytes(words, line));
+        rest = then;
     }
-    words[1] = content.transaction;
-    words[2] = words.len() as u64;
-    words[3] = content.objects.len() as u64 | (content.deletes.len() as u64) << 32;
-    words[4] = lines.len() as u64 | (content.created.len() as u64) << 32;
-    words[0] = checksum(seed, &words[1..]);
+}
+
+/// How many whole lines of one object follow each other from the first one on.
+fn whole_lines(lines: &[(u64, Line)]) -> usize {
+    let Some(&(first, _)) = lines.first() else { return 0 };
+    // The first line of an object's range is that of its null page, which is nobody's: so a run never leaves the object.
+    let is_next = |&(at, &(address, ref line)): &(usize, &(u64, Line))| {
+        line.mask == u64::MAX && address == first + at as u64 * LINE
+    };
+    lines.iter().enumerate().take_while(is_next).count()
 }
 
 /// The new bytes of a line, packed.
@@ -142,9 +196,10 @@ fn word_of(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("chunks of eight"))
 }
 
-/// Words of the record whose head this is, if it can be one that fits `room` words.
+/// Words of the record that begins with these, if it can be one that fits `room` words.
 pub(crate) fn words_of(head: &[u64; HEAD_WORDS], room: u64) -> Option<usize> {
-    (head[2] >= HEAD_WORDS as u64 && head[2] <= room).then_some(head[2] as usize)
+    let words = if head[1] >> SHORT_OBJECTS_BIT == 0 { head[2] } else { head[1] >> SHORT_WORDS_BIT };
+    (WORDS_MIN..=room).contains(&words).then_some(words as usize)
 }
 
 /// A valid record.
@@ -152,6 +207,8 @@ pub(crate) fn words_of(head: &[u64; HEAD_WORDS], room: u64) -> Option<usize> {
 pub struct Record<'a> {
     pub(crate) transaction: u64,
     objects: &'a [u64],
+    /// Words of each.
+    object_words: usize,
     deletes: &'a [u64],
     created: &'a [u64],
     lines: &'a [u64],
@@ -161,22 +218,33 @@ impl<'a> Record<'a> {
     /// The record in these words, if it is one with a checksum of this seed. What it says may still make no sense.
     #[must_use]
     pub fn decode(generation: u64, words: &'a [u64]) -> Option<Self> {
-        let (head, body) = words.split_first_chunk::<HEAD_WORDS>()?;
-        if head[0] != checksum(generation, &words[1..]) || head[2] != words.len() as u64 {
+        let head = words.first_chunk::<HEAD_WORDS>()?;
+        if head[0] != checksum(generation, &words[1..]) || words_of(head, words.len() as u64)? != words.len()
+        {
             return None;
         }
-        let objects = ((head[3] & 0xffff_ffff) as usize).checked_mul(4)?;
+        let transaction = head[1] & (TRANSACTIONS_MAX - 1);
+        if head[1] != transaction {
+            let objects = (head[1] >> SHORT_OBJECTS_BIT & SHORT_OBJECTS_MAX as u64) as usize;
+            let (objects, lines) =
+                words[SHORT_HEAD_WORDS..].split_at_checked(objects * SHORT_OBJECT_WORDS)?;
+            let object_words = SHORT_OBJECT_WORDS;
+            return Some(Self { transaction, objects, object_words, deletes: &[], created: &[], lines });
+        }
+        let objects = ((head[3] & 0xffff_ffff) as usize).checked_mul(OBJECT_WORDS)?;
         let deletes = ((head[3] >> 32) as usize).checked_mul(2)?;
-        let (objects, body) = body.split_at_checked(objects)?;
+        let (objects, body) = words[HEAD_WORDS..].split_at_checked(objects)?;
         let (deletes, body) = body.split_at_checked(deletes)?;
         let created = ((head[4] >> 32) as usize).checked_mul(SPEC_WORDS)?;
         let (created, lines) = body.split_at_checked(created)?;
-        Some(Self { transaction: head[1], objects, deletes, created, lines })
+        Some(Self { transaction, objects, object_words: OBJECT_WORDS, deletes, created, lines })
     }
 
     /// The objects that it changes, numbered from 0.
     pub fn objects(&self) -> impl Iterator<Item = Changed> + use<'a> {
-        self.objects.chunks_exact(4).map(|o| Changed { id: ObjId { hi: o[0], lo: o[1] }, version: o[2] })
+        self.objects
+            .chunks_exact(self.object_words)
+            .map(|o| Changed { id: ObjId { hi: o[0], lo: o[1] }, version: o[2] })
     }
 
     /// What the objects that it makes were made of.
@@ -191,36 +259,67 @@ impl<'a> Record<'a> {
 
     /// Lines: (object's number, offset in it, new bytes). Numbers and offsets may be wrong. An error ends them.
     pub fn lines(&self) -> impl Iterator<Item = Result<(usize, u64, Line), Error>> + use<'a> {
-        let mut rest = self.lines;
+        let mut lines = Lines { rest: self.lines, run: 0, next: 0 };
         core::iter::from_fn(move || {
-            if rest.is_empty() {
+            if lines.rest.is_empty() {
                 return None;
             }
-            let line = take_line(&mut rest).ok_or(Error::Damaged);
+            let line = lines.take().ok_or(Error::Damaged);
             if line.is_err() {
-                rest = &[];
+                lines.rest = &[];
             }
-            Some(line)
+            Some(
+                line.map(|(place, line)| {
+                    ((place >> OBJECT_BIT) as usize, place & ((1 << OBJECT_BIT) - 1), line)
+                }),
+            )
         })
     }
 }
 
-fn take_line(rest: &mut &[u64]) -> Option<(usize, u64, Line)> {
-    let (&[place, mask], body) = rest.split_first_chunk::<2>()?;
-    let (packed, after) = body.split_at_checked((mask.count_ones() as usize).div_ceil(8))?;
-    *rest = after;
-    let mut line = Line { mask, bytes: [0; 64] };
-    if mask == u64::MAX {
-        for (bytes, word) in line.bytes.chunks_exact_mut(8).zip(packed) {
-            bytes.copy_from_slice(&word.to_le_bytes());
+/// What is left of the lines.
+struct Lines<'a> {
+    rest: &'a [u64],
+    /// Whole lines that follow, and the place of the first one.
+    run: u64,
+    next: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn take(&mut self) -> Option<(u64, Line)> {
+        let (mut place, mut mask) = (self.next, u64::MAX);
+        if self.run == 0 {
+            [place, mask] = *self.words(2)?.first_chunk()?;
+            if place & IS_RUN != 0 {
+                (place, self.run, mask) = (place & !IS_RUN, mask, u64::MAX);
+                // One that goes on for longer than there are words ends for want of them.
+                if self.run == 0 {
+                    return None;
+                }
+            }
         }
-        return Some(((place >> OBJECT_BITS) as usize, place & ((1 << OBJECT_BITS) - 1), line));
+        let mut line = Line { mask, bytes: [0; LINE as usize] };
+        let packed = self.words((mask.count_ones() as usize).div_ceil(8))?;
+        if mask == u64::MAX {
+            for (bytes, word) in line.bytes.chunks_exact_mut(8).zip(packed) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+        } else {
+            let mut bytes = packed.iter().flat_map(|word| word.to_le_bytes());
+            for at in (0..64).filter(|at| mask >> at & 1 != 0) {
+                line.bytes[at] = bytes.next()?;
+            }
+        }
+        self.run = self.run.saturating_sub(1);
+        self.next = place.wrapping_add(LINE);
+        Some((place, line))
     }
-    let mut bytes = packed.iter().flat_map(|word| word.to_le_bytes());
-    for at in (0..64).filter(|at| mask >> at & 1 != 0) {
-        line.bytes[at] = bytes.next()?;
+
+    fn words(&mut self, len: usize) -> Option<&'a [u64]> {
+        let (words, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(words)
     }
-    Some(((place >> OBJECT_BITS) as usize, place & ((1 << OBJECT_BITS) - 1), line))
 }
 
 #[cfg(test)]
@@ -257,9 +356,19 @@ mod tests {
         line
     }
 
+    #[test]
+    fn a_word_is_one_cache_line_and_whole_lines_cost_their_bytes() {
+        let objects = [Changed { id: ObjId::new(5), version: 9 }];
+        let word = encode(1, 2, &objects, &[], &[], &[(0, 64, line(0xff, 1))]);
+        assert_eq!(word.len(), 8);
+        let lines = |len: u64| (0..len).map(|n| (0, n * 64, line(u64::MAX, n as u8))).collect::<Vec<_>>();
+        assert_eq!(encode(1, 2, &objects, &[], &[], &lines(64)).len(), 5 + 2 + 64 * 8);
+        assert_eq!(encode(1, 2, &objects, &[], &[], &lines(5000)).len(), 12 + 2 + 5000 * 8);
+    }
+
     proptest! {
         #[test]
-        fn records_round_trip(generation: u64, masks in prop::collection::vec(any::<u64>(), 0..20), deletes in prop::collection::vec(any::<u128>(), 0..3)) {
+        fn records_round_trip(generation: u64, masks in prop::collection::vec(prop_oneof![any::<u64>(), Just(u64::MAX)], 0..20), deletes in prop::collection::vec(any::<u128>(), 0..3)) {
             let lines: Vec<_> = masks.iter().enumerate().map(|(i, &mask)| (i % 2, i as u64 * 64, line(mask, i as u8))).collect();
             let objects = [Changed { id: ObjId::new(5), version: 9 }, Changed { id: ObjId::new(6), version: 1 }];
             let specs: Vec<_> = deletes.iter().map(|&n| CreateSpec { nonce: n.to_le_bytes(), owner: ObjId::new(n >> 3), flags: 1, default_rights: n as u32, fingerprint: 7 }).collect();
@@ -280,8 +389,9 @@ mod tests {
 
         #[test]
         fn a_flipped_bit_makes_it_void(mask: u64, word in 0usize..12, bit in 0u32..64) {
-            let l = line(mask | 1 << 63, 3);
+            let l = line(mask | 0xff << 56, 3);
             let mut words = encode(1, 2, &[Changed { id: ObjId::new(5), version: 9 }], &[], &[], &[(0, 64, l)]);
+            let word = word % words.len();
             words[word] ^= 1 << bit;
             prop_assert!(Record::decode(1, &words).is_none());
         }

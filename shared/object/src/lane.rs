@@ -9,7 +9,11 @@
 //! |---|---|
 //! | 0 | [`LaneHead`] |
 //! | 64 | intents, 32 bytes each |
-//! | 4096 | the record |
+//! | 4096 | a record of an even transaction, up to 16 KiB |
+//! | 20480 | the same of an odd one: a line that was written back a moment ago is slow to write again |
+//! | 36864 | a longer record |
+//!
+//! Of the records, the one of the latest transaction counts: when it was begun, those before were in place.
 //!
 //! Records and intents are checked with the lane's generation, which recovery raises last: what lay there before is then void. It is raised
 //! for a new owner too, durably before its first record.
@@ -21,7 +25,7 @@ use core::cell::RefCell;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
-use twizzler_abi::address::Slot;
+use twizzler_abi::address::{SLOT_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
@@ -30,6 +34,7 @@ use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink, Waited};
 use crate::error::OpenError;
+use crate::journal::TRANSACTIONS_MAX;
 use crate::lock::Held;
 use crate::memory;
 use crate::pointer::{Object, Ptr};
@@ -46,8 +51,16 @@ const LOOKS: u32 = 1000;
 pub const LANES_MAX: usize = 64;
 /// Objects that one transaction can make.
 pub const INTENTS_MAX: usize = 126;
-/// Offset of the record in a lane.
-pub(crate) const RECORD_OFFSET: u64 = BASE_OFFSET + 4096;
+/// Offset of the first record in a lane.
+const RECORDS_OFFSET: u64 = BASE_OFFSET + 4096;
+/// Bytes that a record has at most that is written to one of two places in turn.
+const SHORT_RECORD_BYTES: u64 = 16 * 1024;
+/// Where records may lie, with their bytes: those of even transactions, of odd ones, and long ones.
+pub(crate) const RECORD_PLACES: [(u64, u64); 3] = [
+    (RECORDS_OFFSET, SHORT_RECORD_BYTES),
+    (RECORDS_OFFSET + SHORT_RECORD_BYTES, SHORT_RECORD_BYTES),
+    (RECORDS_OFFSET + 2 * SHORT_RECORD_BYTES, SLOT_BYTES - RECORDS_OFFSET - 2 * SHORT_RECORD_BYTES),
+];
 /// Bytes of the record area that are made to exist when a lane is claimed.
 const RECORD_START_BYTES: u64 = 64 * 1024;
 
@@ -122,14 +135,21 @@ pub(crate) struct Lane {
     pub(crate) work: Work,
 }
 
+/// Where a record of so many bytes is written. None: it is too long.
+pub(crate) fn record_place(transaction: u64, len_bytes: u64) -> Option<u64> {
+    let number = if len_bytes <= SHORT_RECORD_BYTES { (transaction % 2) as usize } else { 2 };
+    let (offset, room) = RECORD_PLACES[number];
+    (len_bytes <= room).then_some(offset)
+}
+
 /// Where a lane's records lie.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneMedia {
     pub(crate) id: ObjId,
     pub(crate) slot: Slot,
     pub(crate) generation: u64,
-    /// Bytes of the record area known to exist.
-    pub(crate) record_bytes: u64,
+    /// Up to which offset the pages are known to exist.
+    pub(crate) end: u64,
 }
 
 impl LaneMedia {
@@ -222,12 +242,11 @@ impl<B: Backend> Space<B> {
                 if word.compare_exchange(seen, self.owner, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                     break;
                 }
-            } else if seen & 1 != 0
-                || word.compare_exchange(seen, seen | 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            } else if (seen & 1 != 0
+                || word.compare_exchange(seen, seen | 1, Ordering::AcqRel, Ordering::Acquire).is_ok())
+                && self.wait_while(word, owner | 1, LOOK_NS) == Waited::TimedOut
             {
-                if self.wait_while(word, owner | 1, LOOK_NS) == Waited::TimedOut {
-                    looks = looks.checked_sub(1).ok_or(Error::Busy)?;
-                }
+                looks = looks.checked_sub(1).ok_or(Error::Busy)?;
             }
         }
         let result = inside();
@@ -322,7 +341,7 @@ impl<B: Backend> Space<B> {
         self.store_durably(head.at(LaneHead::generation), &generation);
         let slot = Slot::of(head.address()).ok_or(Error::Damaged)?;
         let last = memory::load(head.at(LaneHead::done)).max(memory::load(head.at(LaneHead::applied)));
-        Ok((LaneMedia { id, slot, generation, record_bytes: RECORD_START_BYTES }, last))
+        Ok((LaneMedia { id, slot, generation, end: RECORDS_OFFSET + RECORD_START_BYTES }, last))
     }
 
     /// Makes lane number `slot` and lists it.
@@ -376,7 +395,7 @@ impl<B: Backend> Drop for Space<B> {
 /// A lane's head, if its transactions' numbers can have been counted: the next one needs to be higher.
 fn sound_head(head: Ptr<'_, LaneHead>) -> Result<Ptr<'_, LaneHead>, Error> {
     let last = memory::load(head.at(LaneHead::done)).max(memory::load(head.at(LaneHead::applied)));
-    if last > u64::MAX / 2 { Err(Error::Damaged) } else { Ok(head) }
+    if last > TRANSACTIONS_MAX / 2 { Err(Error::Damaged) } else { Ok(head) }
 }
 
 pub(crate) fn lane_slot(directory: Ptr<'_, Directory>, slot: usize) -> Ptr<'_, LaneSlot> {

@@ -113,6 +113,14 @@ unsafe fn row_word(row: u64, bytes: u64) -> &'static AtomicU64 {
     unsafe { &*word.cast() }
 }
 
+/// Starts fetching a line that will be stored to soon: one that was written back may have left the caches.
+#[inline(always)]
+pub(crate) fn prefetch(address: u64) {
+    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a hint, which never faults, whatever the address (Intel SDM, PREFETCHh).
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(with_exposed_provenance(address as usize)) };
+}
+
 /// Loads a word of the translation table. Acquire pairs with the release in [`store_row`]: who sees an object in a row sees what is known of it.
 ///
 /// # Safety

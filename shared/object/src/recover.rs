@@ -14,7 +14,7 @@ use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink};
 use crate::journal::{Record, words_of};
-use crate::lane::{Directory, INTENTS_MAX, LANES_MAX, LaneHead, RECORD_OFFSET, lane_slot};
+use crate::lane::{Directory, INTENTS_MAX, LANES_MAX, LaneHead, RECORD_PLACES, lane_slot};
 use crate::memory;
 use crate::pointer::{Area, Ptr};
 use crate::space::{Space, header_place};
@@ -105,7 +105,7 @@ impl<B: Backend> Space<B> {
     fn read_lane(&self, lane: ObjId) -> Result<(u64, Vec<u64>), Error> {
         let head = self.open_lane(lane)?;
         let generation = memory::load(head.at(LaneHead::generation));
-        Ok((generation, read_record(head.object(), self.stat(lane)?.pages)))
+        Ok((generation, read_record(head.object(), self.stat(lane)?.pages, generation)))
     }
 
     fn recover_lane(&self, lane: &Dead, newest: &Newest) -> Result<(), Error> {
@@ -205,17 +205,20 @@ impl<B: Backend> Space<B> {
     }
 }
 
-/// The words of the record that the lane may hold. Lanes have `pages`, so a longer one is none.
-fn read_record(lane: Area<'_>, pages: u64) -> Vec<u64> {
-    let words = |len: usize| -> Option<Vec<u64>> {
-        let span = lane.span::<u64>(RECORD_OFFSET, len as u64)?;
+/// The words of the lane's latest record; empty where there is none. Lanes have `pages`, so a longer one is none.
+fn read_record(lane: Area<'_>, pages: u64, generation: u64) -> Vec<u64> {
+    let words = |offset, len: usize| -> Option<Vec<u64>> {
+        let span = lane.span::<u64>(offset, len as u64)?;
         (0..len as u64).map(|index| Some(memory::load(span.index(index)?))).collect()
     };
-    let whole = || {
-        let head = words(8)?.try_into().ok()?;
-        words(words_of(&head, pages * PAGE_BYTES / 8)?)
+    let whole = |(offset, room): (u64, u64)| {
+        let head = words(offset, 8)?.try_into().ok()?;
+        let words = words(offset, words_of(&head, room.min(pages * PAGE_BYTES) / 8)?)?;
+        let transaction = Record::decode(generation, &words)?.transaction;
+        Some((transaction, words))
     };
-    whole().unwrap_or_default()
+    let latest = RECORD_PLACES.into_iter().filter_map(whole).max_by_key(|&(transaction, _)| transaction);
+    latest.map_or_else(Vec::new, |(_, words)| words)
 }
 
 /// The version of an object's one lock domain.

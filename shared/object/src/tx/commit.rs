@@ -9,7 +9,7 @@ use twizzler_abi::address::{SLOT_BYTES, Slot, range_start};
 use super::{State, Tx};
 use crate::backend::{Backend, Commit, Ticket};
 use crate::journal::{self, Changed, LOG_SEED};
-use crate::lane::{LaneHead, RECORD_OFFSET};
+use crate::lane::{LaneHead, record_place};
 use crate::memory;
 use crate::pointer::Area;
 use crate::recover::version_word;
@@ -145,22 +145,20 @@ impl<B: Backend> Tx<'_, B> {
         let (space, lane) = (self.space, &mut **self.lane);
         let (backend, work) = (space.backend(), &mut lane.work);
         let media = lane.media.as_mut().ok_or(Error::ReadOnly)?;
-        // Makes sure that the record has its pages.
         let len_bytes = work.words.len() as u64 * 8;
-        if len_bytes > SLOT_BYTES - RECORD_OFFSET {
-            return Err(Error::OutOfRange);
-        }
-        if len_bytes > media.record_bytes {
-            let wanted = len_bytes.next_multiple_of(64 * 1024).min(SLOT_BYTES - RECORD_OFFSET);
-            backend.ensure(media.id, RECORD_OFFSET, wanted)?;
-            media.record_bytes = wanted;
+        let offset = record_place(lane.transaction, len_bytes).ok_or(Error::OutOfRange)?;
+        if offset + len_bytes > media.end {
+            // Makes sure that the record has its pages.
+            let end = (offset + len_bytes).next_multiple_of(64 * 1024).min(SLOT_BYTES);
+            backend.ensure(media.id, media.end, end - media.end)?;
+            media.end = end;
         }
         if !work.fresh.is_clean() {
             // Fence 0. Before the record is written: if all its lines happen to arrive, it counts, fence 1 or not.
             work.fresh.flush(backend);
             backend.fence();
         }
-        let to = area_of(media.slot).span::<u64>(RECORD_OFFSET, work.words.len() as u64);
+        let to = area_of(media.slot).span::<u64>(offset, work.words.len() as u64);
         let to = to.ok_or(Error::OutOfRange)?;
         memory::write_words(backend, to, &work.words);
         backend.flush(to.address(), len_bytes);

@@ -44,6 +44,7 @@ use crate::lock::{Mode, Refused};
 use crate::memory;
 use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
 use crate::reader::{Reader, compare_by};
+use crate::recover::version_word;
 use crate::space::{Access, Space, area_of, header_place};
 use crate::spare::Entered;
 use crate::stored::{Stored, Value};
@@ -148,6 +149,9 @@ impl<'g, B: Backend> Tx<'g, B> {
                 let how = if mode == Mode::Exclusive { EXCLUSIVELY } else { 0 };
                 self.find_pending(area.start(), mapped.id)?;
                 self.work().last.set(area.start() | how);
+                if mode == Mode::Exclusive {
+                    memory::prefetch(version_word(area).address());
+                }
                 Ok(())
             }
             Err(Refused::Conflict) => {

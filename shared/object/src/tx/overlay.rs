@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use crate::memory::prefetch;
+
 /// What must be stored after what, for readers without locks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Rank {
@@ -143,6 +145,7 @@ impl Overlay {
 
     fn add(&mut self, line: u64) -> usize {
         let index = self.lines.len();
+        prefetch(line);
         self.lines.push((line, Line::EMPTY));
         if index + 1 > FEW && (index + 1) * 2 > self.table.len() {
             let size = (self.lines.len() * 4).next_power_of_two();
