@@ -85,6 +85,11 @@ fn changes(command: Arguments<'_>) -> bool {
     find(command).is_ok_and(|spec| matches!(spec.run, Run::Change(_)))
 }
 
+/// How many values a command changes, roughly.
+pub(super) fn values_changed(command: Arguments<'_>) -> usize {
+    if changes(command) { command.len().saturating_sub(1).div_ceil(2) } else { 0 }
+}
+
 /// Why whatever was done is to be undone.
 enum Stop {
     /// A command was refused when it had changed something.

@@ -18,6 +18,9 @@ use super::control::Server;
 /// Commands that run together at most, and bytes of them.
 const BATCH_COMMANDS_MAX: usize = 4096;
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Values that are changed together at most, where a log makes them durable: each costs about 8 KiB of new nodes, and a transaction that
+/// makes more than 256 KiB of them has its objects' files synced, one after the other, in place of the log alone.
+const BATCH_VALUES_MAX: usize = 25;
 /// How often to look whether the server is to stop.
 const TICK: Duration = Duration::from_millis(50);
 /// What wakes the thread for new clients.
@@ -89,17 +92,19 @@ impl<'s> Executor<'s> {
     fn serve(&mut self, ready: &BTreeSet<usize>) -> BTreeSet<usize> {
         let mut requests = Vec::new();
         let mut of = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut values) = (0, 0);
+        let values_max = if self.space.backend().is_logged() { BATCH_VALUES_MAX } else { usize::MAX };
         let mut again = BTreeSet::new();
         for &token in ready {
             let Some(connection) = self.connections.get_mut(&token) else { continue };
             loop {
-                if requests.len() >= BATCH_COMMANDS_MAX || bytes >= BATCH_BYTES_MAX {
+                if requests.len() >= BATCH_COMMANDS_MAX || bytes >= BATCH_BYTES_MAX || values >= values_max {
                     again.insert(token);
                     break;
                 }
                 let Some(command) = connection.next() else { break };
                 bytes += command.iter().map(Vec::len).sum::<usize>();
+                values += batch::values_changed(&command);
                 requests.push(Request::new(command));
                 of.push(token);
             }
