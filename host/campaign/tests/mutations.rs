@@ -39,11 +39,11 @@ const REDUNDANT: &[(&[&str], &str)] = &[
         "versions order the records of several lanes; here is one program",
     ),
     (
-        &["settle (commit.rs", "commit::<impl twizzler_object::tx::Tx<B>>::commit"],
+        &["settle (commit.rs", "transact_once"],
         "only descriptions of types are published this way here, and no model asks for one; the same fences and flushes are missed where \
          `transact` settles",
     ),
-    (&["Fresh::wrote", "types::publish"], "part of a description of a type, as above"),
+    (&["Fresh::wrote", "Tx<B>>::put", "Tx<B>>::write"], "part of a description of a type, as above"),
     (
         &["recover::<impl", "recover_media"],
         "recovery in these scripts finds nothing unfinished; session.rs cuts off recovery that does",
