@@ -21,16 +21,16 @@ use serde::Serialize;
 use twizzler_abi::object::{HEADER_OFFSET, Header};
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::backup::{copy_image, sync_folder_of};
 use super::change::make_parents;
+use super::maker::Maker;
 use crate::answer::Answer;
 use crate::archive::Head;
 use crate::archive::read::{ArchiveError, Archived, Reader, Record, verify};
 use crate::graph::is_of_the_system;
 use crate::medium::Medium;
-use crate::object::{header, metadata};
+use crate::object::metadata;
 use crate::open::{For, Lock, Opened, Place, lock_image, open, open_image, place_of, with_store};
 use crate::paths::{clean, join};
 use crate::progress;
@@ -340,7 +340,7 @@ impl<'a, M: Medium> Plan<'a, M> {
         arguments: &Arguments,
         done: &mut Imported,
     ) -> Result<(), Failure> {
-        let mut maker = Maker { store: self.store, current: None, made: Vec::new(), remade: Vec::new() };
+        let mut maker = Maker::new(self.store);
         let bar = progress::of_bytes(head.bytes, "Importing");
         let mut pass = || {
             let failed = unreadable(&arguments.archive);
@@ -400,77 +400,6 @@ fn is_equal<M: Medium>(medium: &M, id: ObjId, range: Range<u64>, bytes: &[u8]) -
         at += STEP;
     }
     true
-}
-
-/// Makes objects of records.
-struct Maker<'a, M: Medium> {
-    store: &'a Opened<M>,
-    /// The object that pages belong to, and the header of the one that it replaces.
-    current: Option<(ObjId, Option<Header>)>,
-    /// Objects that were not there before.
-    made: Vec<ObjId>,
-    /// Objects that are to take the place of others.
-    remade: Vec<ObjId>,
-}
-
-impl<M: Medium> Maker<'_, M> {
-    fn begin(&mut self, archived: &Archived, differs: bool) -> Result<(), Failure> {
-        let id = archived.record.id;
-        let medium = self.store.medium();
-        let old = if differs { Some(header(medium, id).unwrap_or(Header::new_zeroed())) } else { None };
-        if differs {
-            medium.remake(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
-            self.remade.push(id);
-        } else {
-            medium.make(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
-            self.made.push(id);
-        }
-        self.current = Some((id, old));
-        Ok(())
-    }
-
-    fn pages(&self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
-        self.current.map_or(Ok(()), |(id, _)| {
-            self.store.medium().write_raw(id, offset, bytes).map_err(Failure::of(id))
-        })
-    }
-
-    fn zeros(&self, offset: u64, len_bytes: u64) -> Result<(), Failure> {
-        self.current.map_or(Ok(()), |(id, _)| {
-            self.store.medium().reserve_raw(id, offset, len_bytes).map_err(Failure::of(id))
-        })
-    }
-
-    /// The object is whole: nobody holds its lock, and versions never go back.
-    fn end(&mut self) -> Result<(), Failure> {
-        let Some((id, old)) = self.current.take() else { return Ok(()) };
-        let medium = self.store.medium();
-        let mut new = header(medium, id).map_err(Failure::of(id))?;
-        new.lock = 0;
-        for (version, old) in
-            new.domain_versions.iter_mut().zip(old.iter().flat_map(|old| old.domain_versions))
-        {
-            *version = old.max(*version);
-        }
-        medium.write_raw(id, HEADER_OFFSET, new.as_bytes()).map_err(Failure::of(id))?;
-        if old.is_some() { Ok(()) } else { medium.publish(id).map_err(Failure::of(id)) }
-    }
-
-    /// All objects are whole: those that replace others do.
-    fn replace(&mut self) -> Result<(), Failure> {
-        while let Some(&id) = self.remade.last() {
-            self.store.medium().replace(id).map_err(Failure::of(id))?;
-            self.remade.pop();
-        }
-        Ok(())
-    }
-
-    /// Deletes what was made, and has not replaced anything yet. Where this fails, `gc` finds it.
-    fn undo(&self) {
-        for &id in self.made.iter().chain(&self.remade) {
-            let _ = self.store.medium().delete(id);
-        }
-    }
 }
 
 fn make_names<M: Medium>(

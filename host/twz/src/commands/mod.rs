@@ -9,6 +9,7 @@ pub mod export;
 pub mod gc;
 pub mod import;
 pub mod list;
+mod maker;
 pub mod repair;
 pub mod show;
 pub mod stat;
