@@ -43,7 +43,8 @@ const REDUNDANT: &[(&[&str], &str)] = &[
         "only descriptions of types are published this way here, and no model asks for one; the same fences and flushes are missed where \
          `transact` settles",
     ),
-    (&["Fresh::wrote", "Tx<B>>::put", "Tx<B>>::write"], "part of a description of a type, as above"),
+    (&["Fresh::wrote", "types::publish"], "part of a description of a type, as above"),
+    (&["Fresh::wrote", "Tx<B>::put", "Tx<B>::write"], "the same, where the compiler has inlined less"),
     (
         &["recover::<impl", "recover_media"],
         "recovery in these scripts finds nothing unfinished; session.rs cuts off recovery that does",
