@@ -81,35 +81,39 @@ fn fill<B: Backend>(space: &Space<B>, id: ObjId) {
 fn change<B: Backend>(space: &Space<B>, id: ObjId, seed: &mut u64, count: &AtomicU64) {
     let guard = space.enter();
     let maps = open(&guard, id);
-    let now = count.fetch_add(1, Ordering::Relaxed) + 1;
     let (kind, n) = (random(seed) % 20, random(seed) % STAYING);
     let few = n % 4;
     guard
-        .transact(|tx| match kind {
-            0 => {
-                let at = staying(few) + 1;
-                let there = maps.first.contains_key(tx, &at)?;
-                (0..GUESTS).try_for_each(|guest| {
-                    if there {
-                        maps.first.delete(tx, &(at + guest)).map(drop)
-                    } else {
-                        maps.first.insert(tx, at + guest, [now; 5]).map(drop)
-                    }
-                })
-            }
-            1 => (0..STAYING).try_for_each(|n| {
-                maps.first.insert(tx, staying(n), [now; 5])?;
-                maps.second.insert(tx, staying(n), [now; 5]).map(drop)
-            }),
-            2 => {
-                let guest: Vec<(u64, Value)> =
-                    (0..GUESTS).map(|guest| (staying(few) + 1 + guest, [now; 5])).collect();
-                maps.first.merge_sorted(tx, &guest)
-            }
-            _ => {
-                maps.second.insert(tx, staying(n), [now; 5])?;
-                maps.bytes.insert(tx, &bytes_of(n), &bytes_of(now))?;
-                maps.first.insert(tx, staying(n), [now; 5]).map(drop)
+        .transact(|tx| {
+            // Drawn with the lock held: otherwise a number drawn earlier may be committed later, and time goes back.
+            maps.first.contains_key(tx, &staying(n))?;
+            let now = count.fetch_add(1, Ordering::Relaxed) + 1;
+            match kind {
+                0 => {
+                    let at = staying(few) + 1;
+                    let there = maps.first.contains_key(tx, &at)?;
+                    (0..GUESTS).try_for_each(|guest| {
+                        if there {
+                            maps.first.delete(tx, &(at + guest)).map(drop)
+                        } else {
+                            maps.first.insert(tx, at + guest, [now; 5]).map(drop)
+                        }
+                    })
+                }
+                1 => (0..STAYING).try_for_each(|n| {
+                    maps.first.insert(tx, staying(n), [now; 5])?;
+                    maps.second.insert(tx, staying(n), [now; 5]).map(drop)
+                }),
+                2 => {
+                    let guest: Vec<(u64, Value)> =
+                        (0..GUESTS).map(|guest| (staying(few) + 1 + guest, [now; 5])).collect();
+                    maps.first.merge_sorted(tx, &guest)
+                }
+                _ => {
+                    maps.second.insert(tx, staying(n), [now; 5])?;
+                    maps.bytes.insert(tx, &bytes_of(n), &bytes_of(now))?;
+                    maps.first.insert(tx, staying(n), [now; 5]).map(drop)
+                }
             }
         })
         .expect("changed");
