@@ -204,7 +204,20 @@ fn look(memory: &SimMemory) -> Result<Seen, String> {
     let usage = space.heap_usage(area).map_err(|error| format!("heap of names: {error}"))?;
     writeln!(seen, "names {usage:?}").expect("a string takes all");
     writeln!(seen, "{} objects", objects(&space)).expect("a string takes all");
+    descriptions(&space)?;
     Ok(seen)
+}
+
+/// Each description of a type is whole, or not there.
+fn descriptions(space: &Space<SimObjects<'_>>) -> Result<(), String> {
+    let guard = space.enter();
+    for id in space.backend().ids() {
+        let Ok(stat) = space.stat(id) else { continue };
+        if ![0, TYPE_OBJECT_FINGERPRINT].contains(&stat.fingerprint) {
+            guard.describe(stat.fingerprint).map_err(|error| format!("type of {id}: {error}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// How many objects there are, but for lanes and descriptions of types: programs make those when they need one, and leave them.

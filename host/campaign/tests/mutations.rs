@@ -40,10 +40,13 @@ const REDUNDANT: &[(&[&str], &str)] = &[
     ),
     (
         &["settle (commit.rs", "transact_once"],
-        "only descriptions of types are published this way here, and no model asks for one; the same fences and flushes are missed where \
-         `transact` settles",
+        "how descriptions of types are made: one that a crash takes back is made again with the next object of its type, and no command \
+         promises it (session.rs looks that each is whole or not there); the same flushes and fences are missed where `transact` settles",
     ),
-    (&["Fresh::wrote", "types::publish"], "part of a description of a type, as above"),
+    (
+        &["Fresh::wrote", "types::publish"],
+        "the name of a description's own type, which nothing reads but `show`",
+    ),
     (&["Fresh::wrote", "Tx<B>::put", "Tx<B>::write"], "the same, where the compiler has inlined less"),
     (
         &["recover::<impl", "recover_media"],
