@@ -130,6 +130,9 @@ impl Report {
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+        }
         std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
     }
 }
