@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use twizzler::collections::{OrderedMap, OrderedMapRoot};
-use twizzler::{Access, Durability, Error, Guard, HostedBackend, ObjId, Options, Store, Tx};
+use twizzler::{Access, Durability, Error, Guard, HostedBackend, ObjId, Object, Options, Store, Tx};
 
 use super::{Engine, Session, Survives, changed, touched};
 
@@ -87,8 +87,12 @@ impl<const N: usize> Twizzler<N> {
         Ok(self.store.close()?)
     }
 
+    fn root<'g>(&self, guard: &'g In<'g>) -> Result<Object<'g, Root<N>>, Error> {
+        Ok(guard.open::<Root<N>>(self.id, Access::Write)?)
+    }
+
     fn map<'g>(&self, guard: &'g In<'g>) -> Result<Map<'g, N>, Error> {
-        Ok(OrderedMap::new(guard.open::<Root<N>>(self.id, Access::Write)?.base()))
+        Ok(OrderedMap::new(self.root(guard)?.base()))
     }
 
     fn change<R>(
@@ -96,8 +100,13 @@ impl<const N: usize> Twizzler<N> {
         mut change: impl for<'g> FnMut(&Map<'g, N>, &mut Tx<'g, HostedBackend>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let guard = self.store.space().enter();
-        let map = self.map(&guard)?;
-        guard.transact(|tx| change(&map, tx))
+        let root = self.root(&guard)?;
+        let map = OrderedMap::new(root.base());
+        guard.transact(|tx| {
+            // Before it reads, as the library advises, and as SQLite does with `BEGIN IMMEDIATE`.
+            tx.lock(root.area())?;
+            change(&map, tx)
+        })
     }
 
     /// Replaces the values of keys that are there, in one transaction.
