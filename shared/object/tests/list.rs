@@ -153,30 +153,6 @@ fn lists_reach_across_objects() {
 }
 
 #[test]
-fn a_commit_takes_two_fences_and_one_for_large_allocations() {
-    let backend = MemoryBackend::new();
-    let ids: Vec<_> = (0..5).map(|_| new_list(&backend)).collect();
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let lists: Vec<_> =
-        ids.iter().map(|&id| guard.open::<List>(id, Access::Write).expect("open").base()).collect();
-    let commit = |lists: &[Ptr<'_, List>], pushes: u64| {
-        let mut tx = guard.begin().expect("begin");
-        let before = backend.fences();
-        for &list in lists {
-            (0..pushes).for_each(|i| push(&mut tx, list, i).expect("push"));
-        }
-        assert_eq!(backend.fences(), before, "none before the commit");
-        tx.commit().expect("commit");
-        backend.fences() - before
-    };
-    assert_eq!(commit(&lists[..1], 1), 2);
-    assert_eq!(commit(&lists, 5), 2);
-    assert_eq!(commit(&lists, 100), 3);
-    assert_eq!(commit(&[], 0), 0, "an empty one takes none");
-}
-
-#[test]
 fn opening_as_another_type_names_both() {
     let backend = MemoryBackend::new();
     let id = new_list(&backend);

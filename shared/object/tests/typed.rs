@@ -389,35 +389,3 @@ fn values_may_be_pointers() {
         assert_eq!(reader.get(target), n * 11);
     }
 }
-
-#[test]
-fn what_a_change_costs() {
-    let backend = MemoryBackend::new();
-    let id = make(&backend);
-    let space = Space::attach(&backend).expect("attached");
-    let guard = space.enter();
-    let All { ordered, hashed, vector, .. } = open(&guard, id);
-    guard
-        .transact(|tx| {
-            (0..100).try_for_each(|n| {
-                ordered.insert(tx, n, value(0))?;
-                hashed.insert(tx, n, value(0))?;
-                vector.push(tx, [0; 24])
-            })
-        })
-        .expect("inserted");
-    let cost = |change: &mut dyn FnMut()| {
-        let before = (backend.flushed_lines(), backend.fences());
-        change();
-        (backend.flushed_lines() - before.0, backend.fences() - before.1)
-    };
-    let update = cost(&mut || guard.transact(|tx| hashed.insert(tx, 7, value(1)).map(drop)).expect("there"));
-    assert!(update.0 <= 8 && update.1 == 2, "an update of a hash map: {update:?}");
-    let push = cost(&mut || guard.transact(|tx| vector.push(tx, [1; 24])).expect("pushed"));
-    assert!(push.0 <= 8 && push.1 == 2, "a push: {push:?}");
-    let nothing = cost(&mut || guard.transact(|tx| ordered.delete(tx, &1_000_000).map(drop)).expect("whole"));
-    assert_eq!(nothing, (0, 0), "taking out what isn't there");
-    let update = cost(&mut || guard.transact(|tx| ordered.insert(tx, 7, value(1)).map(drop)).expect("there"));
-    // A leaf of 8 lines, written to the record as well, the word that leads to it, the root, and what keeps track of the old one.
-    assert!(update.1 == 2, "an update of an ordered map with two levels: {update:?}");
-}
