@@ -52,8 +52,12 @@ fn append(who: Who<'_>, log: &Log, commit: &Commit<'_>, flight: usize) -> Result
                 // Two lives of one object in the log can't be told apart by what is on the disk.
                 return Err(Error::Busy);
             }
-            if shared.what(id) & MADE != 0 || host(who.disk.exists(&path_of(id)))? {
+            if host(who.disk.exists(&path_of(id)))? {
                 return Err(Error::Exists);
+            }
+            if shared.what(id) & MADE != 0 {
+                // Somebody has logged it who has not given it its name yet: whoever is told that it exists wants to open it.
+                return Err(Error::Busy);
             }
         }
         let made = commit.created.iter().map(|&id| (id, MADE));

@@ -48,6 +48,7 @@ mod fork;
 mod hosted;
 mod limits;
 mod log;
+mod making;
 mod mapped;
 mod medium;
 mod objects;

@@ -1,6 +1,5 @@
-//! Opening, making and closing a store's directory.
+//! Opening and closing a store's directory.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -11,50 +10,26 @@ use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::fork::Birth;
 use crate::hosted::{Base, HostedBackend};
-use crate::log;
+use crate::making;
 use crate::medium::{self, Medium};
-use crate::objects::{self, NEW, OBJECTS};
-use crate::options::{Durability, LOG_BYTES_MIN, Mode, Options};
+use crate::objects;
+use crate::options::{Durability, Mode, Options};
 use crate::persistence::{Kind, Persistence};
 use crate::presence::Presence;
 use crate::process;
 use crate::recover::{self, Replayed};
 use crate::room::Room;
-use crate::segment::{GATE, Gate, Joined, Segment};
+use crate::segment::{Gate, Joined, Segment};
 use crate::sigbus;
 use crate::superblock::{self, Superblock};
 
 impl HostedBackend {
-    pub(crate) fn create(path: &Path, options: &Options) -> Result<Self, StoreError> {
-        if options.log_bytes < LOG_BYTES_MIN {
-            return Err(StoreError::TooSmall { what: "the log", bytes_min: LOG_BYTES_MIN });
-        }
-        match fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let mut entries = fs::read_dir(path).map_err(not_a_directory("reading", path))?;
-                if path.join(superblock::FILE).exists() {
-                    return Err(StoreError::Exists { path: path.to_owned() });
-                }
-                if entries.any(|entry| entry.is_ok_and(|entry| !is_part_of_a_store(&entry.file_name()))) {
-                    return Err(StoreError::NotEmpty { path: path.to_owned() });
-                }
-            }
-            result => result.map_err(StoreError::io("making", path))?,
-        }
-        let disk = Disk::open(path, options.observer.clone()).map_err(StoreError::io("opening", path))?;
-        medium::look(disk.root())?;
-        format(&disk, options).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
-            _ => StoreError::io("making a store in", path)(error),
-        })?;
-        Self::open(path, options)
-    }
-
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let disk = Disk::open(path, options.observer.clone()).map_err(not_a_directory("opening", path))?;
         let medium = medium::look(disk.root())?;
         // Before the gate: what is no store has none.
         read_superblock(&disk, options.mode)?;
+        making::complete(&disk, options.mode)?;
         let gate = Gate::enter(&disk)?;
         let mut block = read_superblock(&disk, options.mode)?;
         let (segment, joined) = Segment::join(&gate, &disk, block.uuid)?;
@@ -68,7 +43,7 @@ impl HostedBackend {
                 Persistence::Log(Box::new(recover::attach_log(&disk, &block, options.mode)?))
             }
             (Kind::Log, Joined::First) => {
-                let (log, found) = recover::open_log(&disk, &segment, &block, options.mode)?;
+                let (log, found) = recover::open_log(&disk, &segment, &block, options)?;
                 replayed = found;
                 Persistence::Log(Box::new(log))
             }
@@ -96,6 +71,7 @@ impl HostedBackend {
         };
         if options.mode == Mode::Write {
             if joined == Joined::First {
+                recover::find_place_for_new(&backend.base.disk, true)?;
                 let cleaned = objects::remove_made_by(&backend.base.disk, |_| true);
                 cleaned.map_err(StoreError::io("cleaning up", path))?;
             }
@@ -108,13 +84,7 @@ impl HostedBackend {
     }
 }
 
-/// What a store is made of: found alone, it is one whose making was cut off.
-fn is_part_of_a_store(name: &std::ffi::OsStr) -> bool {
-    let new = format!("{}.new", superblock::FILE);
-    [OBJECTS, NEW, GATE, "log", new.as_str()].iter().any(|&part| name == part)
-}
-
-fn not_a_directory(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn not_a_directory(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::Missing { path: path.to_owned() },
         io::ErrorKind::NotADirectory => StoreError::NotADirectory { path: path.to_owned() },
@@ -122,35 +92,11 @@ fn not_a_directory(what: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
     }
 }
 
-/// Makes the files of a store. The description comes last: without it, there is none.
-fn format(disk: &Disk, options: &Options) -> io::Result<()> {
-    let mut uuid = [0; 16];
-    process::random(&mut uuid)?;
-    disk.make_directory(OBJECTS)?;
-    disk.make_directory(NEW)?;
-    match disk.create(GATE) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    log::format(disk, uuid, options.log_bytes)?;
-    let durability = options.durability.unwrap_or_default();
-    let block = Superblock::new(uuid, options.log_bytes, durability);
-    let new = format!("{}.new", superblock::FILE);
-    disk.remove(&new)?;
-    let file = disk.create(&new)?;
-    disk.write_at(&file, &new, 0, &block.sealed())?;
-    disk.sync_file(&file, &new)?;
-    disk.sync_directory(".")?;
-    // COMMIT: the store exists.
-    disk.rename_new(&new, superblock::FILE)?;
-    disk.sync_directory(".")
-}
-
 pub(crate) fn read_superblock(disk: &Disk, mode: Mode) -> Result<Superblock, StoreError> {
     let path = disk.path().join(superblock::FILE);
     let mut bytes = Vec::new();
     let file = disk.open_file(superblock::FILE, OFlags::RDONLY).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => StoreError::NotAStore { path: disk.path().to_owned() },
+        io::ErrorKind::NotFound => making::without_description(disk),
         _ => StoreError::io("opening", &path)(error),
     })?;
     file.take(4096).read_to_end(&mut bytes).map_err(StoreError::io("reading", &path))?;
@@ -200,7 +146,7 @@ fn agree(segment: &Segment, joined: Joined, options: &Options, wanted: Kind) -> 
 /// What the first one who opens the store does before anyone works with it.
 fn prepare(disk: &Disk, options: &Options, block: &mut Superblock, kind: Kind) -> Result<(), StoreError> {
     let boot = process::boot();
-    if block.open_in != [0; 16] && block.open_in != boot {
+    if block.open_in != [0; 16] && block.open_in != boot && !options.salvage {
         return Err(StoreError::Lost);
     }
     if options.mode == Mode::Read || kind.is_durable() {

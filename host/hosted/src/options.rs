@@ -47,6 +47,7 @@ pub struct Options {
     pub(crate) mode: Mode,
     pub(crate) log_bytes: u64,
     pub(crate) persistent_memory: bool,
+    pub(crate) salvage: bool,
     pub(crate) first_slot: Option<u32>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
@@ -65,6 +66,7 @@ impl Options {
             mode: Mode::Write,
             log_bytes: LOG_BYTES,
             persistent_memory: false,
+            salvage: false,
             first_slot: None,
             observer: None,
         }
@@ -106,6 +108,15 @@ impl Options {
     #[must_use]
     pub const fn assume_persistent_memory(mut self) -> Self {
         self.persistent_memory = true;
+        self
+    }
+
+    /// Opens what else would be refused as damaged or lost, and gives up what can't be had: records behind a place where the log is damaged, and what
+    /// a machine's crash has spoiled of a store for [`Durability::ProcessKill`]. For tools that save what there is. [`crate::Replayed`] says if
+    /// records were given up.
+    #[must_use]
+    pub const fn salvage(mut self) -> Self {
+        self.salvage = true;
         self
     }
 

@@ -11,11 +11,12 @@ use crate::apply::Applier;
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::log::frame::{Kind, SECTOR};
+use crate::log::header::LogHeader;
 use crate::log::reader::LogReader;
 use crate::log::shared::Flight;
 use crate::log::{Log, Who};
 use crate::objects;
-use crate::options::Mode;
+use crate::options::{Mode, Options};
 use crate::segment::Segment;
 use crate::superblock::Superblock;
 
@@ -26,6 +27,8 @@ pub struct Replayed {
     pub records: u64,
     /// Parts of records that made no sense and were left out.
     pub damaged: u32,
+    /// The log was damaged after these records, and [`crate::Options::salvage`] has given up those that came later.
+    pub cut: bool,
 }
 
 /// Ranges that were written in place after older records, by object: (position, start, end). Whole objects where they were made.
@@ -51,11 +54,23 @@ pub(crate) fn open_log(
     disk: &Disk,
     segment: &Segment,
     block: &Superblock,
-    mode: Mode,
+    options: &Options,
 ) -> Result<(Log, Replayed), StoreError> {
-    let log = attach_log(disk, block, mode)?;
+    let mode = options.mode;
+    let (log, anew) = match attach_log(disk, block, mode) {
+        Err(StoreError::Damaged { .. }) if options.salvage && mode == Mode::Write => {
+            crate::log::format(disk, block.uuid, block.log_bytes)
+                .map_err(StoreError::io("making", &disk.path().join(crate::log::FILE)))?;
+            (attach_log(disk, block, mode)?, true)
+        }
+        result => (result?, false),
+    };
     let header = *log.header.lock().expect("nobody else has it yet");
-    let (replayed, end) = replay(disk, &log, header.epoch, header.start, mode)?;
+    if mode == Mode::Write {
+        find_place_for_new(disk, header.closed == 1 || options.salvage)?;
+    }
+    let (mut replayed, end) = replay(disk, &log, &header, options)?;
+    replayed.cut |= anew;
     let shared = &segment.shared().log;
     let begun = header.closed == 0 && (mode == Mode::Write);
     let start = end.next_multiple_of(SECTOR);
@@ -78,20 +93,41 @@ pub(crate) fn open_log(
 /// Opens the log of a store that others have open.
 pub(crate) fn attach_log(disk: &Disk, block: &Superblock, mode: Mode) -> Result<Log, StoreError> {
     let flags = if mode == Mode::Write { OFlags::RDWR } else { OFlags::RDONLY };
-    let log = Log::open(disk, block.uuid, block.log_bytes, flags)
-        .map_err(StoreError::io("opening", &disk.path().join(crate::log::FILE)))?;
+    let log = Log::open(disk, block.uuid, block.log_bytes, flags).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => StoreError::Damaged { what: "its file `log` is gone" },
+        _ => StoreError::io("opening", &disk.path().join(crate::log::FILE))(error),
+    })?;
     log.ok_or(StoreError::Damaged { what: "its log has no sound head" })
 }
 
-/// Applies every record from `start` on; gives where the log ends.
-fn replay(disk: &Disk, log: &Log, epoch: u64, start: u64, mode: Mode) -> Result<(Replayed, u64), StoreError> {
-    let reader = || LogReader::new(&log.file, log.data_bytes, epoch, start);
+/// Makes the folder for objects in the making anew, where it is gone and can't have held any that count: the store was closed in order.
+pub(crate) fn find_place_for_new(disk: &Disk, may_be_made: bool) -> Result<(), StoreError> {
+    let path = disk.path().join(objects::NEW);
+    if disk.exists(objects::NEW).map_err(StoreError::io("looking at", &path))? {
+        return Ok(());
+    }
+    if !may_be_made {
+        return Err(StoreError::Damaged {
+            what: "its folder `new` is gone, and the log may need what was in it",
+        });
+    }
+    disk.make_directory(objects::NEW).map(drop).map_err(StoreError::io("making", &path))
+}
+
+/// Applies every record from the log's start on; gives where the log ends.
+fn replay(
+    disk: &Disk,
+    log: &Log,
+    header: &LogHeader,
+    options: &Options,
+) -> Result<(Replayed, u64), StoreError> {
+    let reader = || LogReader::new(&log.file, log.data_bytes, header.epoch, header.start);
     let unreadable = |error| StoreError::io("reading", &disk.path().join(crate::log::FILE))(error);
     // First pass: what was written in place, and where.
     let mut barriers = Barriers::default();
     let mut frames = reader();
     while let Some(frame) = frames.next_frame().map_err(unreadable)? {
-        if mode == Mode::Read {
+        if options.mode == Mode::Read {
             return Err(StoreError::NeedsRecovery);
         }
         match (frame.kind, frame.words.as_slice()) {
@@ -105,6 +141,10 @@ fn replay(disk: &Disk, log: &Log, epoch: u64, start: u64, mode: Mode) -> Result<
                 }
             }
         }
+    }
+    let cut = header.closed == 0 && frames.was_longer().map_err(unreadable)?;
+    if cut && !options.salvage {
+        return Err(StoreError::Damaged { what: "its log is, in the middle: sound records follow" });
     }
     // Second pass.
     let mut applier = Applier::new(disk)?;
@@ -120,7 +160,7 @@ fn replay(disk: &Disk, log: &Log, epoch: u64, start: u64, mode: Mode) -> Result<
     if records > 0 {
         applier.sync()?;
     }
-    Ok((Replayed { records, damaged: applier.damaged }, frames.position()))
+    Ok((Replayed { records, damaged: applier.damaged, cut }, frames.position()))
 }
 
 fn made_by(words: &[u64]) -> Vec<ObjId> {

@@ -125,9 +125,12 @@ impl Segment {
     /// Joins those who have the store open.
     pub(crate) fn join(_gate: &Gate, disk: &Disk, uuid: [u8; 16]) -> Result<(Self, Joined), StoreError> {
         let users_path = disk.path().join(USERS);
-        let users = disk
-            .open_file(USERS, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(StoreError::io("opening", &users_path))?;
+        let users = disk.open_file(USERS, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| match error
+            .kind()
+        {
+            io::ErrorKind::NotFound => StoreError::Damaged { what: "its folder `objects` is gone" },
+            _ => StoreError::io("opening", &users_path)(error),
+        })?;
         let joined = match flock(&users, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Joined::First,
             Err(rustix::io::Errno::WOULDBLOCK) => Joined::After,

@@ -148,6 +148,7 @@ fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Verb::Ln(a) => on!(a, Changing, |store| change::ln(&store, a)),
         Verb::Rm(a) => on!(a, Changing, |store| change::rm(&store, a)),
         Verb::Check(a) => on!(a, Checking, |store| check::run(&store)),
+        Verb::Repair(a) if a.force => on!(a, Salvaging, |store| repair::run(&store, a)),
         Verb::Repair(a) => on!(a, Alone, |store| repair::run(&store, a)),
         Verb::Gc(a) if a.delete => on!(a, Alone, |store| gc::run(&store, a)),
         Verb::Gc(a) => on!(a, Reading, |store| gc::run(&store, a)),

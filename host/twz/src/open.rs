@@ -31,6 +31,8 @@ pub enum For {
     Changing,
     /// Changing what others must not look at meanwhile.
     Alone,
+    /// The same, whatever the state of the store: what can't be had is given up.
+    Salvaging,
 }
 
 /// An open store.
@@ -158,7 +160,7 @@ pub enum Lock {
 /// # Errors
 /// As [`open`].
 pub fn open_image(path: &Path, access: For, lock: Lock) -> Result<Opened<ImageBackend>, Failure> {
-    let writes = matches!(access, For::Changing | For::Alone);
+    let writes = matches!(access, For::Changing | For::Alone | For::Salvaging);
     let lock = match lock {
         Lock::Take => Some(lock_image(path, writes)?),
         Lock::Held => None,
@@ -246,20 +248,26 @@ fn mended(report: &MountReport) -> Vec<String> {
 /// Opens the store in a directory, beside others who use it.
 fn open_directory(path: &Path, access: For) -> Result<Opened<HostedBackend>, Failure> {
     let options = Options::new().any_durability();
+    let options = if access == For::Salvaging { options.salvage() } else { options };
     let store = match options.open(path) {
         // Whoever may not write can still look, if nothing is to be finished.
-        Err(error) if !matches!(access, For::Changing | For::Alone) && is_denied(&error) => {
+        Err(error) if matches!(access, For::Reading | For::Checking) && is_denied(&error) => {
             options.mode(Mode::Read).open(path)
         }
         result => result,
     };
     let store = store.map_err(|error| Failure::store(path, &error))?;
     let alone = match access {
-        For::Alone => Some(store.backend().keep_others_out().map_err(|error| Failure::store(path, &error))?),
+        For::Alone | For::Salvaging => {
+            Some(store.backend().keep_others_out().map_err(|error| Failure::store(path, &error))?)
+        }
         _ => None,
     };
     let mut survey = Survey::default();
     survey.recovered(&store.recovery());
+    if store.backend().replayed().cut {
+        survey.mended.push("the log was damaged: what was committed from there on is given up".to_owned());
+    }
     Ok(Opened { path: path.to_owned(), alone, space: store, survey, _lock: None })
 }
 

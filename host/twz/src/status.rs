@@ -108,7 +108,8 @@ impl Failure {
                 (Status::Damaged, "use the version that made it, or a newer one".to_owned())
             }
             StoreError::Damaged { .. } | StoreError::Lost => {
-                (Status::Damaged, "restore the store from a backup".to_owned())
+                let force = format!("`twz repair {shown} --force` gives up what can't be had");
+                (Status::Damaged, format!("restore the store from a backup; {force}"))
             }
             StoreError::Network { .. } => (Status::Denied, "put the store on a local disk".to_owned()),
             StoreError::Unsuitable { .. } => {

@@ -5,13 +5,16 @@
 //! | 0 | check over all that follows and the log's epoch |
 //! | 1 | the frame's own position |
 //! | 2 | kind above bit 56; words that follow the head |
-//! | 3 | zero |
+//! | 3 | all before this position was on the disk when the frame was made |
 //! | 4.. | the words |
 //!
 //! Positions count bytes since the log was made and never go back, though the file is written over and over. A frame that an earlier lap
 //! left has another position; one that was written after the last record that counts, and then lost its place to another, has an earlier
 //! epoch: recovery begins a new one. A frame begins where the one before ends, or at the next sector: each batch that is written begins
 //! with a sector, so that no sector with committed bytes is ever written again.
+//!
+//! A log ends at the first frame that is not sound: a batch that was under way may have arrived in part. Word 3 of a sound frame further on tells
+//! that from damage: what it says was on the disk was lost by the disk, not by a crash.
 
 /// What the disk writes whole or not at all, and the start of each batch.
 pub(crate) const SECTOR: u64 = 512;
@@ -28,14 +31,23 @@ pub(crate) enum Kind {
     Barrier,
 }
 
+/// Where a frame is, and when it was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) epoch: u64,
+    pub(crate) position: u64,
+    /// All before this position is on the disk.
+    pub(crate) durable: u64,
+}
+
 /// The four words before the frame's own, of which there are `len` with this digest.
-pub(crate) fn head(epoch: u64, position: u64, kind: Kind, len: usize, digest: u64) -> [u64; HEAD_WORDS] {
+pub(crate) fn head(place: Place, kind: Kind, len: usize, digest: u64) -> [u64; HEAD_WORDS] {
     let kind = match kind {
         Kind::Record => 1,
         Kind::Barrier => 2,
     };
-    let mut head = [0, position, kind << KIND_SHIFT | len as u64, 0];
-    head[0] = check(epoch, &head, digest);
+    let mut head = [0, place.position, kind << KIND_SHIFT | len as u64, place.durable];
+    head[0] = check(place.epoch, &head, digest);
     head
 }
 
@@ -86,7 +98,8 @@ mod tests {
     #[test]
     fn frames_are_of_their_place_and_epoch() {
         let words = [5, 6, 7];
-        let made = head(9, 4096, Kind::Barrier, 3, digest(&words));
+        let place = Place { epoch: 9, position: 4096, durable: 512 };
+        let made = head(place, Kind::Barrier, 3, digest(&words));
         assert_eq!(words_after(&made, 4096, 1 << 20), Some(3));
         assert_eq!(words_after(&made, 8192, 1 << 20), None);
         assert_eq!(words_after(&made, 4096, 48), None);
@@ -97,7 +110,8 @@ mod tests {
     #[test]
     fn each_flipped_bit_is_noticed() {
         let words = [5, 6, 7];
-        let made = head(9, 4096, Kind::Record, 3, digest(&words));
+        let place = Place { epoch: 9, position: 4096, durable: 512 };
+        let made = head(place, Kind::Record, 3, digest(&words));
         for bit in 0..7 * 64 {
             let (mut bad, mut bad_words) = (made, words);
             let all = bad.iter_mut().chain(&mut bad_words).nth(bit / 64).expect("seven words");

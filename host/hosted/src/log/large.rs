@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use twizzler_abi::Error;
 
-use crate::log::frame::{self, Kind, SECTOR};
+use crate::log::frame::{self, Kind, Place, SECTOR};
 use crate::log::header::HEADER_BYTES;
 use crate::log::{Appended, FILE, Log, Who};
 
@@ -42,7 +42,8 @@ pub(super) fn append(
             continue;
         }
         mark(position)?;
-        let head = frame::head(shared.epoch.load(Ordering::Relaxed), position, kind, words.len(), digest);
+        let place = Place { epoch: shared.epoch.load(Ordering::Relaxed), position, durable: position };
+        let head = frame::head(place, kind, words.len(), digest);
         let bytes: Vec<u8> = head.iter().chain(words).flat_map(|word| word.to_le_bytes()).collect();
         if write(log, who, position, &bytes).is_err() {
             who.segment.poison();

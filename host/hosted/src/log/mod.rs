@@ -29,7 +29,7 @@ use crate::disk::Disk;
 use crate::objects::host;
 use crate::segment::Segment;
 use crate::shared_lock::Held;
-use frame::{Kind, SECTOR};
+use frame::{Kind, Place, SECTOR};
 use header::{HEADER_BYTES, LogHeader};
 use shared::RING_BYTES;
 
@@ -178,8 +178,9 @@ impl Log {
             }
             let position = shared.tail.load(Ordering::Relaxed);
             let end = position + len;
+            let durable = shared.synced.load(Ordering::Acquire);
             // Sectors that are skipped count too.
-            if end + SECTOR > shared.synced.load(Ordering::Acquire) + RING_BYTES {
+            if end + SECTOR > durable + RING_BYTES {
                 drop(held);
                 self.sync(who, position)?;
                 continue;
@@ -190,7 +191,8 @@ impl Log {
                 continue;
             }
             mark(position)?;
-            let head = frame::head(shared.epoch.load(Ordering::Relaxed), position, kind, words.len(), digest);
+            let place = Place { epoch: shared.epoch.load(Ordering::Relaxed), position, durable };
+            let head = frame::head(place, kind, words.len(), digest);
             who.segment.write_ring(position, &head);
             who.segment.write_ring(position + size_of_val(&head) as u64, words);
             who.depart(flight, position, end);

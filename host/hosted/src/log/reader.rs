@@ -49,6 +49,27 @@ impl<'a> LogReader<'a> {
         Ok(None)
     }
 
+    /// Whether a sound frame further on says that the place where the last one was looked for had been on the disk: then the log doesn't end here, it
+    /// is damaged. Batches begin with a sector, so that is where frames are looked for.
+    pub(crate) fn was_longer(&self) -> io::Result<bool> {
+        const PART_BYTES: u64 = 1 << 20;
+        let mut at = self.position.next_multiple_of(SECTOR);
+        while at < self.end {
+            let in_file = at % self.data_bytes;
+            let len = PART_BYTES.min(self.end - at).min(self.data_bytes - in_file);
+            let part = self.words(at, (len / 8) as usize)?;
+            for (place, sector) in (at..).step_by(SECTOR as usize).zip(part.chunks(SECTOR as usize / 8)) {
+                let says = sector.get(1) == Some(&place)
+                    && sector.get(3).is_some_and(|&durable| durable > self.position);
+                if says && self.frame_at(place)?.is_some() {
+                    return Ok(true);
+                }
+            }
+            at += len;
+        }
+        Ok(false)
+    }
+
     fn frame_at(&self, at: u64) -> io::Result<Option<Frame>> {
         let room = self.end.saturating_sub(at);
         if room < frame::len_bytes(0) {
