@@ -219,6 +219,11 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
         Ok(())
     }
 
+    #[inline(always)]
+    fn has_locks(&self) -> bool {
+        false
+    }
+
     fn keep(&self, version: Ptr<'g, u64>) -> Result<Option<Keep<'g>>, Error> {
         self.space.keep(version, self.stripe()).map(Some)
     }

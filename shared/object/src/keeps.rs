@@ -1,13 +1,14 @@
 //! Versions that readers keep.
 //!
-//! A reader of a map that wants to stay in one version for long says so in the coordination segment: which map, and which version. Who
-//! changes the map looks there before it frees what older versions consist of. Neither waits for the other; and what a dead program
-//! keeps, nobody keeps.
+//! A reader that wants what it reads to stay for long says so in the coordination segment: of what, and which version. Who
+//! changes that looks there before it gives out anew what older versions consist of. Neither waits for the other; and what a dead program
+//! keeps, nobody keeps. What is kept has a word with the number of its version: an ordered map has one of its own, whose versions stay whole
+//! ([`crate::collections::ordered`]); and each object has one, for the memory of its heap ([`Guard::keep`]).
 //!
 //! | offset | |
 //! |---|---|
 //! | 320 KiB | how many keeps were ever in use |
-//! | 64 bytes further | for each keep: its program's owner word (0: free), the map, the version, nothing |
+//! | 64 bytes further | for each keep: its program's owner word (0: free), what is kept, the version, nothing |
 //!
 //! **Why none is missed.** A reader stores the version that is in place, and looks again: it still is. A change frees nothing that the
 //! version consists of that was in place before it looked for keeps, nor any later one. So a change that looked before the reader's word was
@@ -19,8 +20,10 @@ use twizzler_abi::Error;
 
 use crate::backend::{Backend, COORDINATION_BYTES};
 use crate::coordination::KEEPS_AT;
+use crate::guard::Guard;
 use crate::memory;
-use crate::pointer::Ptr;
+use crate::pointer::{Area, Ptr};
+use crate::recover::version_word;
 use crate::space::Space;
 
 /// Versions that can be kept at the same time, in all programs.
@@ -32,7 +35,7 @@ const FIRST: u64 = KEEPS_AT + 64;
 
 const _: () = assert!(FIRST + KEEPS_MAX as u64 * KEEP_BYTES <= COORDINATION_BYTES);
 
-/// A version that is kept, until dropped.
+/// A version that is kept, until dropped: of an object by [`Guard::keep`].
 #[derive(Debug)]
 #[must_use]
 pub struct Keep<'s> {
@@ -46,18 +49,33 @@ impl Drop for Keep<'_> {
     }
 }
 
+impl<B: Backend> Guard<'_, B> {
+    /// From here on, until the keep is dropped, what lies in the object keeps its memory even where a transaction frees it: who reads through this
+    /// guard, without a lock, may see values from before and after a change, but never what has been put in the place of something else. Collections'
+    /// iterations do this by themselves.
+    ///
+    /// Nobody waits for a keep. What others free meanwhile is free, but not given out; so one that is kept for long beside many changes costs memory in
+    /// the object. A program that is killed keeps nothing.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] where [`KEEPS_MAX`] are kept, in all programs.
+    pub fn keep<'g>(&'g self, area: Area<'g>) -> Result<Keep<'g>, Error> {
+        self.space().keep(version_word(area), self.stripe())
+    }
+}
+
 impl<B: Backend> Space<B> {
     fn keep_word(&self, number: usize, word: u64) -> &AtomicU64 {
         self.shared_word(FIRST + (number % KEEPS_MAX) as u64 * KEEP_BYTES + word * 8)
     }
 
-    /// Tells maps apart, by where the numbers of their versions are. That two look the same by chance does no harm.
+    /// Tells what is kept apart, by where the numbers of its versions are. That two look the same by chance does no harm.
     fn kept_as(&self, version: Ptr<'_, u64>) -> u64 {
         let id = self.id_of(version.object());
         crate::journal::checksum(version.offset(), &[id.hi, id.lo])
     }
 
-    /// Keeps the version of a map whose number is at `version`, or a later one.
+    /// Keeps the version of that whose number is at `version`, or a later one.
     pub(crate) fn keep(&self, version: Ptr<'_, u64>, hint: usize) -> Result<Keep<'_>, Error> {
         let near = hint * NEAR;
         let mut numbers = (near..near + NEAR).chain(0..KEEPS_MAX);
@@ -82,7 +100,7 @@ impl<B: Backend> Space<B> {
         }
     }
 
-    /// The oldest version of a map that a reader keeps; none: the highest number. What dead programs keep is let go.
+    /// The oldest version that a reader keeps of that whose number is at `version`; none: the highest number. What dead programs keep is let go.
     pub(crate) fn oldest_kept(&self, version: Ptr<'_, u64>) -> u64 {
         fence(Ordering::SeqCst);
         let wanted = self.kept_as(version);

@@ -40,7 +40,7 @@ pub use error::{OpenError, TypeName};
 pub use fot::{Companion, LATE_NAME_BYTES_MAX, Resolver};
 pub use guard::Guard;
 pub use heap::{HeapFinding, HeapReport, HeapUsage, check_heap};
-pub use keeps::KEEPS_MAX;
+pub use keeps::{KEEPS_MAX, Keep};
 pub use lane::{INTENTS_MAX, LANES_MAX};
 pub use lock::Locked;
 pub use migration::{Migrate, Migration};

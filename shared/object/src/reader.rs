@@ -49,6 +49,12 @@ pub trait Reader<'s> {
         Ok(None)
     }
 
+    /// True if nobody else changes what this reader reads: it has locks.
+    #[doc(hidden)]
+    fn has_locks(&self) -> bool {
+        true
+    }
+
     /// A copy of all the bytes. Where [`Reader::get`] would give zeros, so does this.
     fn to_vec(&self, bytes: Bytes<'s>) -> Vec<u8> {
         let mut copy = alloc::vec![0; bytes.len() as usize];

@@ -8,7 +8,7 @@ use twizzler_abi::Error;
 use super::entry::{Entry, Keyed};
 use super::hash::hash_bytes;
 use super::ordered::VALUE_BYTES_MAX;
-use super::raw::{Types, bytes_of};
+use super::raw::{Types, bytes_of, steady};
 use super::table::{Layout, Slot, Table, TableRoot};
 use crate::Stored;
 use crate::backend::Backend;
@@ -369,8 +369,10 @@ impl<'s> HashMap<'s, [u8], [u8]> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn get(&self, reader: &impl Reader<'s>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let Some(slot) = self.find(reader, key)?.1 else { return Ok(None) };
-        Ok(Some(reader.to_vec(self.parts(reader, &slot)?.1)))
+        steady(reader, self.root.object(), || {
+            let Some(slot) = self.find(reader, key)?.1 else { return Ok(None) };
+            Ok(Some(reader.to_vec(self.parts(reader, &slot)?.1)))
+        })
     }
 
     /// True if the key has a value.

@@ -2,6 +2,7 @@
 
 use twizzler_abi::Error;
 
+use super::raw::kept;
 use crate::Stored;
 use crate::backend::Backend;
 use crate::pointer::{InvPtr, Ptr};
@@ -161,15 +162,19 @@ impl<'s, T: Stored> List<'s, T> {
         tx.link(previous, left)
     }
 
-    /// All nodes, from the first to the last. An error ends them, and so do more nodes than there can be.
+    /// All nodes, from the first to the last. An error ends them, and so do more nodes than there can be. What is freed meanwhile keeps its content.
     pub fn nodes<'r, R: Reader<'s>>(
         &self,
         reader: &'r R,
     ) -> impl Iterator<Item = Result<Node<'s, T>, Error>> + use<'r, 's, R, T> {
-        let list = *self;
-        let mut next = self.front_node(reader);
+        let (list, keep) = (*self, kept(reader, self.root.object()));
+        let mut next = match &keep {
+            Ok(_) => self.front_node(reader),
+            Err(error) => Err(*error),
+        };
         let mut left = self.len(reader);
         core::iter::from_fn(move || {
+            let _held = &keep;
             let node = core::mem::replace(&mut next, Ok(None)).transpose()?;
             let Ok(node) = node else { return Some(node) };
             if left == 0 {

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 
+use super::raw::steady;
 use crate::Stored;
 use crate::backend::Backend;
 use crate::pointer::{Bytes, InvPtr, Ptr};
@@ -201,14 +202,19 @@ impl<'s> Follower<'s> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn next(&mut self, reader: &impl Reader<'s>) -> Result<Option<Vec<u8>>, Error> {
-        if self.position < self.log.start(reader) {
-            *self = self.log.follower(reader);
-        }
-        if self.position >= self.log.end(reader) {
-            return Ok(None);
+        let (next, entry) = steady(reader, self.log.root.object(), || self.look(reader))?;
+        *self = next;
+        Ok(entry)
+    }
+
+    /// The next entry, and the place behind it.
+    fn look(&self, reader: &impl Reader<'s>) -> Result<(Self, Option<Vec<u8>>), Error> {
+        let oldest = self.log.start(reader);
+        let mut next = if self.position < oldest { self.log.follower(reader) } else { *self };
+        if next.position >= self.log.end(reader) {
+            return Ok((next, None));
         }
         let mut len = [0; 4];
-        let mut next = *self;
         next.read(reader, &mut len)?;
         let len = u32::from_le_bytes(len) as usize;
         let left = self.log.end(reader).saturating_sub(next.position);
@@ -217,8 +223,7 @@ impl<'s> Follower<'s> {
         }
         let mut entry = alloc::vec![0; len];
         next.read(reader, &mut entry)?;
-        *self = next;
-        Ok(Some(entry))
+        Ok((next, Some(entry)))
     }
 
     fn read(&mut self, reader: &impl Reader<'s>, mut buffer: &mut [u8]) -> Result<(), Error> {

@@ -1,14 +1,47 @@
 //! Values in private copies of object memory.
 
 use core::marker::PhantomData;
+use core::sync::atomic::{Ordering, fence};
 
+use twizzler_abi::Error;
+
+use crate::keeps::Keep;
 use crate::memory;
-use crate::pointer::{InvPtr, Ptr};
+use crate::pointer::{Area, InvPtr, Ptr};
 use crate::reader::Reader;
+use crate::recover::version_word;
 use crate::stored::{Stored, Value};
 
 /// What a map is of, to the type checker.
 pub(super) type Types<K, V> = PhantomData<(fn() -> *const K, fn() -> *const V)>;
+
+/// Keeps the memory of an object for an iteration that reads without a lock.
+pub(super) fn kept<'s>(reader: &impl Reader<'s>, area: Area<'s>) -> Result<Option<Keep<'s>>, Error> {
+    reader.keep(version_word(area))
+}
+
+/// Reads something short: again, with what it reads kept, where the object was changed meanwhile. Memory that was freed when the first look began is
+/// given out after a further commit only.
+#[inline]
+pub(super) fn steady<'s, R: Reader<'s>, T>(
+    reader: &R,
+    area: Area<'s>,
+    read: impl Fn() -> Result<T, Error>,
+) -> Result<T, Error> {
+    if reader.has_locks() {
+        return read();
+    }
+    let version = version_word(area);
+    let before = reader.get(version);
+    let result = read();
+    // Acquire: pairs with the release before a commit's changes are put in place.
+    fence(Ordering::Acquire);
+    if reader.get(version) == before {
+        return result;
+    }
+    let _keep = reader.keep(version)?;
+    read()
+}
 
 /// The value whose bytes are at `at`.
 ///

@@ -18,9 +18,10 @@ use twizzler_abi::Error;
 use twizzler_abi::object::BASE_OFFSET;
 
 use super::chunks::{Chunks, ChunksRoot};
-use super::raw::local;
+use super::raw::{kept, local};
 use crate::Stored;
 use crate::backend::Backend;
+use crate::keeps::Keep;
 use crate::pointer::{Area, InvPtr, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Field, Value};
@@ -427,8 +428,9 @@ impl<'s, L: Layout> Table<'s, L> {
 
     /// All entries, in no order. An error ends them.
     pub(super) fn slots<'r, R: Reader<'s>>(&self, reader: &'r R) -> Slots<'r, 's, R, L> {
+        let keep = kept(reader, self.area());
         let buckets = reader.get(self.root.at(TableRoot::buckets)).min(self.chunks().room(reader));
-        Slots { table: *self, reader, bucket: None, rest: 0, steps: 0, number: 0, buckets }
+        Slots { table: *self, reader, bucket: None, rest: 0, steps: 0, number: 0, buckets, keep }
     }
 }
 
@@ -443,10 +445,13 @@ pub(super) struct Slots<'r, 's, R, L: Layout> {
     steps: usize,
     number: u64,
     buckets: u64,
+    /// What is freed meanwhile keeps its content.
+    keep: Result<Option<Keep<'s>>, Error>,
 }
 
 impl<'s, R: Reader<'s>, L: Layout> Slots<'_, 's, R, L> {
     fn step(&mut self) -> Result<Option<Slot<'s, L>>, Error> {
+        self.keep.as_ref().map_err(|&error| error)?;
         while self.rest == 0 {
             let next = match self.bucket {
                 Some(bucket) => bucket.next(self.reader)?,

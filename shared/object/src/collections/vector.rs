@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use twizzler_abi::Error;
 
 use super::chunks::{Chunks, ChunksRoot};
-use super::raw::{slice_bytes, value_at};
+use super::raw::{kept, slice_bytes, steady, value_at};
 use crate::Stored;
 use crate::backend::Backend;
 use crate::pointer::{Ptr, Span};
@@ -145,13 +145,16 @@ impl<'s, T: Stored> Vector<'s, T> {
         self.chunks().clear(tx)
     }
 
-    /// The places of all elements.
+    /// The places of all elements. What a growing vector leaves behind meanwhile keeps its content.
     pub fn places<'r, R: Reader<'s>>(
         &self,
         reader: &'r R,
     ) -> impl DoubleEndedIterator<Item = Result<Ptr<'s, T>, Error>> + use<'r, 's, R, T> {
-        let vector = *self;
-        (0..self.len(reader)).map(move |index| vector.at(reader, index))
+        let (vector, keep) = (*self, kept(reader, self.root.object()));
+        (0..self.len(reader)).map(move |index| {
+            keep.as_ref().map_err(|&error| error)?;
+            vector.at(reader, index)
+        })
     }
 }
 
@@ -162,7 +165,7 @@ impl<'s, T: Value> Vector<'s, T> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn get(&self, reader: &impl Reader<'s>, index: u64) -> Result<Option<T>, Error> {
-        Ok(self.place(reader, index)?.map(|place| reader.get(place)))
+        steady(reader, self.root.object(), || Ok(self.place(reader, index)?.map(|place| reader.get(place))))
     }
 
     /// The first element.
@@ -199,6 +202,7 @@ impl<'s, T: Value> Vector<'s, T> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn to_vec(&self, reader: &impl Reader<'s>) -> Result<Vec<T>, Error> {
+        let _keep = kept(reader, self.root.object())?;
         let (mut index, len, chunks) = (0, self.len(reader), self.chunks());
         let mut copy = Vec::new();
         while index < len {

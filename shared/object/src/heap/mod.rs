@@ -13,6 +13,8 @@
 //! ID. Objects begin at multiples of a gigabyte; at equal distances their first allocations would share one set of the TLB and of
 //! the caches. The pages left out are never touched and cost no memory.
 //!
+//! - [`reuse`]: what is freed is free with the commit, and given out again when readers have passed.
+//!
 //! Transactions that allocate in one object exclude each other by its lock anyway, so threads have no leases of their own on parts
 //! of a heap: who wants to write in parallel writes to several objects.
 //!
@@ -21,6 +23,7 @@
 
 mod check;
 mod classes;
+mod reuse;
 mod runs;
 mod slabs;
 
@@ -38,6 +41,7 @@ use crate::stored::Stored;
 use crate::tx::Tx;
 pub use check::{HeapFinding, HeapReport, HeapUsage, check_heap};
 use classes::{CLASSES, Class};
+pub(crate) use reuse::Reuse;
 
 /// Pages of a small object: where the allocator's root and its first map lie, in large ones too.
 const PAGES: u64 = SLOT_BYTES / PAGE_BYTES;
@@ -64,7 +68,9 @@ struct Heap {
     colour: u64,
     /// Where the page map is, once it has outgrown its place behind the root; 0: there.
     map_at: u64,
-    reserved: [u64; 2],
+    /// The version of the object that last freed pages ([`reuse`]).
+    freed: u64,
+    reserved: u64,
     /// For each class, the page of the first slab with a free block; 0: none.
     heads: [u32; CLASSES],
     reserved2: [u32; 15],
@@ -219,6 +225,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.set(heap.at(Heap::origin), origin)?;
         self.set(heap.at(Heap::colour), colour / PAGE_COLOURS)?;
         self.set(heap.at(Heap::map_at), 0)?;
+        self.set(heap.at(Heap::freed), 0)?;
         self.set(allocator, offset)?;
         self.used_up_to(area, origin * PAGE_BYTES)?;
         Ok(heap)

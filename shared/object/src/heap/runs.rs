@@ -4,13 +4,17 @@
 //! root there is room for the map of a gigabyte. That of a large object moves, when it has grown so far, to the beginning of the second
 //! gigabyte, where there is room for all of it; an object that was promoted does the same.
 
+use core::mem::offset_of;
+
 use twizzler_abi::Error;
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::object::{BASE_OFFSET, Header};
 
 use super::{HEAP_BYTES, Heap, PAGES};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
+use crate::space::header_place;
 use crate::stored::Stored;
 use crate::tx::Tx;
 
@@ -102,9 +106,12 @@ impl<'s, B: Backend> Tx<'s, B> {
         align: u64,
     ) -> Result<u64, Error> {
         let hint = self.get(heap.at(Heap::hint)).min(pages_of(area));
+        let freed = self.get(heap.at(Heap::freed));
+        // Somebody may still read what was freed: pages, then, that were never used.
+        let from = if self.is_kept(area, freed)? { hint.max(self.pages_in_use(area)) } else { hint };
         let first = loop {
             let limit = self.get(heap.at(Heap::map_bytes)).min(map_bytes(pages_of(area))) * 4;
-            if let Some(first) = self.find(area, heap, (hint, limit), pages, align)? {
+            if let Some(first) = self.find(area, heap, (from, limit), pages, align)? {
                 break first;
             }
             self.extend_map(area, heap)?;
@@ -130,10 +137,17 @@ impl<'s, B: Backend> Tx<'s, B> {
             return Err(Error::Damaged);
         }
         self.mark(area, heap, first, pages, false)?;
+        self.set(heap.at(Heap::freed), self.next_version(area)?)?;
         if first < self.get(heap.at(Heap::hint)) {
             self.set(heap.at(Heap::hint), first)?;
         }
         Ok(())
+    }
+
+    /// Pages up to the last that was ever used.
+    fn pages_in_use(&self, area: Area<'s>) -> u64 {
+        let len: u64 = self.get(header_place(area, offset_of!(Header, len_bytes)));
+        len.saturating_add(BASE_OFFSET).div_ceil(PAGE_BYTES).min(pages_of(area))
     }
 
     /// Notes that a slab begins at a page, or no longer does.

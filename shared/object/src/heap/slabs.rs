@@ -18,6 +18,8 @@ use crate::tx::Tx;
 pub(super) const MARK: u32 = u32::from_le_bytes(*b"\0SLB");
 /// Pages that are made to exist at a time.
 const GROW_PAGES: u32 = 4;
+/// Slabs of a list that are looked at for one whose free blocks nobody reads any more.
+const LOOKED_AT: usize = 8;
 
 /// A slab's head.
 #[derive(Stored, Clone, Copy)]
@@ -34,7 +36,9 @@ pub(super) struct Slab {
     pub(super) previous: u32,
     /// Bytes from the start that are known to exist.
     pub(super) exist_bytes: u32,
-    reserved: [u32; 3],
+    reserved: u32,
+    /// The version of the object that last freed one of its blocks ([`super::reuse`]).
+    freed: u64,
     /// Bit set: the block is in use, or under the head, or there is no such block.
     pub(super) map: [u64; MAP_WORDS],
 }
@@ -58,10 +62,9 @@ impl<'s, B: Backend> Tx<'s, B> {
         heap: Ptr<'s, Heap>,
         class: Class,
     ) -> Result<u64, Error> {
-        let first = heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?;
-        let (found, mut slab) = match self.get(first) {
-            0 => self.make_slab(area, heap, class)?,
-            page => self.slab(heap, class, page)?,
+        let (found, mut slab) = match self.slab_with_room(area, heap, class)? {
+            Some(slab) => slab,
+            None => self.make_slab(area, heap, class)?,
         };
         let block = free_block(&slab.map, found.head).filter(|&block| block < class.blocks());
         let block = block.ok_or(Error::Damaged)?;
@@ -105,8 +108,10 @@ impl<'s, B: Backend> Tx<'s, B> {
         let mut map = slab.map;
         map[word] &= !bit;
         let alone = slab.next == 0 && slab.previous == 0;
-        if map == empty && slab.map != [u64::MAX; MAP_WORDS] && !alone {
-            // The only slab with free blocks stays: often, the next block is wanted soon.
+        let is_empty = map == empty && slab.map != [u64::MAX; MAP_WORDS];
+        if is_empty && !alone && !self.reuse(area)?.is_watched() {
+            // The only slab with free blocks stays: often, the next block is wanted soon. And what readers may still look at had better become such
+            // blocks again than pages of anything.
             self.unlist(heap, class, &slab)?;
             // So that nobody takes what is left of it for a slab.
             self.set(found.place.at(Slab::mark), 0)?;
@@ -114,10 +119,35 @@ impl<'s, B: Backend> Tx<'s, B> {
             return self.free_run(area, heap, page * PAGE_BYTES, class.slab_pages());
         }
         self.set(found.place.at(Slab::map).index(word).ok_or(Error::Damaged)?, map[word])?;
+        self.set(found.place.at(Slab::freed), self.next_version(area)?)?;
         if slab.map == [u64::MAX; MAP_WORDS] {
-            self.list(heap, class, found)?;
+            // Behind the one that blocks are taken from, which goes on being that: this one's free block may have to wait for readers.
+            let head = self.get(heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?);
+            let behind = if head == 0 { None } else { Some(self.slab(heap, class, head)?.0) };
+            self.list(heap, class, found, behind)?;
         }
         Ok(())
+    }
+
+    /// One of the first slabs of a list whose free blocks can be given out.
+    fn slab_with_room(
+        &self,
+        area: Area<'s>,
+        heap: Ptr<'s, Heap>,
+        class: Class,
+    ) -> Result<Option<(Found<'s>, Slab)>, Error> {
+        let mut page = self.get(heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?);
+        for _ in 0..LOOKED_AT {
+            if page == 0 {
+                break;
+            }
+            let (found, slab) = self.slab(heap, class, page)?;
+            if self.reuse(area)?.allows(slab.freed) {
+                return Ok(Some((found, slab)));
+            }
+            page = slab.next;
+        }
+        Ok(None)
     }
 
     /// The slab at a page, checked to be one of that class.
@@ -153,26 +183,36 @@ impl<'s, B: Backend> Tx<'s, B> {
             next: 0,
             previous: 0,
             exist_bytes: PAGE_BYTES as u32,
-            reserved: [0; 3],
+            reserved: 0,
+            freed: 0,
             map: class.empty_map(found.head),
         };
         self.set(found.place, slab)?;
         self.mark_slab(heap, found.page.into())?;
-        self.list(heap, class, found)?;
+        self.list(heap, class, found, None)?;
         Ok((found, self.get(found.place)))
     }
 
-    /// Puts a slab at the head of its class's list.
-    fn list(&mut self, heap: Ptr<'s, Heap>, class: Class, found: Found<'s>) -> Result<(), Error> {
-        let first = heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?;
-        let next = self.get(first);
+    /// Puts a slab on its class's list: at the head, or behind another one.
+    fn list(
+        &mut self,
+        heap: Ptr<'s, Heap>,
+        class: Class,
+        found: Found<'s>,
+        behind: Option<Found<'s>>,
+    ) -> Result<(), Error> {
+        let (link, previous) = match behind {
+            Some(before) => (before.place.at(Slab::next), before.page),
+            None => (heap.at(Heap::heads).index(class.index()).ok_or(Error::Damaged)?, 0),
+        };
+        let next = self.get(link);
         if next != 0 {
             let (next, _) = self.slab(heap, class, next)?;
             self.set(next.place.at(Slab::previous), found.page)?;
         }
         self.set(found.place.at(Slab::next), next)?;
-        self.set(found.place.at(Slab::previous), 0)?;
-        self.set(first, found.page)
+        self.set(found.place.at(Slab::previous), previous)?;
+        self.set(link, found.page)
     }
 
     /// Takes a slab off its class's list.

@@ -38,7 +38,7 @@ use crate::backend::{Backend, Sink};
 use crate::coordination::stripe_of;
 use crate::error::OpenError;
 use crate::guard::Guard;
-use crate::heap::Freed;
+use crate::heap::{Freed, Reuse};
 use crate::lane::Lane;
 use crate::lock::{Mode, Refused};
 use crate::memory;
@@ -333,6 +333,11 @@ impl<'g, B: Backend> Tx<'g, B> {
 
     pub(crate) fn push_free(&mut self, freed: Freed) {
         self.work_mut().frees.push(freed);
+    }
+
+    /// What was last found to be allowed of reuse.
+    pub(crate) fn known_reuse(&self) -> &core::cell::Cell<Reuse> {
+        &self.work().reuse
     }
 
     /// What was freed, by number.

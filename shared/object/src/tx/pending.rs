@@ -335,7 +335,7 @@ impl<'g, B: Backend> Tx<'g, B> {
     }
 
     /// An object's version as the last commit has left it.
-    pub(super) fn version_of(&self, start: u64, id: ObjId) -> u64 {
+    pub(crate) fn version_of(&self, start: u64, id: ObjId) -> u64 {
         let place = version_word(area_at(start));
         if self.work().seen.get() == 0 {
             return memory::load(place);

@@ -9,7 +9,7 @@ use twizzler_abi::{Error, ObjId};
 
 use super::fresh::Fresh;
 use super::overlay::{Overlay, Rank};
-use crate::heap::Freed;
+use crate::heap::{Freed, Reuse};
 use crate::journal::Changed;
 
 /// See the module.
@@ -36,6 +36,8 @@ pub(crate) struct Work {
     pub(super) last: Cell<u64>,
     /// Where the last record ends that it may have seen before that was durable; 0: none ([`super::pending`]).
     pub(super) seen: Cell<u64>,
+    /// What may be given out of the memory of the object that it last allocated in.
+    pub(super) reuse: Cell<Reuse>,
     /// Someone older was in the way: to be run again.
     pub(super) conflict: Cell<bool>,
     /// Why it can't commit any more.
@@ -57,6 +59,7 @@ impl Work {
         self.staged_bytes = 0;
         self.last.set(0);
         self.seen.set(0);
+        self.reuse.set(Reuse::default());
         self.conflict.set(false);
         self.failed.set(None);
     }

@@ -1,0 +1,255 @@
+//! Freed memory is given out again when readers have passed, and not before: what a reader without a lock keeps is never another's.
+
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+use twizzler_abi::{Error, ObjId};
+use twizzler_image::MemoryBackend;
+use twizzler_object::collections::{List, ListRoot};
+use twizzler_object::{Access, Area, Bytes, Guard, InvPtr, KEEPS_MAX, Ptr, Reader, Space, Stored};
+
+/// So many words that all say the same.
+type Block = [u64; 24];
+
+#[derive(Stored)]
+#[stored(name = "test.reuse", version = 1)]
+#[repr(C)]
+struct Root {
+    newest: InvPtr<Block>,
+    list: ListRoot<u64>,
+}
+
+fn new_object(backend: &MemoryBackend) -> ObjId {
+    let space = Space::attach(backend).expect("attach");
+    space.transact(|tx| tx.create::<Root>().map(|root| tx.space().id_of(root.area()))).expect("create")
+}
+
+fn open<'g>(guard: &'g Guard<'_, &MemoryBackend>, id: ObjId) -> Ptr<'g, Root> {
+    guard.open::<Root>(id, Access::Write).expect("open").base()
+}
+
+fn alloc<'g>(guard: &'g Guard<'_, &MemoryBackend>, area: Area<'g>, len: usize, fill: u8) -> Bytes<'g> {
+    guard.transact(|tx| tx.alloc_bytes(area, &vec![fill; len])).expect("allocated")
+}
+
+fn free<'g>(guard: &'g Guard<'_, &MemoryBackend>, bytes: Bytes<'g>) {
+    guard.transact(|tx| tx.free_span(bytes)).expect("freed");
+}
+
+/// A block of each kind: of small and large slabs, and a run of pages.
+const LENS: [usize; 5] = [16, 200, 3000, 8192, 50_000];
+
+#[test]
+fn what_is_freed_under_a_reader_keeps_its_content_until_that_has_gone() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let (reader, writer) =
+        (Space::attach(&backend).expect("attach"), Space::attach(&backend).expect("attach"));
+    for len in LENS {
+        let guard = writer.enter();
+        let area = open(&guard, id).object();
+        let old = alloc(&guard, area, len, 1);
+        // In another program, at other addresses.
+        let readers = reader.enter();
+        let theirs: Bytes<'_> = {
+            let area = open(&readers, id).object();
+            area.span(old.address() % (1 << 30), old.len()).expect("within")
+        };
+        let keep = readers.keep(open(&readers, id).object()).expect("kept");
+        free(&guard, old);
+        let others: Vec<_> = (0..40).map(|_| alloc(&guard, area, len, 2)).collect();
+        assert!(readers.to_vec(theirs).iter().all(|&byte| byte == 1), "{len} bytes are another's");
+        drop(keep);
+        let again: Vec<_> = (0..600).map(|_| alloc(&guard, area, len, 3)).collect();
+        assert!(
+            again.iter().any(|new| new.address() == old.address()),
+            "{len} bytes are given out when the reader has gone"
+        );
+        others.into_iter().chain(again).for_each(|bytes| free(&guard, bytes));
+        assert_eq!(writer.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
+    }
+}
+
+/// The canary: without a keep, the next transaction takes the memory.
+#[test]
+fn without_readers_memory_is_reused_at_once() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = open(&guard, id).object();
+    for len in LENS {
+        let old = alloc(&guard, area, len, 1);
+        free(&guard, old);
+        assert_eq!(alloc(&guard, area, len, 2).address(), old.address(), "{len} bytes");
+    }
+}
+
+#[test]
+fn what_a_dead_program_kept_is_given_out() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let dead = ManuallyDrop::new(Space::attach(&backend).expect("attach"));
+    let guard = ManuallyDrop::new(dead.enter());
+    std::mem::forget(guard.keep(open(&guard, id).object()).expect("kept"));
+    backend.kill_all();
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = open(&guard, id).object();
+    for len in LENS {
+        let old = alloc(&guard, area, len, 1);
+        free(&guard, old);
+        assert_eq!(alloc(&guard, area, len, 2).address(), old.address(), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_long_reader_costs_memory_for_what_is_freed_and_no_more() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = open(&guard, id).object();
+    let mut live: Vec<_> = (0..2000).map(|_| alloc(&guard, area, 100, 1)).collect();
+    let pages = || space.heap_usage(area).expect("whole").used_pages;
+    let before = pages();
+    let keep = guard.keep(area).expect("kept");
+    for round in 0..10_000 {
+        free(&guard, live.swap_remove(round * 7919 % 2000));
+        live.push(alloc(&guard, area, 100, 2));
+    }
+    // 10,000 times 128 bytes are 313 pages.
+    let kept = pages() - before;
+    assert!((200..450).contains(&kept), "{kept} pages are kept");
+    drop(keep);
+    let before = pages();
+    for round in 0..10_000 {
+        free(&guard, live.swap_remove(round * 7919 % 2000));
+        live.push(alloc(&guard, area, 100, 3));
+    }
+    assert!(pages() <= before, "{before} pages became {}", pages());
+}
+
+#[test]
+fn iterations_keep_what_they_go_through() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let (root, reader) = (open(&guard, id), &guard);
+    let list = List::new(root.at(Root::list));
+    guard.transact(|tx| (0..200).try_for_each(|n| list.push_back(tx, n).map(drop))).expect("filled");
+    let mut elements = list.iter(&reader);
+    assert_eq!(elements.next(), Some(Ok(0)));
+    guard.transact(|tx| list.clear(tx)).expect("cleared");
+    for _ in 0..2000 {
+        alloc(&guard, root.object(), 24, 0xff);
+    }
+    assert!(elements.eq((1..200).map(Ok)));
+}
+
+#[test]
+fn more_keeps_than_there_are_is_an_error() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = open(&guard, id).object();
+    let keeps: Vec<_> = (0..KEEPS_MAX).map(|_| guard.keep(area).expect("kept")).collect();
+    assert!(matches!(guard.keep(area), Err(Error::TooMany)));
+    let list = List::<u64>::new(open(&guard, id).at(Root::list));
+    assert_eq!(list.iter(&&guard).next(), Some(Err(Error::TooMany)));
+    drop(keeps);
+    assert_eq!(list.iter(&&guard).next(), None);
+}
+
+/// One thread replaces a block by a new one and frees the old one, again and again; another follows the pointer.
+#[test]
+fn who_follows_pointers_beside_a_writer_sees_whole_blocks() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let (over, torn) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for n in 1..20_000 {
+                let guard = space.enter();
+                let root = open(&guard, id);
+                let change = guard.transact(|tx| {
+                    tx.lock(root.object())?;
+                    let old = tx.follow(root.at(Root::newest))?;
+                    let new = tx.alloc::<Block>(root.object())?;
+                    tx.set(new, [n; 24])?;
+                    tx.link(root.at(Root::newest), Some(new))?;
+                    old.map_or(Ok(()), |old| tx.free(old))
+                });
+                change.expect("replaced");
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+        while !over.load(Ordering::SeqCst) {
+            let guard = space.enter();
+            let root = open(&guard, id);
+            let _keep = guard.keep(root.object()).expect("kept");
+            let Some(block) = guard.follow(root.at(Root::newest)).expect("sound") else { continue };
+            let first = guard.get(block)[0];
+            for _ in 0..50 {
+                if guard.get(block).iter().any(|&word| word != first) {
+                    torn.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+    });
+    assert!(!torn.into_inner(), "a block changed under its reader");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc(usize),
+    Free(prop::sample::Index),
+    Keep,
+    Drop(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => prop_oneof![1usize..200, 1usize..9000, 9000usize..40_000].prop_map(Step::Alloc),
+        8 => any::<prop::sample::Index>().prop_map(Step::Free),
+        2 => Just(Step::Keep),
+        2 => any::<prop::sample::Index>().prop_map(Step::Drop),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_was_there_when_a_keep_began_stays(steps in prop::collection::vec(step(), 1..150)) {
+        let backend = MemoryBackend::new();
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = open(&guard, id).object();
+        let (mut live, mut keeps, mut fill) = (Vec::new(), Vec::new(), 0u8);
+        for step in steps {
+            match step {
+                Step::Alloc(len) => {
+                    fill = fill.wrapping_add(1);
+                    live.push((alloc(&guard, area, len, fill), fill));
+                }
+                Step::Free(index) if !live.is_empty() => {
+                    let one = live.swap_remove(index.index(live.len()));
+                    free(&guard, one.0);
+                }
+                Step::Keep => keeps.push((guard.keep(area).expect("kept"), live.clone())),
+                Step::Drop(index) if !keeps.is_empty() => drop(keeps.swap_remove(index.index(keeps.len()))),
+                Step::Free(_) | Step::Drop(_) => {}
+            }
+            for (bytes, fill) in keeps.iter().flat_map(|(_, seen)| seen).chain(&live) {
+                prop_assert!(guard.to_vec(*bytes).iter().all(|byte| byte == fill));
+            }
+        }
+        live.into_iter().for_each(|one| free(&guard, one.0));
+        prop_assert_eq!(space.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
+    }
+}
