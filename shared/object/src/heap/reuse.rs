@@ -72,7 +72,6 @@ impl<B: Backend> Tx<'_, B> {
 
     /// The version that the transaction makes of an object that is locked.
     pub(super) fn next_version(&self, area: Area<'_>) -> Result<u64, Error> {
-        let id = self.space().mapped(area)?.id;
-        self.version_of(area.start(), id).checked_add(1).ok_or(Error::Damaged)
+        self.reuse(area)?.newest.checked_add(1).ok_or(Error::Damaged)
     }
 }
