@@ -46,6 +46,27 @@ fn store_made_on_linux_is_used_on_twizzler_and_taken_back() {
     assert!(twz(&["import", &image, &back]).starts_with("0 objects and 0 names are new"));
 }
 
+#[test]
+fn files_beyond_a_gibibyte_go_to_twizzler_and_back() {
+    let machine = Machine::new("far");
+    let path = |name: &str| machine.file(name).display().to_string();
+    let (there, image, back) = (path("there"), path("nvm.img"), path("back"));
+    let file = std::fs::File::create(&there).expect("a file");
+    file.set_len((3 << 30) + 5).expect("sparse");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"far out", 2 << 30).expect("written");
+    twz(&["create", &image, "--size", "256M"]);
+    twz(&["put", &image, &there, "far"]);
+    let said = machine.shell(&["mv far further", "ls -l", "selftest outgrows"]);
+    assert!(said.contains("3221225477") && said.contains("1 passed, 0 failed"), "{said}");
+    assert!(twz(&["check", &image]).ends_with("clean\n"));
+    twz(&["get", &image, "further", &back]);
+    let file = std::fs::File::open(&back).expect("a file");
+    assert_eq!(file.metadata().expect("exists").len(), (3 << 30) + 5);
+    let mut far = [0; 7];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut far, 2 << 30).expect("read");
+    assert_eq!(&far, b"far out");
+}
+
 /// Runs a command line of the tutorial in a folder.
 fn tutorial_command(line: &str, folder: &Path) -> Output {
     let workspace = xtask::paths::root().join("Cargo.toml");

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use spin::Mutex;
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{ObjId, Rights};
+use twizzler_abi::{ObjId, Rights, SizeClass};
 use twizzler_crashsim::{Log, Rng, Scenario, SimMemory};
 use twizzler_pmem::Persist;
 use twizzler_store::{Access, Batch, FormatOptions, Frames, MIN_BYTES, MountOptions, Store, Tree, Unmapped};
@@ -40,6 +40,8 @@ pub enum Op {
     Discard(u8, Range<u64>),
     /// Gives it a type.
     SetType(u8, u64),
+    /// Makes it a large one.
+    Promote(u8),
     /// Makes it the root of names.
     NamesRoot(u8),
     /// Zeroes frames ahead.
@@ -60,6 +62,7 @@ pub const PAGES: [u64; 12] = [2, 3, 7, 8, 9, 15, 63, 64, 511, 512, 519, 600];
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Content {
     fingerprint: u64,
+    large: bool,
     words: BTreeMap<u64, u64>,
 }
 
@@ -111,7 +114,7 @@ fn random_op(rng: &mut Rng) -> Op {
     let object = rng.below(OBJECTS.into()) as u8;
     let page = PAGES[rng.index(PAGES.len())];
     let batch = if rng.one_in(2) { Batch::Line } else { Batch::Page };
-    match rng.below(20) {
+    match rng.below(21) {
         0..5 => Op::Create(object),
         5..7 => Op::Delete(object),
         7..11 => Op::Write(object, page, 1 + rng.below(1 << 32)),
@@ -121,6 +124,7 @@ fn random_op(rng: &mut Rng) -> Op {
         14..17 => Op::Discard(object, page..page + 1 + rng.below(3)),
         17 => Op::SetType(object, 1 + rng.below(9)),
         18 => Op::NamesRoot(object),
+        19 => Op::Promote(object),
         _ if rng.one_in(2) => Op::Prepare(4),
         _ => Op::Shutdown,
     }
@@ -174,6 +178,11 @@ impl Objects {
             Op::SetType(n, fingerprint) => {
                 if let Some(content) = after.objects.get_mut(n).filter(|content| content.fingerprint == 0) {
                     content.fingerprint = *fingerprint;
+                }
+            }
+            Op::Promote(n) => {
+                if let Some(content) = after.objects.get_mut(n) {
+                    content.large = true;
                 }
             }
             Op::NamesRoot(n) => after.names_root = Some(*n),
@@ -241,6 +250,7 @@ fn apply(store: &SimStore<'_>, op: &Op) -> Result<(), twizzler_store::Error> {
                 result => result,
             }
         }
+        Op::Promote(n) if exists(*n) => store.promote(id(*n)),
         Op::NamesRoot(n) => store.set_names_root(id(*n)),
         Op::Prepare(limit) => {
             store.prepare(*limit);
@@ -275,7 +285,8 @@ fn observe(store: &SimStore<'_>) -> Result<Objects, String> {
 
 fn content(store: &SimStore<'_>, id: ObjId) -> Result<Content, String> {
     let opened = store.open(id).map_err(|error| format!("open {id}: {error}"))?;
-    let mut content = Content { fingerprint: opened.metadata.fingerprint, ..Content::default() };
+    let large = opened.class == SizeClass::Large;
+    let mut content = Content { fingerprint: opened.metadata.fingerprint, large, ..Content::default() };
     // Of the many, it is enough that they are there.
     let pages = if (0..OBJECTS).any(|number| self::id(number) == id) { &PAGES[..] } else { &[] };
     for &page in pages {

@@ -15,12 +15,12 @@ use std::ops::Range;
 use std::ptr;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot};
+use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{HEADER_OFFSET, Header, METADATA_OFFSET};
 use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{Error, ObjId, Rights, SizeClass};
+use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
 use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
 use twizzler_pmem::Persist;
@@ -187,7 +187,7 @@ impl ImageBackend {
         let hidden = unsafe {
             mmap_anonymous(
                 ptr::with_exposed_provenance_mut((memory.slot().base() + PAGE_BYTES) as usize),
-                (SLOT_BYTES - PAGE_BYTES) as usize,
+                (memory.len_bytes() - PAGE_BYTES) as usize,
                 ProtFlags::READ,
                 MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
             )
@@ -212,7 +212,7 @@ impl Mapping {
 
 /// Pages that a range touches.
 fn pages_of(offset: u64, len_bytes: u64) -> Result<Range<u64>, Error> {
-    let end = offset.checked_add(len_bytes).filter(|&end| end <= SLOT_BYTES).ok_or(Error::OutOfRange)?;
+    let end = offset.checked_add(len_bytes).filter(|&end| end <= LARGE_BYTES).ok_or(Error::OutOfRange)?;
     let pages = offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
     if pages.start == 0 { Err(Error::OutOfRange) } else { Ok(pages) }
 }
@@ -277,17 +277,15 @@ unsafe impl Backend for ImageBackend {
 
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         let opened = self.store.open(id)?;
-        if opened.class != twizzler_abi::SizeClass::Small {
-            return Err(Error::NotSupported);
-        }
-        let memory = Reserved::new(SizeClass::Small).map_err(|_| Error::OutOfMemory)?;
+        let memory = Reserved::new(opened.class).map_err(|_| Error::OutOfMemory)?;
         Self::hide(&memory)?;
         let mut mapping = Mapping { memory, writable: rights.contains(Rights::WRITE), shown: Vec::new() };
         if mapping.writable {
             let header = HEADER_OFFSET / PAGE_BYTES;
             self.populate(id, header..header + 1)?;
         }
-        self.show(id, &mut mapping, 1..SLOT_BYTES / PAGE_BYTES)?;
+        let pages = 1..mapping.memory.len_bytes() / PAGE_BYTES;
+        self.show(id, &mut mapping, pages)?;
         let slot = mapping.memory.slot();
         self.mapped.borrow_mut().insert(id, mapping);
         Ok(slot)
@@ -295,6 +293,13 @@ unsafe impl Backend for ImageBackend {
 
     fn unmap(&self, slot: Slot) {
         self.mapped.borrow_mut().retain(|_, mapping| mapping.memory.slot() != slot);
+    }
+
+    fn promote(&self, id: ObjId) -> Result<(), Error> {
+        if self.mapped.borrow().contains_key(&id) {
+            return Err(Error::Busy);
+        }
+        Ok(self.store.promote(id)?)
     }
 
     fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {

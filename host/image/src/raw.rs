@@ -65,7 +65,7 @@ impl ImageBackend {
             && let Some(mapping) = self.mapped.borrow().get(&id)
         {
             let end = offset.checked_add(buffer.len() as u64).ok_or(Error::OutOfRange)?;
-            if offset < PAGE_BYTES || end > twizzler_abi::address::SLOT_BYTES {
+            if offset < PAGE_BYTES || end > mapping.memory.len_bytes() {
                 return Err(Error::OutOfRange);
             }
             let from = with_exposed_provenance((mapping.memory.slot().base() + offset) as usize);

@@ -11,7 +11,7 @@ use twizzler_abi::{Error, ObjId};
 use zerocopy::IntoBytes;
 
 use crate::medium::Medium;
-use crate::object::{header, metadata};
+use crate::object::{class_of, header, metadata};
 
 /// Bytes that are copied at once.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -56,7 +56,7 @@ pub fn object<M: Medium>(from: &M, to: &M, id: ObjId, bar: &ProgressBar) -> Resu
     let found = metadata(from, id)?;
     let mut extension = vec![0; found.extension_bytes as usize];
     from.read_raw(id, METADATA_OFFSET + size_of::<Metadata>() as u64, &mut extension)?;
-    to.make(&found, &extension)?;
+    to.make(&found, &extension, class_of(from, id)?)?;
     let mut chunk = vec![0; CHUNK_BYTES as usize];
     let mut copied = 0;
     for extent in from.extents(id)? {

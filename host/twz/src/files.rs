@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, SLOT_BYTES};
 use twizzler_abi::call::USUAL_RIGHTS;
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
 use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{Error, ObjId};
+use twizzler_abi::{Error, ObjId, SizeClass};
 use twizzler_names::{Entry, NameError};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -19,8 +19,9 @@ use crate::object::{Kind, facts};
 use crate::open::Opened;
 use crate::status::{Failure, Status};
 
-/// Bytes of a file at most.
-const FILE_BYTES_MAX: u64 = SLOT_BYTES - BASE_OFFSET;
+/// Bytes of a file at most, and from which on its object has to be a large one.
+const FILE_BYTES_MAX: u64 = LARGE_BYTES - BASE_OFFSET;
+const SMALL_FILE_BYTES_MAX: u64 = SLOT_BYTES - BASE_OFFSET;
 /// Bytes moved at once.
 const CHUNK_BYTES: usize = 2 << 20;
 
@@ -167,7 +168,7 @@ fn make_file<M: Medium>(
         IdInputs { nonce, owner: ObjId::NONE, flags: ObjectFlags::PERSISTENT, default_rights: USUAL_RIGHTS };
     let metadata = Metadata::new(&inputs, 0);
     let id = metadata.id;
-    medium.make(&metadata, &[]).map_err(Failure::of(name))?;
+    medium.make(&metadata, &[], SizeClass::Small).map_err(Failure::of(name))?;
     let made = fill(medium, id, from, file).and_then(|len| {
         let header = Header { len_bytes: len, ..Header::new_zeroed() };
         medium.write_raw(id, HEADER_OFFSET, header.as_bytes()).map_err(Failure::of(name))?;
@@ -192,9 +193,10 @@ fn fill<M: Medium>(medium: &M, id: ObjId, from: &mut impl Read, file: &Path) -> 
             return Ok(len);
         }
         if len + got as u64 > FILE_BYTES_MAX {
-            let what =
-                format!("{}: longer than the {FILE_BYTES_MAX} bytes that an object holds", file.display());
-            return Err(Failure::new(Status::Room, what));
+            return Err(too_long(file));
+        }
+        if len <= SMALL_FILE_BYTES_MAX && len + got as u64 > SMALL_FILE_BYTES_MAX {
+            medium.promote(id).map_err(Failure::of(file.display()))?;
         }
         // What is zero need not exist.
         if buffer[..got].iter().any(|&byte| byte != 0) {
@@ -207,6 +209,20 @@ fn fill<M: Medium>(medium: &M, id: ObjId, from: &mut impl Read, file: &Path) -> 
         }
         len += got as u64;
     }
+}
+
+/// Refuses a host file that no object can hold, before any of it is read.
+///
+/// # Errors
+/// It is too long, or the host can't say.
+pub fn check_length(from: &File, file: &Path) -> Result<(), Failure> {
+    let about = from.metadata().map_err(|error| Failure::io(file, &error))?;
+    if about.len() > FILE_BYTES_MAX { Err(too_long(file)) } else { Ok(()) }
+}
+
+fn too_long(file: &Path) -> Failure {
+    let what = format!("{}: longer than the {FILE_BYTES_MAX} bytes that an object holds", file.display());
+    Failure::new(Status::Room, what)
 }
 
 /// Reads until the buffer is full or nothing comes any more.

@@ -10,7 +10,7 @@ use std::ops::{Deref, Range};
 
 use serde::Serialize;
 use twizzler_abi::object::Metadata;
-use twizzler_abi::{Error, ObjId};
+use twizzler_abi::{Error, ObjId, SizeClass};
 use twizzler_object::{Backend, Space};
 
 /// A store.
@@ -46,11 +46,11 @@ pub trait Medium: Backend + Sized {
     fn read_raw(&self, id: ObjId, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
 
     /// Begins to make an object of this metadata, which verifies, so with its ID. It has no pages yet; where several programs share
-    /// the store, none finds it before [`Medium::publish`].
+    /// the store, none finds it before [`Medium::publish`]. One that was made small may have been promoted: its class now.
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::OutOfNvm`]; [`Error::NotSupported`] for extension records that the store can't keep.
-    fn make(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error>;
+    fn make(&self, metadata: &Metadata, extension: &[u8], class: SizeClass) -> Result<(), Error>;
 
     /// Writes bytes of an object that nobody uses, from the offset of its header on.
     ///
@@ -74,7 +74,7 @@ pub trait Medium: Backend + Sized {
     ///
     /// # Errors
     /// As [`Medium::make`].
-    fn remake(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error>;
+    fn remake(&self, metadata: &Metadata, extension: &[u8], class: SizeClass) -> Result<(), Error>;
 
     /// The same as [`Medium::publish`] for an object that was begun by [`Medium::remake`].
     ///

@@ -4,12 +4,13 @@ use std::mem::offset_of;
 
 use serde::Serialize;
 use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::call::ObjectStat;
 use twizzler_abi::object::{
     BASE_OFFSET, FOT_INLINE_ENTRIES, FOT_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata,
 };
 use twizzler_abi::pointer::{FOT_ENTRIES_MAX, FotEntry};
 use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{Durability, Error, Life, ObjId, Rights};
+use twizzler_abi::{Durability, Error, Life, ObjId, Rights, SizeClass};
 use twizzler_object::{Companion, Stored, TypeName};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -43,6 +44,8 @@ pub struct Facts {
     pub fingerprint: Option<String>,
     /// Bytes in use from the base: a file's length.
     pub len_bytes: u64,
+    /// Bytes of its range, null page and metadata too: what it may grow to.
+    pub range_bytes: u64,
     /// Bytes that are stored, with header, metadata and tables.
     pub stored_bytes: u64,
     /// What everyone may do with it.
@@ -105,6 +108,7 @@ pub fn facts<M: Medium>(medium: &M, id: ObjId) -> Facts {
         type_name: None,
         fingerprint: None,
         len_bytes: 0,
+        range_bytes: 0,
         stored_bytes: 0,
         rights: rights_text(Rights::empty()),
         life: String::new(),
@@ -123,6 +127,7 @@ pub fn facts<M: Medium>(medium: &M, id: ObjId) -> Facts {
     };
     facts.stored_bytes = (stat.pages + stat.tables) * PAGE_BYTES;
     facts.len_bytes = stat.len_bytes;
+    facts.range_bytes = class(&stat).map_or(0, SizeClass::range_bytes);
     facts.rights = rights_text(Rights::from_bits_truncate(stat.default_rights));
     facts.life = life_text(ObjectFlags::from_bits_truncate(stat.flags));
     facts.owner = (!stat.owner.is_none()).then(|| stat.owner.to_string());
@@ -138,6 +143,18 @@ pub fn facts<M: Medium>(medium: &M, id: ObjId) -> Facts {
         facts.type_name = type_name(medium, id).ok().filter(|name| !name.is_empty());
     }
     facts
+}
+
+fn class(stat: &ObjectStat) -> Result<SizeClass, Error> {
+    u8::try_from(stat.size_class).map_err(|_| Error::Damaged).and_then(SizeClass::try_from)
+}
+
+/// How far an object reaches now.
+///
+/// # Errors
+/// Those of the store.
+pub fn class_of<M: Medium>(medium: &M, id: ObjId) -> Result<SizeClass, Error> {
+    class(&medium.stat(id)?)
 }
 
 /// Bytes that objects store, as far as that can be told.

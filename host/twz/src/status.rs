@@ -173,7 +173,7 @@ fn system(what: &str, error: Error) -> Failure {
             Status::Room,
             "the store, or the disk that it lies on, is full: remove something, or export to a larger one",
         ),
-        Error::OutOfRange => (Status::Room, "an object holds 1 GiB less three pages at most"),
+        Error::OutOfRange => (Status::Room, "an object holds 512 GiB less three pages at most"),
         Error::OutOfMemory => {
             (Status::Room, "this machine has not enough memory, or the process too many mappings")
         }

@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Stdio;
 
 use common::{Bed, KINDS};
-use twizzler::{InvPtr, NameError, Names, Store, Stored};
+use twizzler::{Error, InvPtr, NameError, Names, Store, Stored};
 
 /// An entry of a list whose entries lie in objects of their own.
 #[derive(Stored)]
@@ -227,6 +227,80 @@ fn sparse_objects_cost_what_they_hold() {
         assert_eq!(&far, b"far out");
         bed.ok(&["backup", "s", "b"]);
         assert!(bed.json(&["stat", "b"])["used_bytes"].as_u64().expect("a number") < 64 << 20, "{kind}");
+    }
+}
+
+/// Makes an object reach over 512 GiB, with a list from its base to an entry far out and back to another object.
+fn make_large(path: &std::path::Path) {
+    let mut store = Store::open(path).expect("opens");
+    let grown = {
+        let guard = store.enter();
+        let names = Names::open(&guard).expect("names");
+        let made = guard.transact(|tx| {
+            let head = names.create::<Entry>(tx, "head")?;
+            let grown = tx.create::<Entry>()?;
+            tx.link(head.base().at(Entry::next), Some(grown.base()))?;
+            tx.set(grown.base().at(Entry::number), 1)?;
+            Ok::<_, NameError>(store.id_of(grown.area()))
+        });
+        made.expect("makes")
+    };
+    store.promote(grown).expect("there is address space");
+    let guard = store.enter();
+    let grown = guard.open::<Entry>(grown, twizzler::Access::Write).expect("opens").base();
+    guard
+        .transact(|tx| {
+            tx.write_at(grown.object(), FAR, &[0; 4096])?;
+            let far = grown.object().place::<Entry>(FAR + 0x3000).ok_or(Error::OutOfRange)?;
+            tx.set(far.at(Entry::number), 2)?;
+            tx.link(grown.at(Entry::next), Some(far))
+        })
+        .expect("there is room");
+}
+
+/// Offset from the base of what lies far out.
+const FAR: u64 = 300 << 30;
+
+#[test]
+fn large_objects_travel() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    make_large(&bed.path("s"));
+    bed.ok(&["export", "s", "a"]);
+    bed.ok(&["backup", "s", "copy"]);
+    assert_eq!(read_list(&bed.path("copy"), "head"), [0, 1, 2]);
+    bed.store("image", "i");
+    bed.ok(&["import", "i", "a"]);
+    assert_eq!(bed.ok(&["check", "i"]).lines().last(), Some("clean"));
+    assert_eq!(bed.ok(&["gc", "i"]), "something leads to every object\n");
+    bed.ok(&["backup", "i", "j"]);
+    bed.ok(&["export", "j", "b"]);
+    bed.store("directory", "t");
+    bed.ok(&["import", "t", "b"]);
+    assert_eq!(read_list(&bed.path("t"), "head"), [0, 1, 2]);
+    assert!(bed.ok(&["import", "s", "b"]).contains("were there already"));
+    // One that has not been promoted differs.
+    bed.ok(&["import", "i", "a", "--replace"]);
+    assert_eq!(bed.ok(&["check", "i"]).lines().last(), Some("clean"));
+}
+
+#[test]
+fn files_beyond_a_gibibyte_take_a_large_object() {
+    for kind in KINDS {
+        let bed = Bed::new();
+        bed.store(kind, "s");
+        let file = fs::File::create(bed.path("f")).expect("a file");
+        file.set_len((1 << 30) + 5).expect("sparse");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"far", 1 << 30).expect("write");
+        bed.ok(&["put", "s", "f"]);
+        assert_eq!(bed.json(&["stat", "s", "f"])["objects"][0]["range_bytes"], 1u64 << 39, "{kind}");
+        bed.ok(&["get", "s", "f", "g"]);
+        let got = fs::File::open(bed.path("g")).expect("a file");
+        assert_eq!(got.metadata().expect("exists").len(), (1 << 30) + 5);
+        let mut far = [0; 3];
+        std::os::unix::fs::FileExt::read_exact_at(&got, &mut far, 1 << 30).expect("read");
+        assert_eq!(&far, b"far");
+        assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"));
     }
 }
 

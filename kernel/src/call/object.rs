@@ -59,7 +59,7 @@ pub(super) fn control(op: u64, id: ObjId, a: u64, b: u64) -> Result<Done, Error>
         ControlOp::Forbid => registry::find(id)?.forbid(a, b)?,
         ControlOp::SetType => registry::find(id)?.set_type(a, b)?,
         ControlOp::SetNamesRoot => nvm::set_names_root(&*registry::find(id)?)?,
-        ControlOp::Promote => return Err(Error::NotSupported),
+        ControlOp::Promote => registry::find(id)?.promote()?,
     }
     done()
 }

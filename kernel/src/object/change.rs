@@ -1,6 +1,7 @@
 //! Changes that calls make to an object's pages and metadata.
 
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::METADATA_OFFSET;
@@ -9,8 +10,8 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, Life, Rights};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::Object;
 use super::mapping::Mappings;
+use super::{Object, nvm};
 use crate::machine::lock;
 
 /// Pages that are made or given back before shootdowns of other CPUs are served.
@@ -100,6 +101,21 @@ impl Object {
         }
         metadata.fingerprint = fingerprint;
         state.space.set_metadata(&metadata.sealed(), &mut Mappings(&state.mappings))?;
+        Ok(())
+    }
+
+    /// Makes it a large object. Mappings as a small one go on showing its first GiB.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`], [`Error::NoSuchObject`].
+    pub(crate) fn promote(&self) -> Result<(), Error> {
+        self.check_writable()?;
+        let state = self.state.write();
+        state.space.check_alive()?;
+        if self.flags().life() == Life::Persistent {
+            nvm::promote(self.id)?;
+        }
+        self.is_large.store(true, Ordering::Release);
         Ok(())
     }
 

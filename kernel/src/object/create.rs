@@ -68,7 +68,7 @@ fn nonce() -> [u8; 16] {
 fn make_volatile(id: ObjId, inputs: IdInputs, metadata: &Metadata) -> Result<Arc<Object>, Error> {
     let charge = USERS.hold(OBJECT_BYTES)?;
     let space = space::volatile(metadata)?;
-    let object = Arc::new(Object::new(id, inputs, space, charge));
+    let object = Arc::new(Object::new(id, inputs, inputs.flags.size_class(), space, charge));
     registry::enter(object.clone()).inspect_err(|_| {
         space.destroy_some(u64::MAX);
     })?;
@@ -80,7 +80,8 @@ fn make_persistent(inputs: IdInputs, fingerprint: u64) -> Result<Arc<Object>, Er
     let _opening = OPENING.lock();
     let charge = registry::charge()?;
     let (id, root) = nvm::create(&inputs, fingerprint)?;
-    let object = Arc::new(Object::new(id, inputs, Space::Persistent(root), charge));
+    let object =
+        Arc::new(Object::new(id, inputs, inputs.flags.size_class(), Space::Persistent(root), charge));
     registry::enter(object.clone()).inspect_err(|_| {
         // It can't be used, and nobody knows of it. Should that fail too, it stays as an object nobody uses.
         let _ = nvm::unlink(id).map(|space| space.destroy_some(u64::MAX));

@@ -12,6 +12,7 @@ use super::budget::{Charge, MAPPING_BYTES, USERS};
 use super::{Object, State};
 use crate::machine::tlb::{self, Flush};
 use crate::view::View;
+use crate::view::record::top_level;
 
 /// One place where an object is mapped.
 pub(crate) struct Mapping {
@@ -50,7 +51,7 @@ impl Object {
         let mut state = self.state.write();
         state.space.check_alive()?;
         let root = state.space.root()?;
-        let top = state.upper.top(root, self.size_class())?;
+        let top = state.upper.top(root, top_level(slot))?;
         state.mappings.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
         let charge = USERS.hold(MAPPING_BYTES)?;
         if view.enter_record(slot, self, rights, top)? {
@@ -77,11 +78,10 @@ impl State {
     /// Points all mappings to the tree's root as it is now, after it has grown.
     pub(super) fn follow_root(&mut self, object: &Object) -> Result<(), Error> {
         let root = self.space.root()?;
-        let top = self.upper.top(root, object.size_class())?;
-        let unneeded = self.upper.take_unneeded(root.level());
         for Mapping { view, slot, .. } in &self.mappings {
-            view.redirect(*slot, object, top);
+            view.redirect(*slot, object, self.upper.top(root, top_level(*slot))?);
         }
+        let unneeded = self.upper.take_unneeded(root.level());
         if unneeded.iter().any(Option::is_some) {
             Mappings(&self.mappings).invalidate(0..root.level().table_pages(), Stale::Tables);
             unneeded.into_iter().flatten().for_each(super::frames::free);

@@ -23,6 +23,7 @@ mod upper;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::rights::ObjectFlags;
@@ -42,6 +43,8 @@ pub(crate) struct Object {
     pub(crate) id: ObjId,
     /// What the ID commits to, verified.
     pub(crate) inputs: IdInputs,
+    /// Whether it reaches over 512 GiB; once it does, it always will.
+    is_large: AtomicBool,
     state: SharedLock<State, { level::OBJECT }>,
     _charge: Charge,
 }
@@ -59,9 +62,10 @@ struct State {
 }
 
 impl Object {
-    fn new(id: ObjId, inputs: IdInputs, space: Space, charge: Charge) -> Self {
+    fn new(id: ObjId, inputs: IdInputs, class: SizeClass, space: Space, charge: Charge) -> Self {
+        let is_large = AtomicBool::new(class == SizeClass::Large);
         let state = State { space, upper: Upper::default(), mappings: Vec::new(), pins: 0, view: None };
-        Self { id, inputs, state: SharedLock::new(state), _charge: charge }
+        Self { id, inputs, is_large, state: SharedLock::new(state), _charge: charge }
     }
 
     pub(crate) fn flags(&self) -> ObjectFlags {
@@ -74,7 +78,7 @@ impl Object {
     }
 
     pub(crate) fn size_class(&self) -> SizeClass {
-        self.flags().size_class()
+        if self.is_large.load(Ordering::Acquire) { SizeClass::Large } else { SizeClass::Small }
     }
 
     /// Whether everyone has these rights.

@@ -170,6 +170,11 @@ pub(super) fn extend(id: ObjId, page: u64) -> Result<Root, store::Error> {
     STORE.get().ok_or(store::Error::NoSuchObject)?.extend(id, page)
 }
 
+/// Makes an object a large one. Under the object's exclusive lock.
+pub(super) fn promote(id: ObjId) -> Result<(), Error> {
+    Ok(mounted()?.promote(id)?)
+}
+
 /// What is known of an object that can't be opened.
 pub(super) fn stat(id: ObjId) -> Result<store::Stat, Error> {
     Ok(STORE.get().ok_or(Error::NoSuchObject)?.stat(id)?)

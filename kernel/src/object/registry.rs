@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use twizzler_abi::{Error, Life, ObjId};
+use twizzler_abi::{Error, Life, ObjId, SizeClass};
 
 use super::budget::{Charge, OBJECT_BYTES, USERS};
 use super::space::Space;
@@ -111,10 +111,13 @@ fn open_in_store(id: ObjId) -> Result<Arc<Object>, Error> {
     }
     let charge = charge()?;
     let opened = nvm::open(id)?;
-    if opened.inputs.flags.life() != Life::Persistent || opened.class != opened.inputs.flags.size_class() {
+    let made_as = opened.inputs.flags.size_class();
+    if opened.inputs.flags.life() != Life::Persistent || ![made_as, SizeClass::Large].contains(&opened.class)
+    {
         return Err(Error::Damaged);
     }
-    let object = Arc::new(Object::new(id, opened.inputs, Space::Persistent(opened.root), charge));
+    let object =
+        Arc::new(Object::new(id, opened.inputs, opened.class, Space::Persistent(opened.root), charge));
     enter(object.clone())?;
     Ok(object)
 }

@@ -5,7 +5,7 @@
 //! used by all its mappings. They hold one entry each, the first, which is as permissive as a tree's:
 //! rights are in the mapping's own entry.
 
-use twizzler_abi::{Error, SizeClass};
+use twizzler_abi::Error;
 use twizzler_store::FrameNo;
 use twizzler_store::entry::Level;
 use twizzler_store::tree::Root;
@@ -22,26 +22,17 @@ pub(super) struct Upper {
 /// The level of `Upper::tables[0]`.
 const FIRST_LEVEL: u8 = 2;
 
-/// The level whose table a mapping of this class points to.
-const fn top_level(class: SizeClass) -> u8 {
-    match class {
-        SizeClass::Tiny => 1,
-        SizeClass::Small => 2,
-        SizeClass::Large => 3,
-    }
-}
-
 impl Upper {
-    /// The table that mappings of an object with this tree point to.
+    /// The table of level `top` that mappings point to: that of the first GiB, where the tree is higher.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::Damaged`] for a tree that is higher than its object's class allows.
-    pub(super) fn top(&mut self, root: Root, class: SizeClass) -> Result<FrameNo, Error> {
-        let (below, top) = (root.level() as u8, top_level(class));
-        if below > top {
-            return Err(Error::Damaged);
-        }
+    /// [`Error::OutOfMemory`]; [`Error::Damaged`] for a tree without its metadata.
+    pub(super) fn top(&mut self, root: Root, top: Level) -> Result<FrameNo, Error> {
+        let (below, top) = (root.level() as u8, top as u8);
         let mut frame = root.frame();
+        for _ in top..below {
+            frame = table::target(table::get(frame, 0)).ok_or(Error::Damaged)?;
+        }
         for level in below + 1..=top {
             let place = &mut self.tables[usize::from(level - FIRST_LEVEL)];
             let table = match *place {

@@ -32,6 +32,7 @@ pub(super) const TESTS: &[Test] = &[
     Test { name: "view_record_holds_until_invalidated", run: record_holds },
     Test { name: "view_forgets_a_deleted_object", run: forgets_deleted },
     Test { name: "view_maps_large_objects", run: maps_large },
+    Test { name: "view_shows_promoted_objects_in_both_sizes", run: promotes },
     Test { name: "view_is_no_view", run: wrong_kind },
 ];
 
@@ -230,15 +231,44 @@ fn maps_large(_: &Boot) -> Result<(), String> {
     let first = Slot::new(pml4::LARGE.start * 512).ok_or("a large slot")?;
     fixture.set(first, object.id, READ_WRITE.bits())?;
     fixture.set(slot(0), object.id, READ_WRITE.bits())?;
-    check!(fixture.touch(slot(0).base() + BASE_OFFSET, Access::Read) == Err(FaultKind::BadView));
     for offset in [BASE_OFFSET, 3 * MIB, 5 << 30, (1 << 39) - 8] {
         check!(fixture.touch(first.base() + offset, Access::Write) == Ok(Resolved::Changed));
     }
+    // The first GiB shows in a small slot too.
+    check!(fixture.touch(slot(0).base() + 3 * MIB, Access::Read) == Ok(Resolved::Changed));
+    check!(fixture.walk(slot(0).base() + 3 * MIB) == fixture.walk(first.base() + 3 * MIB));
     for offset in [BASE_OFFSET, 3 * MIB, 5 << 30, (1 << 39) - 8] {
         check!(fixture.walk(first.base() + offset).is_some_and(|(_, write, _)| write), "at {offset:#x}");
     }
     delete::delete(&object).map_err(say)?;
     check!(fixture.walk(first.base() + BASE_OFFSET).is_none());
+    fixture.end()
+}
+
+/// A small object is mapped while its tree has one, two and three levels, is promoted, and mapped as a large one too: all show the same.
+fn promotes(_: &Boot) -> Result<(), String> {
+    let fixture = Fixture::new()?;
+    let object = volatile()?;
+    let first = Slot::new(pml4::LARGE.start * 512).ok_or("a large slot")?;
+    fixture.set(slot(0), object.id, READ_WRITE.bits())?;
+    fixture.set(first, object.id, READ_WRITE.bits())?;
+    check!(fixture.touch(slot(0).base() + BASE_OFFSET, Access::Write) == Ok(Resolved::Changed));
+    check!(fixture.touch(first.base() + BASE_OFFSET, Access::Read) == Err(FaultKind::BadView));
+    object.promote().map_err(say)?;
+    object.promote().map_err(say)?;
+    check!(fixture.touch(first.base() + BASE_OFFSET, Access::Write) == Ok(Resolved::Changed));
+    for far in [3 * MIB, 5 << 30] {
+        check!(fixture.touch(first.base() + far, Access::Write) == Ok(Resolved::Changed));
+        check!(fixture.walk(first.base() + far).is_some_and(|(_, write, _)| write), "at {far:#x}");
+        for offset in [BASE_OFFSET, 3 * MIB].into_iter().filter(|&offset| offset <= far) {
+            check!(fixture.touch(slot(0).base() + offset, Access::Read).is_ok(), "at {offset:#x}");
+            let places = [slot(0), first].map(|slot| fixture.walk(slot.base() + offset));
+            check!(places[0].is_some() && places[0] == places[1], "at {offset:#x}");
+        }
+    }
+    delete::delete(&object).map_err(say)?;
+    check!(fixture.walk(first.base() + (5 << 30)).is_none());
+    check!(fixture.walk(slot(0).base() + BASE_OFFSET).is_none());
     fixture.end()
 }
 

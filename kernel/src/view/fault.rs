@@ -89,7 +89,7 @@ fn map(view: &Arc<View>, slot: Slot, class: SizeClass) -> Result<Option<Record>,
     };
     let (id, asked) = asked.ok_or((FaultKind::NotMapped, ObjId::NONE))?;
     let object = registry::find(id).map_err(|error| (kind_of(error), id))?;
-    if object.size_class() != class || asked.is_empty() {
+    if object.size_class().range_bytes() < class.range_bytes() || asked.is_empty() {
         return Err((FaultKind::BadView, id));
     }
     if !object.rights().contains(asked) {

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use hashbrown::DefaultHashBuilder;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use twizzler_abi::address::{SLOTS, SLOTS_PER_PML4, Slot};
-use twizzler_abi::{Error, Rights, SizeClass};
+use twizzler_abi::address::{Area, SLOTS, SLOTS_PER_PML4, Slot};
+use twizzler_abi::{Error, Rights};
 use twizzler_sched::WordKey;
 use twizzler_store::FrameNo;
+use twizzler_store::entry::Level;
 
 use super::{View, table};
 use crate::machine::tlb::{self, Flush, Root};
@@ -66,8 +67,7 @@ impl View {
         let mut records = self.records.lock();
         records.by_slot.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
         let Entry::Vacant(place) = records.by_slot.entry(slot.number()) else { return Ok(false) };
-        let (table, index) =
-            self.upper_entry(slot, object.size_class(), Missing::Make)?.ok_or(Error::OutOfMemory)?;
+        let (table, index) = self.upper_entry(slot, Missing::Make)?.ok_or(Error::OutOfMemory)?;
         table::set(table, index, table::granting(top, rights));
         place.insert(Record { object: object.clone(), rights });
         Ok(true)
@@ -80,7 +80,7 @@ impl View {
         let Some(record) = records.by_slot.get(&slot.number()).filter(|record| is(record, object)) else {
             return;
         };
-        if let Ok(Some((table, index))) = self.upper_entry(slot, object.size_class(), Missing::Leave) {
+        if let Ok(Some((table, index))) = self.upper_entry(slot, Missing::Leave) {
             table::set(table, index, table::granting(top, record.rights));
         }
     }
@@ -91,7 +91,7 @@ impl View {
             let mut records = self.records.lock();
             match records.by_slot.entry(slot.number()) {
                 Entry::Occupied(place) if is(place.get(), object) => {
-                    self.clear(slot, object.size_class());
+                    self.clear(slot);
                     Some(place.remove())
                 }
                 _ => None,
@@ -123,26 +123,21 @@ impl View {
 
     fn take(&self, slot: u32, record: Record, into: &mut Vec<(Slot, Record)>) {
         let slot = Slot::new(slot).expect("records are of slots");
-        self.clear(slot, record.object.size_class());
+        self.clear(slot);
         into.push((slot, record));
     }
 
-    fn clear(&self, slot: Slot, class: SizeClass) {
-        if let Ok(Some((table, index))) = self.upper_entry(slot, class, Missing::Leave) {
+    fn clear(&self, slot: Slot) {
+        if let Ok(Some((table, index))) = self.upper_entry(slot, Missing::Leave) {
             table::set(table, index, 0);
         }
     }
 
-    /// The table and index of a slot's upper entry: in the PML4 for large objects, in a PDPT for small ones.
-    fn upper_entry(
-        &self,
-        slot: Slot,
-        class: SizeClass,
-        missing: Missing,
-    ) -> Result<Option<(FrameNo, usize)>, Error> {
+    /// The table and index of a slot's upper entry: in the PML4 for large mappings, in a PDPT for small ones.
+    fn upper_entry(&self, slot: Slot, missing: Missing) -> Result<Option<(FrameNo, usize)>, Error> {
         let pml4 = pml4(&self.root);
         let index = slot.pml4() as usize;
-        if class == SizeClass::Large {
+        if top_level(slot) == Level::Three {
             return Ok(Some((pml4, index)));
         }
         let pdpt = match (table::target(table::get(pml4, index)), missing) {
@@ -156,6 +151,11 @@ impl View {
         };
         Ok(Some((pdpt, (slot.number() % SLOTS_PER_PML4) as usize)))
     }
+}
+
+/// The level of the table that a mapping in a slot points to. A large object in a small slot shows its first GiB.
+pub(crate) fn top_level(slot: Slot) -> Level {
+    if slot.area() == Area::Large { Level::Three } else { Level::Two }
 }
 
 #[derive(Clone, Copy)]

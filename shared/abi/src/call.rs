@@ -102,7 +102,8 @@ numbered! {
         SetType = 3,
         /// `(0, 0)`: does nothing. For measuring a call.
         Nothing = 4,
-        /// Reserved: turns a small object into a large one. Not built.
+        /// `(0, 0)`: makes an object a large one, durably where it is persistent. What has it mapped as a small one goes on seeing its first
+        /// GiB.
         Promote = 5,
         /// `(0, 0)`: makes a persistent object the root of the persistent names, durably. [`Error::Exists`] while another
         /// is and still exists.

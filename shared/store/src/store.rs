@@ -29,7 +29,7 @@ use crate::tree::{Bound, Invalidate, Root, Tree, Usage};
 /// A mounted store. Shared by CPUs: all methods take `&self`.
 ///
 /// Its one lock protects the object table; it is taken inside objects' locks and outside the allocator's. Whoever calls
-/// [`Store::extend`], [`Store::delete`] or [`Store::set_type`] holds the object's own lock exclusively.
+/// [`Store::extend`], [`Store::delete`], [`Store::promote`] or [`Store::set_type`] holds the object's own lock exclusively.
 pub struct Store<P, L: RawMutex> {
     nvm: Nvm<P, L>,
     superblock: Superblock,
@@ -254,6 +254,18 @@ impl<P: Persist, L: RawMutex> Store<P, L> {
         self.table()
             .commit(slot, CommitWord { frame, level: root.level(), bound: root.bound(), ..word }.encode());
         Ok(root)
+    }
+
+    /// Makes an object a large one: durable on return. Under the object's exclusive lock.
+    ///
+    /// # Errors
+    /// As for [`Store::open`]; [`Error::ReadOnly`].
+    pub fn promote(&self, id: ObjId) -> Result<(), Error> {
+        self.writable()?;
+        let inner = self.inner.lock();
+        let (slot, word) = self.live(&inner, id)?;
+        self.table().commit(slot, CommitWord { class: SizeClass::Large, ..word }.encode());
+        Ok(())
     }
 
     /// Gives an object whose base type's fingerprint is `was` (0: it has none) another one: durable on return. Under the object's

@@ -67,6 +67,10 @@ unsafe impl Backend for Rt {
         call::control(ControlOp::Populate, id, start, end - start)
     }
 
+    fn promote(&self, id: ObjId) -> Result<(), Error> {
+        call::control(ControlOp::Promote, id, 0, 0)
+    }
+
     fn set_type(&self, id: ObjId, was: u64, fingerprint: u64) -> Result<(), Error> {
         call::control(ControlOp::SetType, id, fingerprint, was)
     }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use twizzler_abi::address::Slot;
+use twizzler_abi::address::{Slot, range_bytes};
 use twizzler_abi::call::StatOp;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::SizeClass;
@@ -10,7 +10,7 @@ use twizzler_abi::{Error, ObjId, Rights};
 
 use crate::{call, memory, slots};
 
-/// A small object in a slot that this value owns; unmapped when dropped.
+/// An object in a slot that this value owns; unmapped when dropped.
 ///
 /// Offsets count from the object's start. Access to a page that the object can't provide is a fault, which
 /// ends the thread or goes to its handler.
@@ -19,9 +19,6 @@ pub struct Mapping {
     id: ObjId,
     slot: Slot,
 }
-
-/// Bytes that a mapping reaches over.
-const RANGE_BYTES: u64 = SizeClass::Small.range_bytes();
 
 impl Mapping {
     /// Maps an object that exists.
@@ -36,18 +33,20 @@ impl Mapping {
         if !Rights::from_bits_truncate(stat.default_rights).contains(rights) {
             return Err(Error::AccessDenied);
         }
-        if stat.size_class != SizeClass::Small as u32 {
-            return Err(Error::NotSupported);
-        }
-        Self::unchecked(id, rights)
+        let class = u8::try_from(stat.size_class).map_err(|_| Error::NotSupported)?;
+        Self::of_class(id, rights, SizeClass::try_from(class)?)
     }
 
-    /// Maps without asking whether the object exists: the first access tells.
+    /// Maps the first GiB without asking whether the object exists: the first access tells.
     ///
     /// # Errors
     /// [`Error::TooMany`] where no slot is free.
     pub fn unchecked(id: ObjId, rights: Rights) -> Result<Self, Error> {
-        let slot = slots::take()?;
+        Self::of_class(id, rights, SizeClass::Small)
+    }
+
+    fn of_class(id: ObjId, rights: Rights, class: SizeClass) -> Result<Self, Error> {
+        let slot = slots::take(class)?;
         slots::set_entry(slot, id, rights);
         Ok(Self { id, slot })
     }
@@ -68,6 +67,12 @@ impl Mapping {
     #[must_use]
     pub const fn address(&self) -> u64 {
         self.slot.base()
+    }
+
+    /// Bytes that the mapping reaches over.
+    #[must_use]
+    pub const fn range_bytes(&self) -> u64 {
+        range_bytes(self.slot.base())
     }
 
     /// Copies bytes out of the object.
@@ -116,13 +121,13 @@ impl Mapping {
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
         let at = HEADER_OFFSET + core::mem::offset_of!(Header, len_bytes) as u64;
-        self.word(at).load(Ordering::Acquire).min(RANGE_BYTES - BASE_OFFSET)
+        self.word(at).load(Ordering::Acquire).min(self.range_bytes() - BASE_OFFSET)
     }
 
     /// The address of a range that is checked to lie in the object.
     fn range(&self, offset: u64, len_bytes: u64) -> u64 {
         let end = offset.checked_add(len_bytes);
-        assert!(end.is_some_and(|end| end <= RANGE_BYTES), "the range lies in the object");
+        assert!(end.is_some_and(|end| end <= self.range_bytes()), "the range lies in the object");
         self.slot.base() + offset
     }
 }

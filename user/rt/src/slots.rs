@@ -1,44 +1,73 @@
 //! Which slots this program uses, and the entries of its view.
 //!
-//! Slots for small objects are handed out round robin, so that an address is not reused at once.
+//! Slots are handed out round robin, so that an address is not reused at once.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use twizzler_abi::address::{SMALL_SLOTS, Slot, band};
+use twizzler_abi::address::{LARGE_SLOTS, SLOTS_PER_PML4, SMALL_SLOTS, Slot, band};
 use twizzler_abi::object::METADATA_OFFSET;
 use twizzler_abi::view::{ViewEntry, entry_offset};
-use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 
 use crate::{call, memory};
 
-const COUNT: u32 = SMALL_SLOTS.end - SMALL_SLOTS.start;
-const WORDS: usize = COUNT.div_ceil(64) as usize;
+const SMALL_COUNT: u32 = SMALL_SLOTS.end - SMALL_SLOTS.start;
+const LARGE_COUNT: u32 = (LARGE_SLOTS.end - LARGE_SLOTS.start) / SLOTS_PER_PML4;
 
-/// One bit for each small slot: in use.
-static USED: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
-/// Where the next search starts.
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-/// Takes a small slot.
-///
-/// # Errors
-/// [`Error::TooMany`] where all are in use.
-pub fn take() -> Result<Slot, Error> {
-    for _ in 0..COUNT {
-        let index = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let bit = 1 << (index % 64);
-        if USED[index as usize / 64].fetch_or(bit, Ordering::Acquire) & bit == 0 {
-            return Slot::new(SMALL_SLOTS.start + index).ok_or(Error::TooMany);
-        }
-    }
-    Err(Error::TooMany)
+/// The slots of one size: one bit for each, and where the next search starts.
+struct Slots<const WORDS: usize> {
+    first: u32,
+    count: u32,
+    /// Slots from one to the next.
+    step: u32,
+    used: [AtomicU64; WORDS],
+    next: AtomicU32,
 }
 
-/// Gives a small slot back. What was mapped there must have been unmapped.
-pub fn give_back(slot: Slot) {
-    if let Some(index) = slot.number().checked_sub(SMALL_SLOTS.start).filter(|&index| index < COUNT) {
-        USED[index as usize / 64].fetch_and(!(1 << (index % 64)), Ordering::Release);
+static SMALL: Slots<{ SMALL_COUNT.div_ceil(64) as usize }> = Slots::new(SMALL_SLOTS.start, SMALL_COUNT, 1);
+static LARGE: Slots<{ LARGE_COUNT.div_ceil(64) as usize }> =
+    Slots::new(LARGE_SLOTS.start, LARGE_COUNT, SLOTS_PER_PML4);
+
+impl<const WORDS: usize> Slots<WORDS> {
+    const fn new(first: u32, count: u32, step: u32) -> Self {
+        let used = [const { AtomicU64::new(0) }; WORDS];
+        Self { first, count, step, used, next: AtomicU32::new(0) }
     }
+
+    fn take(&self) -> Result<Slot, Error> {
+        for _ in 0..self.count {
+            let index = self.next.fetch_add(1, Ordering::Relaxed) % self.count;
+            let bit = 1 << (index % 64);
+            if self.used[index as usize / 64].fetch_or(bit, Ordering::Acquire) & bit == 0 {
+                return Slot::new(self.first + index * self.step).ok_or(Error::TooMany);
+            }
+        }
+        Err(Error::TooMany)
+    }
+
+    fn give_back(&self, slot: Slot) {
+        let index = slot.number().checked_sub(self.first).map(|beyond| beyond / self.step);
+        if let Some(index) = index.filter(|&index| index < self.count) {
+            self.used[index as usize / 64].fetch_and(!(1 << (index % 64)), Ordering::Release);
+        }
+    }
+}
+
+/// Takes a slot for objects of this class.
+///
+/// # Errors
+/// [`Error::TooMany`] where all are in use; [`Error::NotSupported`] for tiny objects.
+pub fn take(class: SizeClass) -> Result<Slot, Error> {
+    match class {
+        SizeClass::Small => SMALL.take(),
+        SizeClass::Large => LARGE.take(),
+        SizeClass::Tiny => Err(Error::NotSupported),
+    }
+}
+
+/// Gives a slot back. What was mapped there must have been unmapped.
+pub fn give_back(slot: Slot) {
+    if LARGE_SLOTS.contains(&slot.number()) { LARGE.give_back(slot) } else { SMALL.give_back(slot) }
 }
 
 /// The ID of this program's view.

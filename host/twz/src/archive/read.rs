@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
+use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::{HEADER_OFFSET, Metadata};
 use twizzler_abi::{ObjId, SizeClass};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -92,6 +92,8 @@ pub struct Archived {
     pub record: ObjectRecord,
     /// The metadata, which verifies.
     pub metadata: Metadata,
+    /// How far it reaches: what it was made as, or large where it has been promoted.
+    pub class: SizeClass,
     /// Its extension records.
     pub extension: Vec<u8>,
 }
@@ -103,7 +105,7 @@ pub struct Reader<R> {
     hasher: blake3::Hasher,
     at: u64,
     head: Head,
-    object: bool,
+    object: Option<SizeClass>,
 }
 
 impl<R: Read> Reader<R> {
@@ -113,7 +115,7 @@ impl<R: Read> Reader<R> {
     /// [`ArchiveError::NotOurs`], [`ArchiveError::Newer`].
     pub fn new(from: R) -> Result<Self, ArchiveError> {
         let head = Head::new_zeroed();
-        let mut reader = Self { from, hasher: blake3::Hasher::new(), at: 0, head, object: false };
+        let mut reader = Self { from, hasher: blake3::Hasher::new(), at: 0, head, object: None };
         let mut head = Head::new_zeroed();
         match reader.take(head.as_mut_bytes()) {
             Err(ArchiveError::Truncated) => return Err(ArchiveError::NotOurs),
@@ -165,21 +167,20 @@ impl<R: Read> Reader<R> {
         match Tag::try_from(number).map_err(|_| damaged("a record is of no known kind"))? {
             Tag::Directory => Ok(Some(Record::Directory(text(body).ok_or(damaged("a name is not UTF-8"))?))),
             Tag::Object => {
-                self.object = true;
                 let archived =
                     object(&body).ok_or(damaged("an object's metadata is not what its ID says"))?;
+                self.object = Some(archived.class);
                 Ok(Some(Record::Object(Box::new(archived))))
             }
-            Tag::Pages | Tag::Zeros if !self.object => Err(damaged("pages belong to no object")),
             Tag::Pages => {
                 let (offset, len) = (leading(&body), body.len().saturating_sub(8) as u64);
-                let offset = offset.filter(|&offset| are_pages(offset, len));
+                let offset = offset.filter(|&offset| self.are_pages(offset, len));
                 let offset = offset.ok_or(damaged("pages lie outside their object"))?;
                 Ok(Some(Record::Pages { offset, bytes: body.split_off(8) }))
             }
             Tag::Zeros => {
                 let both = leading(&body).zip(body.get(8..).and_then(leading)).filter(|_| body.len() == 16);
-                let both = both.filter(|&(offset, len)| are_pages(offset, len));
+                let both = both.filter(|&(offset, len)| self.are_pages(offset, len));
                 let (offset, len_bytes) = both.ok_or(damaged("pages lie outside their object"))?;
                 Ok(Some(Record::Zeros { offset, len_bytes }))
             }
@@ -193,6 +194,16 @@ impl<R: Read> Reader<R> {
             Tag::End => Err(damaged("its hash is wrong")),
         }
     }
+
+    /// Whether whole pages of the object that has begun lie there, from its header on.
+    fn are_pages(&self, offset: u64, len: u64) -> bool {
+        let end = offset.checked_add(len);
+        len > 0
+            && offset >= HEADER_OFFSET
+            && offset.is_multiple_of(PAGE_BYTES)
+            && len.is_multiple_of(PAGE_BYTES)
+            && end.zip(self.object).is_some_and(|(end, class)| end <= class.range_bytes())
+    }
 }
 
 fn text(bytes: Vec<u8>) -> Option<String> {
@@ -204,25 +215,20 @@ fn leading(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|word| u64::from_le_bytes(*word))
 }
 
-/// Whether whole pages of a small object lie there, from its header on.
-fn are_pages(offset: u64, len: u64) -> bool {
-    let end = offset.checked_add(len);
-    len > 0
-        && offset >= HEADER_OFFSET
-        && offset.is_multiple_of(PAGE_BYTES)
-        && len.is_multiple_of(PAGE_BYTES)
-        && end.is_some_and(|end| end <= SLOT_BYTES)
-}
-
 /// What an object's record says, if its metadata is that of its ID.
 fn object(body: &[u8]) -> Option<Archived> {
     let (record, rest) = ObjectRecord::read_from_prefix(body).ok()?;
     let (metadata, extension) = Metadata::read_from_prefix(rest).ok()?;
-    metadata.verify(record.id).ok()?;
+    let inputs = metadata.verify(record.id).ok()?;
+    let promoted = match SizeClass::try_from(u8::try_from(record.size_class).ok()?).ok()? {
+        SizeClass::Small => false,
+        SizeClass::Large => true,
+        SizeClass::Tiny => return None,
+    };
+    let class = if promoted { SizeClass::Large } else { inputs.flags.size_class() };
     let fits = extension.len() as u64 == u64::from(metadata.extension_bytes)
-        && size_of::<Metadata>() + extension.len() <= PAGE_BYTES as usize
-        && record.size_class == SizeClass::Small as u32;
-    fits.then(|| Archived { record, metadata, extension: extension.to_vec() })
+        && size_of::<Metadata>() + extension.len() <= PAGE_BYTES as usize;
+    fits.then(|| Archived { record, metadata, class, extension: extension.to_vec() })
 }
 
 /// Reads all of an archive, so that nothing is done with one that is not whole.

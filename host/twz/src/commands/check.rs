@@ -12,13 +12,13 @@ use clap::Args;
 use serde::Serialize;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
 use twizzler_abi::pointer::FotKind;
-use twizzler_abi::{Error, ObjId, SizeClass};
+use twizzler_abi::{Error, ObjId};
 use twizzler_names::Entry;
 use twizzler_object::{HeapFinding, check_heap};
 
 use crate::answer::Answer;
 use crate::medium::Medium;
-use crate::object::{fot, header, metadata};
+use crate::object::{class_of, fot, header, metadata};
 use crate::open::{For, Lock, Opened, open_image};
 use crate::paths::Named;
 use crate::progress;
@@ -202,11 +202,10 @@ impl<M: Medium> Check<'_, M> {
         let medium = self.store.medium();
         let known = medium.stat(id).and_then(|stat| match Error::from_number(stat.quarantine) {
             Some(error) => Err(error),
-            None => metadata(medium, id)?.verify(id).map(|_| stat.size_class),
+            None => metadata(medium, id)?.verify(id),
         });
-        let range_bytes = match known {
-            Ok(class) if class == SizeClass::Large as u32 => SizeClass::Large.range_bytes(),
-            Ok(_) => SizeClass::Small.range_bytes(),
+        let range_bytes = match known.and_then(|_| class_of(medium, id)) {
+            Ok(class) => class.range_bytes(),
             Err(error) => return self.add(Kind::Object, id, format!("its metadata or tree: {error}")),
         };
         if let Err(error) = medium.extents(id) {

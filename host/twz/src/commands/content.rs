@@ -159,6 +159,7 @@ pub fn put<M: Medium>(store: &Opened<M>, arguments: &PutArguments) -> Result<Ans
             files::put(store, &name, &mut io::stdin().lock(), &file, arguments.force.into())?
         } else {
             let from = File::open(&file).map_err(|error| Failure::io(&file, &error))?;
+            files::check_length(&from, &file)?;
             files::put(store, &name, &mut bar.wrap_read(from), &file, arguments.force.into())?
         };
         store.space.unmap(id);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use twizzler::{HostedBackend, StoreError};
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET, Metadata};
-use twizzler_abi::{Error, ObjId, SizeClass};
+use twizzler_abi::{Error, ObjId};
 use twizzler_names::Entry;
 use zerocopy::IntoBytes;
 
@@ -22,7 +22,7 @@ use crate::archive::write::Writer;
 use crate::archive::{Head, MAGIC, ObjectRecord, PAGES_BYTES_MAX, Tag, VERSION};
 use crate::graph::{is_of_the_system, reach};
 use crate::medium::Medium;
-use crate::object::{metadata, stored_bytes};
+use crate::object::{class_of, metadata, stored_bytes};
 use crate::open::{Any, For, Opened, open, with_store};
 use crate::paths::{Named, clean};
 use crate::progress;
@@ -269,7 +269,8 @@ fn object<M: Medium, W: Write>(
     medium
         .read_raw(id, METADATA_OFFSET + size_of::<Metadata>() as u64, &mut extension)
         .map_err(Failure::of(id))?;
-    let record = ObjectRecord { id, revocation: 0, size_class: SizeClass::Small as u32, reserved: 0 };
+    let size_class = class_of(medium, id).map_err(Failure::of(id))? as u32;
+    let record = ObjectRecord { id, revocation: 0, size_class, reserved: 0 };
     let body = [record.as_bytes(), metadata.as_bytes(), &extension].concat();
     writer.record(Tag::Object, &body).map_err(failed)?;
     let mut chunk = vec![0; PAGES_BYTES_MAX as usize];

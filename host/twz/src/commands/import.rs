@@ -30,7 +30,7 @@ use crate::archive::Head;
 use crate::archive::read::{ArchiveError, Archived, Reader, Record, verify};
 use crate::graph::is_of_the_system;
 use crate::medium::Medium;
-use crate::object::metadata;
+use crate::object::{class_of, metadata};
 use crate::open::{For, Lock, Opened, Place, lock_image, open, open_image, place_of, with_store};
 use crate::paths::{clean, join};
 use crate::progress;
@@ -248,7 +248,9 @@ impl<'a, M: Medium> Plan<'a, M> {
         }
         self.archived.insert(id);
         if self.existing.contains(&id) {
-            let equal = metadata(self.store.medium(), id).is_ok_and(|found| found == archived.metadata);
+            let medium = self.store.medium();
+            let equal = metadata(medium, id).is_ok_and(|found| found == archived.metadata)
+                && class_of(medium, id) == Ok(archived.class);
             self.current = Some(Compared { id, equal, seen: Vec::new() });
         }
     }

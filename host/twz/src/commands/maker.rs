@@ -30,12 +30,13 @@ impl<'a, M: Medium> Maker<'a, M> {
     pub(super) fn begin(&mut self, archived: &Archived, differs: bool) -> Result<(), Failure> {
         let id = archived.record.id;
         let medium = self.store.medium();
+        let Archived { metadata, extension, class, .. } = archived;
         let old = if differs { Some(header(medium, id).unwrap_or(Header::new_zeroed())) } else { None };
         if differs {
-            medium.remake(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
+            medium.remake(metadata, extension, *class).map_err(Failure::of(id))?;
             self.remade.push(id);
         } else {
-            medium.make(&archived.metadata, &archived.extension).map_err(Failure::of(id))?;
+            medium.make(metadata, extension, *class).map_err(Failure::of(id))?;
             self.made.push(id);
         }
         self.current = Some((id, old));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use twizzler_abi::SizeClass;
 use twizzler_names::Entry;
 
 use crate::answer::{Answer, Table};
@@ -98,6 +99,9 @@ impl ObjectFacts {
         }
         row("rights", facts.rights.clone());
         row("length", format!("{} bytes", facts.len_bytes));
+        if facts.range_bytes > SizeClass::Small.range_bytes() {
+            row("range", Bytes(facts.range_bytes).to_string());
+        }
         row("stored", Bytes(facts.stored_bytes).to_string());
         if let Some(damage) = &facts.damage {
             row("damage", damage.clone());

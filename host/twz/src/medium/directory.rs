@@ -6,7 +6,7 @@ use std::ops::Range;
 use twizzler::{HostedBackend, Store};
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::object::Metadata;
-use twizzler_abi::{Error, ObjId};
+use twizzler_abi::{Error, ObjId, SizeClass};
 use twizzler_object::Backend;
 
 use super::{Description, Medium, uuid_text};
@@ -42,8 +42,12 @@ impl Medium for HostedBackend {
         self.read_raw(id, offset, buffer)
     }
 
-    fn make(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error> {
-        if extension.is_empty() { self.make_raw(metadata) } else { Err(Error::NotSupported) }
+    fn make(&self, metadata: &Metadata, extension: &[u8], class: SizeClass) -> Result<(), Error> {
+        if !extension.is_empty() {
+            return Err(Error::NotSupported);
+        }
+        self.make_raw(metadata)?;
+        if class == SizeClass::Large { self.promote(metadata.id) } else { Ok(()) }
     }
 
     fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
@@ -58,8 +62,12 @@ impl Medium for HostedBackend {
         self.publish_raw(id)
     }
 
-    fn remake(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error> {
-        if extension.is_empty() { self.remake_raw(metadata) } else { Err(Error::NotSupported) }
+    fn remake(&self, metadata: &Metadata, extension: &[u8], class: SizeClass) -> Result<(), Error> {
+        if !extension.is_empty() {
+            return Err(Error::NotSupported);
+        }
+        self.remake_raw(metadata)?;
+        if class == SizeClass::Large { self.promote(metadata.id) } else { Ok(()) }
     }
 
     fn replace(&self, id: ObjId) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_abi::call::CreateSpec;
 use twizzler_abi::object::Metadata;
-use twizzler_abi::{Error, ObjId};
+use twizzler_abi::{Error, ObjId, SizeClass};
 use twizzler_image::{ImageBackend, Sharing};
 use twizzler_object::{Backend, Space};
 
@@ -56,13 +56,16 @@ impl Medium for ImageBackend {
         self.read_raw(id, offset, buffer)
     }
 
-    fn make(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error> {
+    fn make(&self, metadata: &Metadata, extension: &[u8], class: SizeClass) -> Result<(), Error> {
         if !extension.is_empty() {
             return Err(Error::NotSupported);
         }
         let Metadata { nonce, owner, flags, default_rights, fingerprint, .. } = *metadata;
         let made = self.create(&CreateSpec { nonce, owner, flags, default_rights, fingerprint })?;
-        if made == metadata.id { Ok(()) } else { Err(Error::Damaged) }
+        if made != metadata.id {
+            return Err(Error::Damaged);
+        }
+        if class == SizeClass::Large { self.promote(made) } else { Ok(()) }
     }
 
     fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
@@ -80,9 +83,9 @@ impl Medium for ImageBackend {
     }
 
     /// The old one goes at once: what replaces objects works on a copy of the image's file.
-    fn remake(&self, metadata: &Metadata, extension: &[u8]) -> Result<(), Error> {
+    fn remake(&self, metadata: &Metadata, extension: &[u8], class: SizeClass) -> Result<(), Error> {
         self.delete(metadata.id)?;
-        self.make(metadata, extension)
+        self.make(metadata, extension, class)
     }
 
     fn replace(&self, _: ObjId) -> Result<(), Error> {

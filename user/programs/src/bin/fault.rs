@@ -13,7 +13,7 @@ use twizzler_abi::call::{ControlOp, USUAL_RIGHTS};
 use twizzler_abi::object::{BASE_OFFSET, METADATA_OFFSET};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::thread::UpcallFrame;
-use twizzler_abi::{Error, ObjId, Rights};
+use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 use twizzler_rt::mapping::Mapping;
 use twizzler_rt::upcall::{self, Verdict};
 use twizzler_rt::{args, call, eprintln, exit, println, slots, startup};
@@ -96,7 +96,7 @@ fn null() -> Result<(), Error> {
 }
 
 fn unmapped() -> Result<(), Error> {
-    load(slots::take()?.base() + BASE_OFFSET);
+    load(slots::take(SizeClass::Small)?.base() + BASE_OFFSET);
     Ok(())
 }
 
@@ -184,7 +184,7 @@ fn breakpoint() -> Result<(), Error> {
 }
 
 fn view() -> Result<(), Error> {
-    let slot = slots::take()?;
+    let slot = slots::take(SizeClass::Small)?;
     slots::set_entry(slot, ObjId::new(1), Rights::from_bits_retain(0xffff));
     load(slot.base() + BASE_OFFSET);
     Ok(())
