@@ -111,9 +111,9 @@ impl Options {
         self
     }
 
-    /// Opens what else would be refused as damaged or lost, and gives up what can't be had: records behind a place where the log is damaged, and what
-    /// a machine's crash has spoiled of a store for [`Durability::ProcessKill`]. For tools that save what there is. [`crate::Replayed`] says if
-    /// records were given up.
+    /// Opens what else would be refused as damaged or lost, and gives up what can't be had: records of the log that are damaged, and what
+    /// a machine's crash has spoiled of a store for [`Durability::ProcessKill`]. For tools that save what there is. [`crate::Replayed`] says
+    /// if records were given up.
     #[must_use]
     pub const fn salvage(mut self) -> Self {
         self.salvage = true;

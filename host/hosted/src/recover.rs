@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::log::frame::{Kind, SECTOR};
 use crate::log::header::LogHeader;
-use crate::log::reader::LogReader;
+use crate::log::reader::{Frame, LogReader};
 use crate::log::shared::Flight;
 use crate::log::{Log, Who};
 use crate::objects;
@@ -27,7 +27,7 @@ pub struct Replayed {
     pub records: u64,
     /// Parts of records that made no sense and were left out.
     pub damaged: u32,
-    /// The log was damaged after these records, and [`crate::Options::salvage`] has given up those that came later.
+    /// Records are missing that had been on the disk: [`crate::Options::salvage`] has given them up.
     pub cut: bool,
 }
 
@@ -114,19 +114,56 @@ pub(crate) fn find_place_for_new(disk: &Disk, may_be_made: bool) -> Result<(), S
     disk.make_directory(objects::NEW).map(drop).map_err(StoreError::io("making", &path))
 }
 
+/// Reads frames, beyond damage where that is to be given up.
+struct Frames<'a> {
+    reader: LogReader<'a>,
+    disk: &'a Disk,
+    /// The log may have an end that is none.
+    is_open: bool,
+    salvage: bool,
+    /// Frames that had been on the disk are missing.
+    cut: bool,
+}
+
+impl Frames<'_> {
+    fn next(&mut self) -> Result<Option<Frame>, StoreError> {
+        let unreadable = |error| StoreError::io("reading", &self.disk.path().join(crate::log::FILE))(error);
+        loop {
+            if let Some(frame) = self.reader.next_frame().map_err(unreadable)? {
+                return Ok(Some(frame));
+            }
+            let gap = if self.is_open { self.reader.gap().map_err(unreadable)? } else { None };
+            let Some(end) = gap else { return Ok(None) };
+            if !self.salvage {
+                return Err(StoreError::Damaged { what: "its log is, in the middle: sound records follow" });
+            }
+            self.cut = true;
+            self.reader.skip_to(end);
+        }
+    }
+}
+
 /// Applies every record from the log's start on; gives where the log ends.
+///
+/// Where frames are missing and that is accepted, those that follow are applied all the same: what they changed may be in place already, and must
+/// not be older than the rest.
 fn replay(
     disk: &Disk,
     log: &Log,
     header: &LogHeader,
     options: &Options,
 ) -> Result<(Replayed, u64), StoreError> {
-    let reader = || LogReader::new(&log.file, log.data_bytes, header.epoch, header.start);
-    let unreadable = |error| StoreError::io("reading", &disk.path().join(crate::log::FILE))(error);
+    let frames = || Frames {
+        reader: LogReader::new(&log.file, log.data_bytes, header.epoch, header.start),
+        disk,
+        is_open: header.closed == 0,
+        salvage: options.salvage,
+        cut: false,
+    };
     // First pass: what was written in place, and where.
     let mut barriers = Barriers::default();
-    let mut frames = reader();
-    while let Some(frame) = frames.next_frame().map_err(unreadable)? {
+    let mut first = frames();
+    while let Some(frame) = first.next()? {
         if options.mode == Mode::Read {
             return Err(StoreError::NeedsRecovery);
         }
@@ -142,15 +179,11 @@ fn replay(
             }
         }
     }
-    let cut = header.closed == 0 && frames.was_longer().map_err(unreadable)?;
-    if cut && !options.salvage {
-        return Err(StoreError::Damaged { what: "its log is, in the middle: sound records follow" });
-    }
     // Second pass.
     let mut applier = Applier::new(disk)?;
     let mut records = 0;
-    let mut frames = reader();
-    while let Some(frame) = frames.next_frame().map_err(unreadable)? {
+    let mut second = frames();
+    while let Some(frame) = second.next()? {
         if frame.kind == Kind::Record {
             let allowed = |id, offset, len| barriers.allow(frame.position, id, offset, len);
             applier.apply(&frame.words, &allowed)?;
@@ -160,7 +193,7 @@ fn replay(
     if records > 0 {
         applier.sync()?;
     }
-    Ok((Replayed { records, damaged: applier.damaged, cut }, frames.position()))
+    Ok((Replayed { records, damaged: applier.damaged, cut: second.cut }, second.reader.position()))
 }
 
 fn made_by(words: &[u64]) -> Vec<ObjId> {

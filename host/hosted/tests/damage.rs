@@ -162,9 +162,7 @@ fn a_log_that_is_damaged_in_the_middle_is_refused_and_can_be_salvaged() {
         assert!(fs::read(copy.join("log")).expect("there") == before, "refusing changes nothing");
         let salvaged = logged().salvage().open(&copy).expect("opens");
         assert!(salvaged.backend().replayed().cut);
-        if name != "first" {
-            assert!((1..100).contains(&count(&salvaged)));
-        }
+        assert_eq!(count(&salvaged), 100, "{name}: later ones are applied");
         salvaged.close().expect("closes");
         drop(logged().open(&copy).expect("is a store again"));
     }

@@ -266,7 +266,7 @@ fn open_directory(path: &Path, access: For) -> Result<Opened<HostedBackend>, Fai
     let mut survey = Survey::default();
     survey.recovered(&store.recovery());
     if store.backend().replayed().cut {
-        survey.mended.push("the log was damaged: what was committed from there on is given up".to_owned());
+        survey.mended.push("the log was damaged: records that can't be read are given up".to_owned());
     }
     Ok(Opened { path: path.to_owned(), alone, space: store, survey, _lock: None })
 }

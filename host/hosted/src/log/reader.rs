@@ -45,29 +45,52 @@ impl<'a> LogReader<'a> {
                 self.position = at + frame::len_bytes(frame.words.len());
                 return Ok(Some(frame));
             }
+            if self.is_place_of_frame(at)? {
+                // One that is spoiled; what follows is not next.
+                return Ok(None);
+            }
         }
         Ok(None)
     }
 
-    /// Whether a sound frame further on says that the place where the last one was looked for had been on the disk: then the log doesn't end here, it
-    /// is damaged. Batches begin with a sector, so that is where frames are looked for.
-    pub(crate) fn was_longer(&self) -> io::Result<bool> {
+    /// True if a frame has begun here, sound or not.
+    fn is_place_of_frame(&self, at: u64) -> io::Result<bool> {
+        Ok(self.end.saturating_sub(at) >= frame::len_bytes(0)
+            && self.words(at, HEAD_WORDS)?[1] == at
+            && at != 0)
+    }
+
+    /// Where sound frames go on, if the log is damaged here and doesn't end: one of them says that what is missing had been on the disk. The last
+    /// batch may have arrived in part, and its own frames say no more than that it began to be written. Batches begin with a sector, so that is where
+    /// frames are looked for.
+    pub(crate) fn gap(&self) -> io::Result<Option<u64>> {
         const PART_BYTES: u64 = 1 << 20;
-        let mut at = self.position.next_multiple_of(SECTOR);
+        let begin = self.position.next_multiple_of(SECTOR);
+        let (mut at, mut first) = (begin, None);
         while at < self.end {
             let in_file = at % self.data_bytes;
             let len = PART_BYTES.min(self.end - at).min(self.data_bytes - in_file);
             let part = self.words(at, (len / 8) as usize)?;
             for (place, sector) in (at..).step_by(SECTOR as usize).zip(part.chunks(SECTOR as usize / 8)) {
-                let says = sector.get(1) == Some(&place)
-                    && sector.get(3).is_some_and(|&durable| durable > self.position);
-                if says && self.frame_at(place)?.is_some() {
-                    return Ok(true);
+                let (Some(&position), Some(&durable)) = (sector.get(1), sector.get(3)) else { break };
+                if position == place
+                    && (first.is_none() || durable > begin)
+                    && self.frame_at(place)?.is_some()
+                {
+                    first = first.or(Some(place));
+                    if durable > begin {
+                        return Ok(first);
+                    }
                 }
             }
             at += len;
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Goes on reading there.
+    pub(crate) fn skip_to(&mut self, position: u64) {
+        self.position = position;
     }
 
     fn frame_at(&self, at: u64) -> io::Result<Option<Frame>> {
@@ -90,5 +113,73 @@ impl<'a> LogReader<'a> {
         self.file.read_exact_at(&mut bytes[..first], HEADER_BYTES + in_file)?;
         self.file.read_exact_at(&mut bytes[first..], HEADER_BYTES)?;
         Ok(bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("eight"))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::frame::{Place, digest, head};
+
+    const DATA_BYTES: u64 = 1 << 16;
+    const EPOCH: u64 = 7;
+
+    /// Frames of a log: where, how many words, and what was on the disk by then.
+    fn log_of(frames: &[(u64, usize, u64)]) -> File {
+        let file = tempfile::tempfile().expect("a temporary file");
+        file.set_len(HEADER_BYTES + DATA_BYTES).expect("room");
+        for &(position, len, durable) in frames {
+            let words = vec![position + 1; len];
+            let head = head(Place { epoch: EPOCH, position, durable }, Kind::Record, len, digest(&words));
+            let bytes: Vec<u8> = head.iter().chain(&words).flat_map(|word| word.to_le_bytes()).collect();
+            file.write_all_at(&bytes, HEADER_BYTES + position).expect("written");
+        }
+        file
+    }
+
+    fn read_to_the_end(file: &File) -> LogReader<'_> {
+        let mut reader = LogReader::new(file, DATA_BYTES, EPOCH, 0);
+        while reader.next_frame().expect("readable").is_some() {}
+        reader
+    }
+
+    /// Two batches: one frame, then three, of which the last one begins with a sector.
+    const BATCHES: [(u64, usize, u64); 4] = [(0, 10, 0), (512, 20, 512), (704, 36, 512), (1024, 10, 512)];
+
+    #[test]
+    fn a_batch_that_arrived_in_part_is_the_end_of_the_log() {
+        // By sectors: the second, the third, both.
+        for lost in [&[512, 704][..], &[1024], &[512, 704, 1024]] {
+            let frames: Vec<_> = BATCHES.into_iter().filter(|(at, ..)| !lost.contains(at)).collect();
+            let file = log_of(&frames);
+            let reader = read_to_the_end(&file);
+            assert_eq!(reader.gap().expect("readable"), None, "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_on_the_disk_and_is_missing_is_a_gap() {
+        let mut frames = BATCHES.to_vec();
+        frames.push((1536, 5, 1536));
+        for lost in [0, 512, 704, 1024] {
+            let file = log_of(&frames);
+            file.write_all_at(&[0xa5], HEADER_BYTES + lost + 40).expect("written");
+            let mut reader = read_to_the_end(&file);
+            let gap = reader.gap().expect("readable").expect("damage");
+            assert_eq!(
+                gap,
+                if lost < 512 {
+                    512
+                } else if lost < 1024 {
+                    1024
+                } else {
+                    1536
+                }
+            );
+            reader.skip_to(gap);
+            assert_eq!(reader.next_frame().expect("readable").map(|frame| frame.position), Some(gap));
+        }
+        let whole = log_of(&frames);
+        assert_eq!(read_to_the_end(&whole).gap().expect("readable"), None);
     }
 }

@@ -3,7 +3,7 @@
 //! 1. Opening the store finishes what a power cut or a killed program interrupted, and restores what exists twice.
 //! 2. Names that lead nowhere go.
 //! 3. Objects that nothing leads to get names in `lost+found`.
-//! 4. With `--force`: a directory's log that is damaged is given up from there on; objects that can't be read are deleted, with their names; names that are damaged beyond reading are made
+//! 4. With `--force`: records of a directory's log that are damaged are given up; objects that can't be read are deleted, with their names; names that are damaged beyond reading are made
 //!    anew, and all objects get names in `lost+found`.
 
 use std::collections::{BTreeSet, HashSet};
