@@ -37,13 +37,13 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     Ok(u8::from(!report.clean))
 }
 
-/// Tells whether an image is clean.
+/// Tells whether an image is clean, and every pointer leads somewhere.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn clean(nvm: &Nvm) -> Result<()> {
     match look(nvm.path())? {
-        Some(report) if !report.clean => bail!("check finds:\n{report}"),
+        Some(report) if !report.clean || !report.dangling.is_empty() => bail!("check finds:\n{report}"),
         _ => Ok(()),
     }
 }

@@ -73,6 +73,7 @@ pub use hosted::HostedBackend;
 pub use options::{Durability, Mode, Options};
 pub use raw::{Alone, Description};
 pub use recover::Replayed;
+pub use sigbus::survive_file_size_limits;
 pub use store::Store;
 pub use twizzler_abi::{Error, ObjId, Rights};
 // These speak of this crate, so that it is all that a program depends on. They hide those of `twizzler_object`.

@@ -44,13 +44,12 @@ pub(crate) fn disk_bytes(file: &File) -> u64 {
 pub(crate) fn system(error: &io::Error) -> Error {
     use rustix::io::Errno;
     match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => Error::OutOfNvm,
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Error::OutOfNvm,
         Some(Errno::NOMEM) => Error::OutOfMemory,
         Some(Errno::ROFS) => Error::ReadOnly,
         Some(Errno::ACCESS | Errno::PERM) => Error::AccessDenied,
         Some(Errno::NOENT | Errno::LOOP) => Error::NoSuchObject,
         Some(Errno::EXIST) => Error::Exists,
-        Some(Errno::FBIG) => Error::OutOfRange,
         Some(Errno::MFILE | Errno::NFILE) => Error::TooMany,
         Some(Errno::OPNOTSUPP) => Error::NotSupported,
         _ => Error::Unreadable,

@@ -15,6 +15,7 @@ static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut())
 
 /// From now on, a page that can't be had is explained. Does it once for the process.
 pub(crate) fn explain() {
+    survive_file_size_limits();
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let mut before = MaybeUninit::<libc::sigaction>::zeroed();
@@ -29,6 +30,20 @@ pub(crate) fn explain() {
             let before = Box::new(unsafe { before.assume_init() });
             // Kept for the life of the process, as handlers are.
             BEFORE.store(Box::into_raw(before), Ordering::Release);
+        }
+    });
+}
+
+/// From now on, a file that grows beyond the process's limit (`RLIMIT_FSIZE`) is an error of the call, like a full disk, and does not end the
+/// process by SIGXFSZ. Where somebody handles that signal, nothing changes. Opening a store does this.
+pub fn survive_file_size_limits() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the signal is ignored from now on, which calls no code.
+        let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        if before != libc::SIG_DFL && before != libc::SIG_ERR {
+            // SAFETY: back to what was there.
+            unsafe { libc::signal(libc::SIGXFSZ, before) };
         }
     });
 }

@@ -178,10 +178,21 @@ pub fn answer(words: &[&str]) -> Result<Answer, Failure> {
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
+    twizzler::survive_file_size_limits();
     let (arguments, name) = match parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(message) => {
-            let _ = message.print();
+            if message.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                let text = message.to_string();
+                let text = text.trim_start_matches("error: ").trim_end();
+                complain(
+                    "",
+                    true,
+                    &Failure::new(Status::Usage, text).advise("`twz help` lists the commands"),
+                );
+            } else {
+                let _ = message.print();
+            }
             return ExitCode::from(if message.use_stderr() { Status::Usage as u8 } else { 0 });
         }
     };
@@ -202,8 +213,9 @@ pub fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(status as u8),
         Err(error) => {
-            complain(&name, arguments.json, &Failure::io(std::path::Path::new("standard output"), &error));
-            ExitCode::from(Status::Io as u8)
+            let failure = Failure::io(std::path::Path::new("standard output"), &error);
+            complain(&name, arguments.json, &failure);
+            ExitCode::from(failure.status as u8)
         }
     }
 }

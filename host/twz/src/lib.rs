@@ -17,6 +17,7 @@ pub mod graph;
 pub mod medium;
 pub mod object;
 pub mod open;
+pub mod out;
 pub mod paths;
 pub mod progress;
 pub mod size;

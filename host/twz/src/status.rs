@@ -191,6 +191,19 @@ fn system(what: &str, error: Error) -> Failure {
     Failure::new(status, format!("{what}: {error}")).advise(advice)
 }
 
+/// Whether an error says that something is damaged: not that the host refused, or has no memory for it, or that a later version is needed.
+#[must_use]
+pub const fn is_damage(error: Error) -> bool {
+    matches!(error, Error::Damaged | Error::Unreadable | Error::WrongType)
+}
+
+/// Whether an error says nothing of what was looked at: the host refused, or could not for now.
+#[must_use]
+pub const fn is_refusal(error: Error) -> bool {
+    use Error::{AccessDenied, Busy, OutOfMemory, ReadOnly, TimedOut, TooMany};
+    matches!(error, AccessDenied | Busy | OutOfMemory | ReadOnly | TimedOut | TooMany)
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         system("the store", error)

@@ -3,8 +3,8 @@
 
 mod common;
 
-use std::fs;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
 use std::process::Command;
 
 use common::{Bed, KINDS, content};
@@ -257,4 +257,75 @@ fn who_may_not_write_can_look_and_is_told_so() {
         assert!(status == 7 && err.contains("permission denied"), "{err}");
         set_mode(&folder.join(store), 0o644, 0o755);
     }
+}
+
+#[test]
+fn wrong_command_lines_are_json_too() {
+    let bed = Bed::new();
+    for words in [&["ls", "s", "--json", "--bogus"][..], &["--json", "ls"], &["--json", "nonsense"]] {
+        let run = bed.run(words);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{words:?}");
+        let json: serde_json::Value = serde_json::from_str(&run.stderr).expect("JSON");
+        assert_eq!(json["error"]["kind"].as_str(), Some("usage"), "{words:?}");
+    }
+}
+
+#[test]
+fn what_the_host_refuses_is_not_damage() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.write("f", "content");
+    bed.ok(&["put", "s", "f"]);
+    let before = bed.ok(&["tree", "s"]);
+    for command in ["check", "repair", "repair --force"] {
+        let line = format!("ulimit -v 200000; exec \"$0\" {command} s");
+        let run = Command::new("sh")
+            .args(["-c", &line, env!("CARGO_BIN_EXE_twz")])
+            .current_dir(bed.path(""))
+            .output()
+            .expect("sh starts");
+        assert_eq!(run.status.code(), Some(6), "{command}: {run:?}");
+        assert_eq!(bed.ok(&["tree", "s"]), before, "{command}");
+    }
+    assert_eq!(bed.ok(&["cat", "s", "f"]), "content");
+    assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"));
+}
+
+#[test]
+fn only_regular_files_are_replaced() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.write("f", "content");
+    bed.ok(&["put", "s", "f"]);
+    bed.write("old", "old");
+    symlink("old", bed.path("link")).expect("a link");
+    bed.ok(&["get", "s", "f", "link", "--force"]);
+    assert_eq!(bed.read("old"), b"content");
+    assert!(bed.path("link").symlink_metadata().expect("there").is_symlink());
+    let made = Command::new("mkfifo").arg(bed.path("fifo")).status().expect("mkfifo starts");
+    assert!(made.success());
+    for words in [&["get", "s", "f", "fifo", "--force"][..], &["export", "s", "fifo", "--force"]] {
+        bed.fails(4, "no regular file", words);
+        assert!(!bed.path("fifo").metadata().expect("there").is_file());
+    }
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.write("f", vec![7; 4 << 20]);
+    for command in ["create t", "create i --size 64M", "put s f"] {
+        let line = format!("ulimit -f 1000; exec \"$0\" {command}");
+        let run = Command::new("sh")
+            .args(["-c", &line, env!("CARGO_BIN_EXE_twz")])
+            .current_dir(bed.path(""))
+            .output()
+            .expect("sh starts");
+        assert_eq!(run.status.code(), Some(6), "{command}: {run:?}");
+    }
+    assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"));
+    let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+    let status = bed.command(&["--json", "ls", "s"]).stdout(full).status().expect("twz starts");
+    assert_eq!(status.code(), Some(6));
 }

@@ -27,6 +27,7 @@ use crate::copy;
 use crate::graph::is_of_the_system;
 use crate::object::{header, metadata, stored_bytes};
 use crate::open::{Any, For, Lock, Opened, lock_image, open, open_image};
+use crate::out::folder_of;
 use crate::paths::names_id;
 use crate::progress;
 use crate::size::Bytes;
@@ -75,11 +76,6 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         Any::Directory(opened) => directory(*opened, copy)?,
     };
     Ok(Answer::of(&Copied { copy: copy.clone(), copied_bytes }))
-}
-
-/// The folder that a file lies in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Gives a finished copy its name, durably.

@@ -22,7 +22,7 @@ use crate::object::{class_of, fot, header, metadata};
 use crate::open::{For, Lock, Opened, open_image};
 use crate::paths::Named;
 use crate::progress;
-use crate::status::{Failure, Status};
+use crate::status::{Failure, Status, is_refusal};
 
 /// Arguments of `check`.
 #[derive(Args, Clone, Debug)]
@@ -86,13 +86,20 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// Pointers to objects that do not exist. Whoever deletes an object that others lead to leaves such ones, so that is no damage; but where nobody
+    /// did, the object is lost.
+    pub dangling: Vec<Finding>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.findings.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
+        self.findings.iter().chain(&self.dangling).try_for_each(|finding| writeln!(f, "{finding}"))?;
         write!(f, "{} objects, {} names", self.objects, self.names)?;
         self.notes.iter().try_for_each(|note| write!(f, "; {note}"))?;
+        if !self.dangling.is_empty() {
+            let count = self.dangling.len();
+            write!(f, "; {count} pointers lead to objects that were deleted, or are lost")?;
+        }
         writeln!(
             f,
             "\n{}",
@@ -128,11 +135,12 @@ pub fn image(path: &Path, lock: Lock) -> Result<Report, Failure> {
 /// As [`run`].
 pub fn report<M: Medium>(store: &Opened<M>) -> Result<Report, Failure> {
     let ids = store.medium().ids()?;
-    let mut check = Check { store, ids: &ids, named: BTreeMap::new(), findings: Vec::new() };
-    let names = check.names();
+    let mut check =
+        Check { store, ids: &ids, named: BTreeMap::new(), findings: Vec::new(), dangling: Vec::new() };
+    let names = check.names()?;
     let bar = progress::of_steps(ids.len() as u64, "Checking objects");
     for &id in &ids {
-        check.object(id);
+        check.object(id)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -150,6 +158,7 @@ pub fn report<M: Medium>(store: &Opened<M>) -> Result<Report, Failure> {
         objects: ids.len() as u64,
         names,
         notes: store.survey.notes.clone(),
+        dangling: check.dangling,
         findings,
     })
 }
@@ -159,6 +168,7 @@ struct Check<'a, M: Medium> {
     ids: &'a [ObjId],
     named: BTreeMap<ObjId, String>,
     findings: Vec<Finding>,
+    dangling: Vec<Finding>,
 }
 
 impl<M: Medium> Check<'_, M> {
@@ -171,10 +181,20 @@ impl<M: Medium> Check<'_, M> {
         self.findings.push(Finding { kind, object: Some(id.to_string()), name, what: what.into() });
     }
 
+    /// A part of an object can't be read: what is damaged is a finding, what the host refuses says nothing, and ends the command.
+    fn unreadable(&mut self, id: ObjId, part: &str, error: Error) -> Result<(), Failure> {
+        if is_refusal(error) {
+            return Err(Failure::of(id)(error));
+        }
+        self.add(Kind::Object, id, format!("its {part}: {error}"));
+        Ok(())
+    }
+
     /// Checks all names. Gives their number.
-    fn names(&mut self) -> u64 {
+    fn names(&mut self) -> Result<u64, Failure> {
         let all = match self.store.walk("") {
             Ok(all) => all,
+            Err(failure) if failure.status != Status::Damaged => return Err(failure),
             Err(failure) => {
                 self.findings.push(Finding {
                     kind: Kind::Store,
@@ -182,7 +202,7 @@ impl<M: Medium> Check<'_, M> {
                     name: None,
                     what: failure.what,
                 });
-                return 0;
+                return Ok(0);
             }
         };
         for Named { path, entry } in &all {
@@ -195,10 +215,10 @@ impl<M: Medium> Check<'_, M> {
                 }
             }
         }
-        all.len() as u64
+        Ok(all.len() as u64)
     }
 
-    fn object(&mut self, id: ObjId) {
+    fn object(&mut self, id: ObjId) -> Result<(), Failure> {
         let medium = self.store.medium();
         let known = medium.stat(id).and_then(|stat| match Error::from_number(stat.quarantine) {
             Some(error) => Err(error),
@@ -206,13 +226,13 @@ impl<M: Medium> Check<'_, M> {
         });
         let range_bytes = match known.and_then(|_| class_of(medium, id)) {
             Ok(class) => class.range_bytes(),
-            Err(error) => return self.add(Kind::Object, id, format!("its metadata or tree: {error}")),
+            Err(error) => return self.unreadable(id, "metadata or tree", error),
         };
         if let Err(error) = medium.extents(id) {
-            return self.add(Kind::Object, id, format!("its pages: {error}"));
+            return self.unreadable(id, "pages", error);
         }
         match header(medium, id) {
-            Err(error) => self.add(Kind::Object, id, format!("its header: {error}")),
+            Err(error) => self.unreadable(id, "header", error),
             Ok(header) => {
                 if header.len_bytes > range_bytes - BASE_OFFSET {
                     self.add(
@@ -221,37 +241,38 @@ impl<M: Medium> Check<'_, M> {
                         format!("its length of {} bytes is out of range", header.len_bytes),
                     );
                 }
-                self.heap(id);
+                self.heap(id)?;
                 if !header.fot_companion.is_none() && !self.exists(header.fot_companion) {
                     let what = format!("its companion {} does not exist", header.fot_companion);
                     self.add(Kind::Pointer, id, what);
                 }
-                self.pointers(id, &header, range_bytes);
+                self.pointers(id, &header, range_bytes)
             }
         }
     }
 
-    fn heap(&mut self, id: ObjId) {
+    fn heap(&mut self, id: ObjId) -> Result<(), Failure> {
         match check_heap(|offset, buffer| self.store.medium().read_raw(id, offset, buffer)) {
-            Err(error) => self.add(Kind::Object, id, format!("its heap: {error}")),
+            Err(error) => return self.unreadable(id, "heap", error),
             Ok(report) => {
                 for HeapFinding { offset, what } in report.findings {
                     self.add(Kind::Heap, id, format!("its heap, at {offset:#x}: {what}"));
                 }
             }
         }
+        Ok(())
     }
 
-    fn pointers(&mut self, id: ObjId, header: &Header, range_bytes: u64) {
+    fn pointers(&mut self, id: ObjId, header: &Header, range_bytes: u64) -> Result<(), Failure> {
         let entries = match fot(self.store.medium(), id, header) {
             Ok(entries) => entries,
-            Err(error) => return self.add(Kind::Object, id, format!("its FOT: {error}")),
+            Err(error) => return self.unreadable(id, "FOT", error),
         };
         for (index, entry) in entries.iter().enumerate().skip(1) {
             let what = match entry.decode() {
                 Err(error) => Some(error.to_string()),
                 Ok((FotKind::Free, _)) => None,
-                Ok((FotKind::Id, _)) => self.target(entry.target, entry.fingerprint),
+                Ok((FotKind::Id, _)) => self.target(id, index, entry.target, entry.fingerprint),
                 Ok((FotKind::Name, _)) => {
                     let (at, len) = (entry.target.hi, entry.target.lo);
                     let end = at.checked_add(len).filter(|&end| end <= range_bytes && at >= HEADER_OFFSET);
@@ -262,12 +283,19 @@ impl<M: Medium> Check<'_, M> {
                 self.add(Kind::Pointer, id, format!("FOT entry {index}: {what}"));
             }
         }
+        Ok(())
     }
 
     /// What is wrong with a pointer's target.
-    fn target(&self, target: ObjId, fingerprint: u64) -> Option<String> {
+    fn target(&mut self, id: ObjId, index: usize, target: ObjId, fingerprint: u64) -> Option<String> {
         if !self.exists(target) {
-            return Some(format!("leads to {target}, which does not exist"));
+            self.dangling.push(Finding {
+                kind: Kind::Pointer,
+                object: Some(id.to_string()),
+                name: self.named.get(&id).cloned(),
+                what: format!("FOT entry {index} leads to {target}, which does not exist"),
+            });
+            return None;
         }
         let found =
             metadata(self.store.medium(), target).as_ref().map_or(0, |found: &Metadata| found.fingerprint);

@@ -15,6 +15,7 @@ use crate::files;
 use crate::medium::Medium;
 use crate::object::header;
 use crate::open::Opened;
+use crate::out::Out;
 use crate::paths::{Named, clean, join, last_part};
 use crate::progress;
 use crate::status::{Failure, Status};
@@ -236,17 +237,8 @@ fn get_one<M: Medium>(
         files::read(store, id, len_bytes, |chunk| out.write_all(chunk).map_err(failed))?;
         return Ok(MovedFile { name: name.to_owned(), file, len_bytes });
     }
-    if !force && file.exists() {
-        return Err(Failure::new(Status::Conflict, format!("{} exists already", file.display()))
-            .advise("give another host file, or replace it with --force"));
-    }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut made = tempfile::Builder::new()
-        .prefix(".twz-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(|error| Failure::io(folder, &error))?;
-    files::get(store, (id, len_bytes), made.as_file_mut(), &file)?;
-    made.persist(&file).map_err(|error| failed(error.error))?;
+    let mut out = Out::new(&file, force)?;
+    files::get(store, (id, len_bytes), out.file(), &file)?;
+    out.finish()?;
     Ok(MovedFile { name: name.to_owned(), file, len_bytes })
 }

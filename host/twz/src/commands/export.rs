@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ use twizzler_abi::{Error, ObjId};
 use twizzler_names::Entry;
 use zerocopy::IntoBytes;
 
-use super::backup::{copy_directory, folder_of};
+use super::backup::copy_directory;
 use crate::answer::Answer;
 use crate::archive::write::Writer;
 use crate::archive::{Head, MAGIC, ObjectRecord, PAGES_BYTES_MAX, Tag, VERSION};
@@ -24,6 +23,7 @@ use crate::graph::{is_of_the_system, reach};
 use crate::medium::Medium;
 use crate::object::{class_of, metadata, stored_bytes};
 use crate::open::{Any, For, Opened, open, with_store};
+use crate::out::{Out, folder_of};
 use crate::paths::{Named, clean};
 use crate::progress;
 use crate::size::Bytes;
@@ -117,11 +117,11 @@ fn export<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer,
         }
         write(store, &names, &objects, to, BufWriter::new(out.lock()))?.1
     } else {
-        if to.exists() && !arguments.force {
-            return Err(Failure::new(Status::Conflict, format!("{} exists already", to.display()))
-                .advise("give another file, or replace it with --force"));
-        }
-        write_file(store, &names, &objects, to)?
+        let mut out = Out::new(to, arguments.force)?;
+        let (file, len_bytes) = write(store, &names, &objects, to, BufWriter::new(out.file()))?;
+        file.into_inner().map_err(|error| Failure::io(to, &error.into_error()))?;
+        out.finish()?;
+        len_bytes
     };
     let (objects, names) = (objects.len() as u64, names.len() as u64);
     Ok(Answer::of(&Exported { objects, names, archive: to.clone(), archive_bytes }))
@@ -189,26 +189,6 @@ fn objects<M: Medium>(store: &Opened<M>, names: &[Named]) -> Result<Vec<ObjId>, 
     }
     objects.sort_unstable();
     Ok(objects)
-}
-
-fn write_file<M: Medium>(
-    store: &Opened<M>,
-    names: &[Named],
-    objects: &[ObjId],
-    to: &Path,
-) -> Result<u64, Failure> {
-    let failed = |error: io::Error| Failure::io(to, &error);
-    let folder = folder_of(to);
-    let mut made = tempfile::Builder::new()
-        .prefix(".twz-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(|error| Failure::io(folder, &error))?;
-    let (file, len_bytes) = write(store, names, objects, to, BufWriter::new(made.as_file_mut()))?;
-    let file: &mut File = file.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)?;
-    made.persist(to).map_err(|error| failed(error.error))?;
-    Ok(len_bytes)
 }
 
 fn write<M: Medium, W: Write>(

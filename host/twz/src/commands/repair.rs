@@ -3,8 +3,8 @@
 //! 1. Opening the store finishes what a power cut or a killed program interrupted, and restores what exists twice.
 //! 2. Names that lead nowhere go.
 //! 3. Objects that nothing leads to get names in `lost+found`.
-//! 4. With `--force`: records of a directory's log that are damaged are given up; objects that can't be read are deleted, with their names; names that are damaged beyond reading are made
-//!    anew, and all objects get names in `lost+found`.
+//! 4. With `--force`: records of a directory's log that are damaged are given up; objects that are damaged are deleted, with their names;
+//!    names that are damaged beyond reading are made anew, and all objects get names in `lost+found`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
+use twizzler_abi::call::ObjectStat;
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError};
 
@@ -23,7 +24,7 @@ use crate::graph::reach;
 use crate::medium::Medium;
 use crate::open::Opened;
 use crate::paths::{join, names_id};
-use crate::status::{Failure, Status};
+use crate::status::{Failure, Status, is_damage, is_refusal};
 
 /// Where objects without names go.
 pub const LOST: &str = "lost+found";
@@ -66,6 +67,12 @@ impl fmt::Display for Repaired {
 pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
     let mut done = store.survey.mended.clone();
     if let Err(failure) = store.walk("") {
+        // What the host refuses, or a later version made, is not damaged.
+        damage(store.medium(), names_id())?;
+        let is_newer = |stat: ObjectStat| Error::from_number(stat.quarantine) == Some(Error::NotSupported);
+        if failure.status != Status::Damaged || store.medium().stat(names_id()).is_ok_and(is_newer) {
+            return Err(failure);
+        }
         if !arguments.force {
             return Err(failure.advise(
                 "the names can't be read; --force makes them anew, and names all objects in lost+found",
@@ -92,19 +99,32 @@ const fn missing(error: Error) -> Result<(), Error> {
     }
 }
 
-/// Deletes objects that can't be read.
+/// What is damaged in an object, if something is.
+///
+/// # Errors
+/// It can't be told, because the host refuses.
+fn damage<M: Medium>(medium: &M, id: ObjId) -> Result<Option<Error>, Failure> {
+    let looked = medium.stat(id).and_then(|stat| {
+        Error::from_number(stat.quarantine).map_or(Ok(()), Err)?;
+        medium.extents(id).map(drop)
+    });
+    match looked {
+        Err(error) if is_damage(error) => Ok(Some(error)),
+        Err(error) if is_refusal(error) => Err(Failure::of(id)(error)),
+        _ => Ok(None),
+    }
+}
+
+/// Deletes objects that are damaged. None, where the host refuses to show one.
 fn give_up<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
-    let unreadable = |id: &ObjId| {
-        store
-            .medium()
-            .stat(*id)
-            .map_or_else(|error| error != Error::NoSuchObject, |stat| stat.quarantine != 0)
-            || store.medium().extents(*id).is_err()
-    };
+    let mut damaged = Vec::new();
+    for id in store.medium().ids()? {
+        damaged.extend(damage(store.medium(), id)?.map(|error| (id, error)));
+    }
     let mut done = Vec::new();
-    for id in store.medium().ids()?.into_iter().filter(unreadable) {
+    for (id, error) in damaged {
         store.medium().delete(id).or_else(missing).map_err(Failure::of(id))?;
-        done.push(format!("object {id} could not be read: deleted"));
+        done.push(format!("object {id} could not be read ({error}): deleted"));
     }
     Ok(done)
 }
