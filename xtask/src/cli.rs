@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::progress::say;
-use crate::{abi_reference, bench, check, crashsim, lint, powercut, run, sanitize, status};
+use crate::{abi_reference, bench, check, crashsim, lint, mutants, powercut, run, sanitize, status};
 
 /// Builds, runs, tests and measures Twizzler. Without a command: boots it on this terminal.
 #[derive(Parser, Debug)]
@@ -30,6 +30,8 @@ enum Verb {
     Crashsim(crashsim::Arguments),
     /// Tries damaged and hostile data under AddressSanitizer
     Sanitize(sanitize::Arguments),
+    /// Builds in one mistake after the other, to see that the tests notice
+    Mutants(mutants::Arguments),
     /// Checks an NVM file
     Check(check::Arguments),
     /// Measures the system, beside Linux in the same emulator
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Powercut(arguments) => powercut::run(&arguments),
         Verb::Crashsim(arguments) => crashsim::run(&arguments),
         Verb::Sanitize(arguments) => sanitize::run(&arguments),
+        Verb::Mutants(arguments) => mutants::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint => lint::run(),

@@ -17,6 +17,7 @@ pub mod corpus;
 pub mod crashsim;
 pub mod lint;
 pub mod loc;
+pub mod mutants;
 pub mod naive;
 pub mod nvm;
 pub mod paths;

@@ -10,8 +10,8 @@ use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Backend, Waited};
-use twizzler_pmem::cache::{WriteBack, fence};
+use twizzler_object::{Backend, Span, Waited};
+use twizzler_pmem::cache::{WriteBack, fence, stream};
 use twizzler_pmem::lines;
 
 /// What a power cut leaves of the caches.
@@ -97,6 +97,17 @@ unsafe impl Backend for Memory {
         if self.caches == Caches::Lost {
             self.write_back.flush(address, len_bytes);
         }
+    }
+
+    #[inline]
+    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+        assert_eq!(to.len(), words.len() as u64, "the caller made the lengths equal");
+        if let Some(counts) = &self.counts {
+            counts.lines.fetch_add(lines(to.address(), to.len_bytes()).count() as u64, Ordering::Relaxed);
+        }
+        let write_back = (self.caches == Caches::Lost).then_some(self.write_back);
+        // SAFETY: a span's words lie in a mapped object, aligned, and are reached by atomics alone.
+        unsafe { stream(write_back, to.address(), words) };
     }
 
     #[inline]

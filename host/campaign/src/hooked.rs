@@ -42,6 +42,40 @@ pub trait Hooks<B: Backend> {
         below.thread()
     }
 
+    /// [`Backend::sink`].
+    fn sink(&self, below: &B) -> Sink {
+        below.sink()
+    }
+
+    /// [`Backend::log`].
+    ///
+    /// # Errors
+    /// As there.
+    fn log(&self, below: &B, commit: &Commit<'_>) -> Result<Ticket, Error> {
+        below.log(commit)
+    }
+
+    /// [`Backend::durable`].
+    ///
+    /// # Errors
+    /// As there.
+    fn durable(&self, below: &B, end: u64) -> Result<u64, Error> {
+        below.durable(end)
+    }
+
+    /// [`Backend::publish_created`].
+    ///
+    /// # Errors
+    /// As there.
+    fn publish_created(&self, below: &B, created: &[ObjId]) -> Result<(), Error> {
+        below.publish_created(created)
+    }
+
+    /// [`Backend::applied`].
+    fn applied(&self, below: &B, ticket: Ticket) {
+        below.applied(ticket);
+    }
+
     /// [`Backend::wait`].
     fn wait(&self, below: &B, address: u64, value: u64, timeout_ns: u64) -> Waited {
         below.wait(address, value, timeout_ns)
@@ -107,19 +141,19 @@ unsafe impl<B: Backend, H: Hooks<B>> Backend for Hooked<B, H> {
         self.hooks.thread(&self.below)
     }
     fn sink(&self) -> Sink {
-        self.below.sink()
+        self.hooks.sink(&self.below)
     }
     fn log(&self, commit: &Commit<'_>) -> Result<Ticket, Error> {
-        self.below.log(commit)
+        self.hooks.log(&self.below, commit)
     }
     fn durable(&self, end: u64) -> Result<u64, Error> {
-        self.below.durable(end)
+        self.hooks.durable(&self.below, end)
     }
     fn publish_created(&self, created: &[ObjId]) -> Result<(), Error> {
-        self.below.publish_created(created)
+        self.hooks.publish_created(&self.below, created)
     }
     fn applied(&self, ticket: Ticket) {
-        self.below.applied(ticket);
+        self.hooks.applied(&self.below, ticket);
     }
     fn sync(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         self.below.sync(id, offset, len_bytes)

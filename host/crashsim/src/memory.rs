@@ -283,14 +283,25 @@ impl Inner {
 /// The innermost callers that are neither the simulator nor the standard library: three are enough to tell. The
 /// scenario's own frames are left out where it called others.
 fn site_of(trace: &str) -> String {
-    const OURS: [&str; 6] =
-        ["backtrace", "crashsim", "twizzler_campaign::objects", "core::", "alloc::", "std::"];
+    const OURS: [&str; 7] = [
+        "backtrace",
+        "crashsim",
+        "twizzler_campaign::objects",
+        "twizzler_campaign::hooked",
+        "core::",
+        "alloc::",
+        "std::",
+    ];
+    const FORWARDS: [&str; 2] = ["pmem::Persist", "<&B as twizzler_object::backend::Backend>"];
     let mut names = Vec::new();
     let mut lines = trace.lines().map(str::trim).peekable();
     while let Some(line) = lines.next() {
         let Some((_, name)) = line.split_once(": ").filter(|_| !line.starts_with("at ")) else { continue };
         let ours = |ours: &&str| name.trim_start_matches('<').starts_with(*ours);
-        if OURS.iter().any(ours) || name.contains("crashsim") || name.contains("pmem::Persist") {
+        if OURS.iter().any(ours)
+            || name.contains("crashsim")
+            || FORWARDS.iter().any(|trait_| name.contains(trait_))
+        {
             continue;
         }
         if name.contains("campaign") && !names.is_empty() {

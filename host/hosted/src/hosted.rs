@@ -12,8 +12,8 @@ use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::METADATA_OFFSET;
 use twizzler_abi::{Error, ObjId, Rights};
-use twizzler_object::Backend;
 use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket, Waited};
+use twizzler_object::{Backend, Span};
 use twizzler_slots::{Area, Reserved, futex};
 
 use crate::background::Background;
@@ -422,6 +422,13 @@ unsafe impl Backend for HostedBackend {
     #[inline]
     fn flush(&self, address: u64, len_bytes: u64) {
         self.base.persistence.flush(address, len_bytes);
+    }
+
+    #[inline]
+    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+        assert_eq!(to.len(), words.len() as u64, "the caller made the lengths equal");
+        // SAFETY: a span's words lie in a mapped object, aligned, and are reached by atomics alone.
+        unsafe { self.base.persistence.stream(to.address(), words) };
     }
 
     #[inline]

@@ -68,6 +68,17 @@ impl Persistence {
         }
     }
 
+    /// [`cache::stream`].
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub(crate) unsafe fn stream(&self, address: u64, words: &[u64]) {
+        let write_back = if let Self::Stores { flush, .. } = self { *flush } else { None };
+        // SAFETY: the caller's promise.
+        unsafe { cache::stream(write_back, address, words) };
+    }
+
     #[inline]
     pub(crate) fn fence(&self) {
         match self {

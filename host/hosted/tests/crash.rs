@@ -2,24 +2,16 @@
 
 mod driver;
 mod model;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use driver::{Do, State, expect, found, run, spec};
-use model::{Choice, Event, Fail, Recorder, Rng, cut};
-use twizzler::{Backend, Error, Options};
-
-fn options() -> Options {
-    Options::new().log_bytes(1 << 20)
-}
-
-/// Where the images lie: in memory, where there is such a place.
-fn place_for_images() -> tempfile::TempDir {
-    let shm = Path::new("/dev/shm");
-    if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("room")
-}
+use model::cuts::{self, options, place_for_images};
+use model::{Event, Fail, Recorder};
+use twizzler::{Backend, Error};
 
 /// A script that was run on a recorded disk.
 struct History {
@@ -64,31 +56,11 @@ fn record(before: &[Vec<Do>], script: &[Vec<Do>]) -> History {
 
 /// Cuts the power at every event and checks what recovery makes of it; gives the first failure.
 fn check(history: &History, nested: bool, seed: u64) -> Result<u64, String> {
-    let mut images = 0;
-    let mut rng = Rng(seed);
-    let (mut begun, mut acked) = (0, 0);
-    let first = history.events.iter().position(|event| matches!(event, Event::Mark(_))).expect("marked");
-    for end in first..=history.events.len() {
-        if let Some(Event::Mark(mark)) = history.events.get(end.wrapping_sub(1)) {
-            match mark {
-                &u64::MAX => {}
-                mark if mark % 2 == 0 => begun = mark / 2 + 1,
-                mark => acked = mark / 2 + 1,
-            }
-        }
-        let allowed = &history.states[acked as usize..=begun as usize];
-        for choice in [Choice::Least, Choice::Most, Choice::MappedOnly, Choice::Random, Choice::Random] {
-            let keep = place_for_images();
-            cut(&history.events, end, true, choice, &mut rng, keep.path());
-            images += 1;
-            let what = format!("seed {seed}, event {end} of {}, {choice:?}", history.events.len());
-            if nested && images % 23 == 0 {
-                images += check_nested(keep.path(), allowed, &mut rng, &what, 2)?;
-            }
-            look(keep.path(), allowed, &what)?;
-        }
-    }
-    Ok(images)
+    cuts::check(&history.events, nested, seed, &|path, marks, what| {
+        let steps = marks.iter().filter(|&&mark| mark != u64::MAX);
+        let (begun, acked): (Vec<u64>, Vec<u64>) = steps.partition(|&mark| mark % 2 == 0);
+        look(path, &history.states[acked.len()..=begun.len()], what)
+    })
 }
 
 /// Recovers the image and compares.
@@ -105,58 +77,6 @@ fn look(path: &Path, allowed: &[State], what: &str) -> Result<(), String> {
     }
     let (now, last) = (found(&backend, allowed.last().expect("one")), allowed);
     Err(format!("{what}: found {now:?}, expected one of {last:?}"))
-}
-
-/// Cuts recovery itself, at every event, and recovery from that.
-fn check_nested(
-    path: &Path,
-    allowed: &[State],
-    rng: &mut Rng,
-    what: &str,
-    depth: u32,
-) -> Result<u64, String> {
-    let copy = place_for_images();
-    copy_store(path, copy.path());
-    let recorder = Arc::new(Recorder::new(copy.path()));
-    recorder.mark(0);
-    drop(
-        options()
-            .observer(recorder.clone())
-            .open_backend(copy.path())
-            .map_err(|error| format!("{what}: {error}"))?,
-    );
-    let events = recorder.events();
-    let first = events.iter().position(|event| matches!(event, Event::Mark(_))).expect("marked");
-    let mut images = 0;
-    for end in first..=events.len() {
-        for choice in [Choice::Random, Choice::MappedOnly] {
-            let keep = place_for_images();
-            cut(&events, end, true, choice, rng, keep.path());
-            images += 1;
-            let what = format!("{what}; in recovery at {end} of {}", events.len());
-            if depth > 1 && images % 29 == 0 {
-                images += check_nested(keep.path(), allowed, rng, &what, depth - 1)?;
-            }
-            look(keep.path(), allowed, &what)?;
-        }
-    }
-    Ok(images)
-}
-
-fn copy_store(from: &Path, to: &Path) {
-    for directory in ["", "objects", "new"] {
-        std::fs::create_dir_all(to.join(directory)).expect("made");
-        for entry in std::fs::read_dir(from.join(directory)).expect("there").flatten() {
-            if entry.file_type().expect("known").is_file() {
-                let copied = std::process::Command::new("cp")
-                    .arg("--sparse=always")
-                    .arg(entry.path())
-                    .arg(to.join(directory).join(entry.file_name()))
-                    .status();
-                assert!(copied.expect("cp runs").success());
-            }
-        }
-    }
 }
 
 fn script() -> Vec<Vec<Do>> {

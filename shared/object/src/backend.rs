@@ -9,6 +9,8 @@ use twizzler_abi::address::{LARGE_SLOTS, SLOT_BYTES, SLOTS_PER_PML4, SMALL_SLOTS
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 
+use crate::memory;
+use crate::pointer::Span;
 pub use crate::sink::{Commit, Sink, Ticket};
 
 /// Words of one row of the translation table: one for each FOT index that it serves, and a line of skew,
@@ -212,6 +214,13 @@ pub unsafe trait Backend {
     /// Starts writing back every cache line that holds a byte of the range.
     fn flush(&self, address: u64, len_bytes: u64);
 
+    /// Stores words, which nobody reads soon, and starts writing them back. Lengths are equal.
+    #[inline]
+    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+        memory::write_words(self, to, words);
+        self.flush(to.address(), to.len_bytes());
+    }
+
     /// Waits until all that was flushed is durable.
     fn fence(&self);
 
@@ -313,6 +322,9 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn flush(&self, address: u64, len_bytes: u64) {
         (**self).flush(address, len_bytes);
+    }
+    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+        (**self).stream(to, words);
     }
     fn fence(&self) {
         (**self).fence();

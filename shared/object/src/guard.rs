@@ -8,6 +8,7 @@ use core::cmp::Ordering;
 use core::marker::PhantomData;
 use core::ops::Deref;
 
+use twizzler_abi::call::CreateSpec;
 use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
 
@@ -16,6 +17,7 @@ use crate::epoch::Inside;
 use crate::error::OpenError;
 use crate::keeps::Keep;
 use crate::lane::{id_of, well_known};
+use crate::lock::Mode;
 use crate::memory;
 use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Object, Ptr, Span};
 use crate::reader::{Reader, compare_by};
@@ -119,11 +121,22 @@ impl<'s, B: Backend> Guard<'s, B> {
     /// As [`Guard::open`]; [`Error::OutOfNvm`].
     pub fn well_known<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
         let object = match self.backend().sink() {
-            Sink::Lanes => self.space.well_known_typed(nonce),
+            Sink::Lanes => self.well_known_in_place(&well_known::<T>(nonce)),
             Sink::Log => self.well_known_logged(nonce),
         }?;
         self.space.want_description::<T>();
         Ok(object)
+    }
+
+    fn well_known_in_place<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
+        let id = id_of(spec)?;
+        // Whoever deletes one of that ID is done with it, in his lane too. Within a transaction of this thread nobody is waited for.
+        let is_gone = self.space.map(id) == Err(Error::NoSuchObject);
+        let holder = if is_gone { self.begin().ok() } else { None };
+        if let Some(holder) = &holder {
+            holder.lock_id(id, Mode::Exclusive)?;
+        }
+        self.space.open_well_known(spec)
     }
 
     fn well_known_logged<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {

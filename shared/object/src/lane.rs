@@ -91,10 +91,11 @@ pub(crate) struct LaneSlot {
 pub(crate) struct LaneHead {
     /// Seeds the checks of record and intents.
     pub(crate) generation: u64,
-    /// Last transaction with intents that is known to have committed.
+    /// Last transaction with intents that is known to be over.
     pub(crate) done: u64,
     /// Last transaction that is known to be in place. Written after fence 2, not flushed: seen after a kill, perhaps not
-    /// after a power cut.
+    /// after a power cut. Whoever deletes objects flushes those of all lanes before ([`Space::flush_applied`]), his own after that: the ID may
+    /// come back, and none of what lanes still say is about the new object.
     pub(crate) applied: u64,
     pub(crate) reserved: [u64; 5],
     pub(crate) intents: [Intent; INTENTS_MAX],
@@ -188,11 +189,6 @@ fn lane_spec(slot: usize) -> CreateSpec {
 }
 
 impl<B: Backend> Space<B> {
-    /// Opens the object that everyone finds by this nonce.
-    pub(crate) fn well_known_typed<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {
-        self.open_well_known(&well_known::<T>(nonce))
-    }
-
     /// Opens the object that `spec` makes.
     pub(crate) fn open_well_known<T: Stored>(&self, spec: &CreateSpec) -> Result<Object<'_, T>, Error> {
         let id = id_of(spec)?;
@@ -366,6 +362,17 @@ impl<B: Backend> Space<B> {
         let lane = self.open_typed::<LaneHead>(id, Access::Write)?;
         self.pin(lane.area());
         Ok(lane.base())
+    }
+
+    /// Starts writing back what all lanes know to be in place. A lane that can't be opened is left alone.
+    pub(crate) fn flush_applied(&self) {
+        let Ok(directory) = self.lane_directory() else { return };
+        let len = (memory::load(directory.base().at(Directory::len)) as usize).min(LANES_MAX);
+        for number in 0..len {
+            if let Ok(head) = self.open_lane(memory::load(lane_slot(directory.base(), number)).lane) {
+                self.backend().flush(head.at(LaneHead::applied).address(), size_of::<u64>() as u64);
+            }
+        }
     }
 
     /// Stores a value and waits until it is durable.

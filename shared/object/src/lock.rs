@@ -57,6 +57,17 @@ pub(crate) enum Refused {
     System(Error),
 }
 
+/// What came of taking a lock exclusively for a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Upgrade {
+    /// It was not taken so.
+    Unused,
+    /// It was, and nothing was written.
+    InVain,
+    /// It was, and something was written.
+    Needed,
+}
+
 /// Locks that a lane holds, by stripe.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -70,6 +81,11 @@ pub(crate) struct Held {
     wanted: Option<(usize, Mode)>,
     /// The stripe whose writer's word we have put our number into, and whose readers we wait for.
     word: Option<usize>,
+    /// A stripe that the lane's transactions have read first, wanted to write then, and conflicted over: read again, it is taken exclusively
+    /// at once, until one has no use for that.
+    upgraded: Option<usize>,
+    /// How this transaction has used it.
+    upgrade: Upgrade,
     /// Where the last record ends that locks were taken over from before it was durable ([`crate::tx`]); 0: none. For the transaction to take.
     pub(crate) seen: u64,
 }
@@ -85,6 +101,8 @@ impl Held {
             age: 0,
             wanted: None,
             word: None,
+            upgraded: None,
+            upgrade: Upgrade::Unused,
             seen: 0,
         }
     }
@@ -129,6 +147,14 @@ impl<B: Backend> Space<B> {
     /// Takes a lock for a lane, if it doesn't have it.
     #[inline]
     pub(crate) fn take(&self, held: &mut Held, stripe: usize, mode: Mode) -> Result<(), Refused> {
+        let mut mode = mode;
+        if held.upgraded == Some(stripe) {
+            held.upgrade = match (mode, held.upgrade) {
+                (Mode::Exclusive, _) | (_, Upgrade::Needed) => Upgrade::Needed,
+                _ => Upgrade::InVain,
+            };
+            mode = Mode::Exclusive;
+        }
         if held.has(stripe, mode) {
             return Ok(());
         }
@@ -260,6 +286,9 @@ impl<B: Backend> Space<B> {
     /// Forgets what the next run of the same transaction would need.
     pub(crate) fn forget_age(&self, held: &mut Held) {
         held.wanted = None;
+        if core::mem::replace(&mut held.upgrade, Upgrade::Unused) == Upgrade::InVain {
+            held.upgraded = None;
+        }
         if held.age != 0 {
             held.age = 0;
             self.lane_age(held.lane).store(0, Ordering::SeqCst);

@@ -65,7 +65,7 @@ pub(crate) fn write(backend: &impl Backend, to: Span<'_, u8>, bytes: &[u8]) {
 }
 
 /// Stores words, as many as the span has.
-pub(crate) fn write_words(backend: &impl Backend, to: Span<'_, u64>, words: &[u64]) {
+pub(crate) fn write_words(backend: &(impl Backend + ?Sized), to: Span<'_, u64>, words: &[u64]) {
     assert_eq!(to.len(), words.len() as u64, "the caller made the lengths equal");
     // SAFETY: the span's invariant covers its words, of which the slice has as many.
     unsafe { copy_in(to.address(), words.as_ptr().cast(), size_of_val(words), 8) };

@@ -116,9 +116,9 @@ impl<B: Backend> Space<B> {
             left = record.transaction != memory::load(head.at(LaneHead::applied));
             if left {
                 self.redo(&record, newest)?;
-            }
-            for id in record.deletes() {
-                self.delete_if_there(id)?;
+                for id in record.deletes() {
+                    self.delete_if_there(id)?;
+                }
             }
             committed = committed.max(record.transaction);
         }

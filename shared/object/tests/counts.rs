@@ -16,6 +16,7 @@ struct Root {
     words: [u64; 64],
     page: [u8; 4096],
     block: InvPtr<Block>,
+    other: InvPtr<Root>,
     map: OrderedMapRoot<u64, u64>,
 }
 
@@ -54,7 +55,7 @@ fn free<'g>(tx: &mut Tx<'g, Under<'_>>, root: Ptr<'g, Root>) -> Result<(), Error
 type Change = for<'g, 'b> fn(&mut Tx<'g, Under<'b>>, &World<'g>) -> Result<(), Error>;
 
 /// What is done, its lines and its fences.
-const TABLE: [(&str, Change, u64, u64); 18] = [
+const TABLE: [(&str, Change, u64, u64); 19] = [
     ("nothing", |_, _| Ok(()), 0, 0),
     (
         "read a word",
@@ -149,13 +150,24 @@ const TABLE: [(&str, Change, u64, u64); 18] = [
         3,
     ),
     (
-        "make an object and write 8 bytes to it",
-        |tx, _| {
-            let made = tx.create::<Root>()?;
-            write(tx, made.base(), 0, 7)
+        "make an object, write 8 bytes to it, point to it",
+        |tx, world| {
+            let made = tx.create::<Root>()?.base();
+            write(tx, made, 0, 7)?;
+            tx.link(world.roots[0].at(Root::other), Some(made))
+        },
+        13,
+        4,
+    ),
+    (
+        "delete it",
+        |tx, world| {
+            let block = tx.follow(world.roots[0].at(Root::other))?.ok_or(Error::Damaged)?;
+            tx.link(world.roots[0].at(Root::other), None)?;
+            tx.delete(tx.space().id_of(block.object()))
         },
         7,
-        4,
+        3,
     ),
 ];
 

@@ -447,6 +447,13 @@ fn voids_a_lane(site: &str) -> bool {
     callers.next().is_some_and(|caller| caller.contains("recover_media") || caller.contains("recover_lane"))
 }
 
+/// What keeps objects of one ID apart that come one after the other. `crash_again.rs` misses those.
+fn is_for_ids_that_come_back(site: &str) -> bool {
+    site.contains("flush_applied")
+        || ["perform_deletes", "forget_intents"].iter().any(|caller| site.contains(caller))
+            && site.contains("store_durably")
+}
+
 #[test]
 fn every_flush_and_fence_is_needed() {
     let effort = Effort { exhaustive: 32, samples: 8, singles: 64 };
@@ -471,7 +478,9 @@ fn every_flush_and_fence_is_needed() {
     let superfluous: Vec<_> = found
         .never_missed()
         .into_iter()
-        .filter(|site| !site.contains("Fresh::wrote") && !voids_a_lane(site))
+        .filter(|site| {
+            !site.contains("Fresh::wrote") && !voids_a_lane(site) && !is_for_ids_that_come_back(site)
+        })
         .collect();
     assert!(superfluous.is_empty(), "{superfluous:#?}");
 }

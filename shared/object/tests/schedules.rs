@@ -4,17 +4,21 @@
 //! survivor recovers. `TWIZZLER_SCHEDULES` sets how many schedules are tried; the usual number is for a quick look. A failure prints the
 //! schedule; `shuttle::replay` runs it again.
 
+mod memory_log;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use memory_log::MemoryLog;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 use twizzler_abi::{Error, ObjId};
 use twizzler_campaign::hooked::{Hooked, Hooks, Step};
 use twizzler_image::MemoryBackend;
+use twizzler_object::backend::{Commit, Sink, Ticket};
 use twizzler_object::{Access, Backend, Ptr, Reader, Space, Stored, Tx, Waited};
 
 /// Some accounts, and how many transfers each thread has made.
@@ -42,6 +46,16 @@ enum Flaw {
     Sleep,
     /// Who lives is taken for dead.
     Burial,
+    /// What a dead program has logged is not finished.
+    Forgotten,
+}
+
+/// When a victim is killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Counts {
+    Steps,
+    /// So that it is often killed when it has put half of a record in place.
+    Stores,
 }
 
 /// What the programs of a machine share beside its memory.
@@ -49,14 +63,19 @@ struct Machine {
     memory: MemoryBackend,
     /// Another thread may go on here.
     point: shuttle::sync::atomic::AtomicU64,
-    /// Steps that the victim has left.
+    /// Steps that the victim has left; stores alone, where only those count.
     steps_left: AtomicU64,
+    counts: Counts,
+    /// Its threads, once they have stopped.
+    stopped: Mutex<Vec<thread::Thread>>,
     is_dead: AtomicBool,
     /// Everything has been looked at.
     is_over: AtomicBool,
     /// Who sleeps on which word. None: sleepers look again and again.
     sleepers: Option<Mutex<HashMap<u64, Vec<thread::Thread>>>>,
     flaw: Flaw,
+    /// None: records go to lanes.
+    log: Option<MemoryLog>,
 }
 
 /// A program of the machine.
@@ -71,12 +90,15 @@ struct Killed;
 type Under<'m> = Hooked<&'m MemoryBackend, Program<'m>>;
 
 impl Machine {
-    fn new(victims_steps: u64, sleeps: bool, flaw: Flaw) -> Self {
+    fn new(victims_steps: u64, sleeps: bool, flaw: Flaw, sink: Sink) -> Self {
         Self {
             flaw,
+            log: (sink == Sink::Log).then(MemoryLog::default),
             memory: MemoryBackend::new(),
             point: shuttle::sync::atomic::AtomicU64::new(0),
             steps_left: AtomicU64::new(victims_steps),
+            counts: Counts::Steps,
+            stopped: Mutex::default(),
             is_dead: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             sleepers: sleeps.then(Mutex::default),
@@ -93,17 +115,27 @@ const fn owner(number: usize) -> u64 {
 }
 
 impl<'m> Hooks<&'m MemoryBackend> for Program<'m> {
-    fn step(&self, _step: Step) {
+    fn step(&self, step: Step) {
         let machine = self.machine;
         let is_victim = self.number == VICTIM;
-        if is_victim && machine.is_dead.load(Ordering::Relaxed) {
+        if is_victim && machine.is_over.load(Ordering::Relaxed) && std::thread::panicking() {
             // Unwinding, when nobody looks any more.
             return;
         }
         machine.point.load(Ordering::SeqCst);
-        if is_victim && machine.steps_left.fetch_sub(1, Ordering::Relaxed) == 0 {
+        if !is_victim {
+            return;
+        }
+        if (machine.counts == Counts::Steps || step == Step::Stored)
+            && !machine.is_dead.load(Ordering::Relaxed)
+            && machine.steps_left.fetch_sub(1, Ordering::Relaxed) == 0
+        {
             machine.is_dead.store(true, Ordering::Relaxed);
+        }
+        // With all its threads.
+        if machine.is_dead.load(Ordering::Relaxed) {
             while !machine.is_over.load(Ordering::Relaxed) {
+                machine.stopped.lock().expect("no panic").push(thread::current());
                 thread::park();
             }
             resume_unwind(Box::new(Killed));
@@ -117,7 +149,42 @@ impl<'m> Hooks<&'m MemoryBackend> for Program<'m> {
     fn is_alive(&self, _below: &&'m MemoryBackend, of: u64) -> bool {
         let number = (0..PROGRAMS).find(|&number| owner(number) == of);
         let is_dead = self.machine.flaw == Flaw::Burial || self.machine.is_dead.load(Ordering::Relaxed);
-        number.is_some_and(|number| number != VICTIM || !is_dead)
+        let lives = number.is_some_and(|number| number != VICTIM || !is_dead);
+        if let (false, Some(log)) = (lives || self.machine.flaw == Flaw::Forgotten, &self.machine.log) {
+            log.finish(of, &self.machine.memory);
+        }
+        lives
+    }
+
+    fn sink(&self, _below: &&'m MemoryBackend) -> Sink {
+        if self.machine.log.is_some() { Sink::Log } else { Sink::Lanes }
+    }
+
+    fn log(&self, _below: &&'m MemoryBackend, commit: &Commit<'_>) -> Result<Ticket, Error> {
+        self.step(Step::Shared);
+        Ok(self.log_of().append(owner(self.number), commit.words))
+    }
+
+    fn durable(&self, _below: &&'m MemoryBackend, end: u64) -> Result<u64, Error> {
+        let lives = |of| of != owner(VICTIM) || !self.machine.is_dead.load(Ordering::Relaxed);
+        loop {
+            self.step(Step::Shared);
+            match self.log_of().sync(end, owner(self.number), lives) {
+                Ok(synced) => return Ok(synced),
+                Err(memory_log::Wait::ForDisk) => self.step(Step::Shared),
+                Err(memory_log::Wait::ForOther) => thread::yield_now(),
+            }
+        }
+    }
+
+    fn publish_created(&self, _below: &&'m MemoryBackend, _created: &[ObjId]) -> Result<(), Error> {
+        self.step(Step::Shared);
+        Ok(())
+    }
+
+    fn applied(&self, _below: &&'m MemoryBackend, ticket: Ticket) {
+        self.step(Step::Shared);
+        self.log_of().land(ticket);
     }
 
     fn thread(&self, _below: &&'m MemoryBackend) -> u64 {
@@ -149,6 +216,12 @@ impl<'m> Hooks<&'m MemoryBackend> for Program<'m> {
             let woken = sleepers.lock().expect("no panic").remove(&address);
             woken.into_iter().flatten().for_each(|sleeper| sleeper.unpark());
         }
+    }
+}
+
+impl Program<'_> {
+    fn log_of(&self) -> &MemoryLog {
+        self.machine.log.as_ref().expect("the sink is the log")
     }
 }
 
@@ -227,10 +300,12 @@ fn try_all(usual: usize, run: fn()) {
 const TRANSFERS: usize = 2;
 /// Within so many steps, a program makes its transfers, unless it waits for long.
 const STEPS: u64 = 600;
+/// The same of stores.
+const STORES: u64 = 40;
 
 /// Two threads of one program and one of another: nobody sleeps for ever, and as if one transaction came after the other.
-fn everybody_lives(flaw: Flaw) {
-    let machine = Machine::new(u64::MAX, true, flaw);
+fn everybody_lives(flaw: Flaw, sink: Sink) {
+    let machine = Machine::new(u64::MAX, true, flaw, sink);
     let spaces = [0, 2].map(|number| machine.start(number).expect("attach"));
     let ids = banks(&spaces[0]).expect("made");
     thread::scope(|scope| {
@@ -247,26 +322,39 @@ fn everybody_lives(flaw: Flaw) {
     assert_eq!(look(&spaces[1], &ids), Ok((START * 4, [all, all, all, 0])));
 }
 
-/// How many were killed after so many transfers.
-static KILLED: [AtomicU64; TRANSFERS + 1] = [const { AtomicU64::new(0) }; TRANSFERS + 1];
+/// How many threads were killed after so many transfers: with lanes, with a log.
+static KILLED: [[AtomicU64; TRANSFERS + 1]; 2] = [const { [const { AtomicU64::new(0) }; TRANSFERS + 1] }; 2];
 
-/// One program is killed at any step, while two threads of another one go on.
-fn one_is_killed(flaw: Flaw) {
-    let steps = if flaw == Flaw::Burial { u64::MAX } else { thread_rng().gen_range(0..STEPS) };
-    let machine = Machine::new(steps, false, flaw);
+/// One program is killed at any step, with its two threads, while two threads of another one go on.
+fn one_is_killed(flaw: Flaw, sink: Sink) {
+    let counts = [Counts::Steps, Counts::Stores][thread_rng().gen_range(0..2)];
+    let most = if counts == Counts::Steps { STEPS } else { STORES };
+    let steps = if flaw == Flaw::Burial { u64::MAX } else { thread_rng().gen_range(0..most) };
+    let machine = Machine { counts, ..Machine::new(steps, false, flaw, sink) };
     let survivor = machine.start(0).expect("attach");
     let ids = banks(&survivor).expect("made");
-    let told = AtomicU64::new(0);
+    let told = [0; 2].map(AtomicU64::new);
+    let is_killed = |result: std::thread::Result<()>| {
+        assert!(result.is_ok() || result.is_err_and(|why| why.is::<Killed>()));
+    };
     thread::scope(|scope| {
         let victim = scope.spawn(|| {
-            let killed = catch_unwind(AssertUnwindSafe(|| {
+            is_killed(catch_unwind(AssertUnwindSafe(|| {
                 let space = machine.start(VICTIM).expect("attach");
-                for number in 0..TRANSFERS {
-                    transfer(&space, &ids, 3, number).expect("moved");
-                    told.fetch_add(1, Ordering::Relaxed);
-                }
-            }));
-            assert!(killed.is_ok() || killed.is_err_and(|why| why.is::<Killed>()));
+                thread::scope(|inner| {
+                    for thread in [2, 3] {
+                        let (space, ids, told) = (&space, &ids, &told[thread - 2]);
+                        inner.spawn(move || {
+                            is_killed(catch_unwind(AssertUnwindSafe(|| {
+                                for number in 0..TRANSFERS {
+                                    transfer(space, ids, thread, number).expect("moved");
+                                    told.fetch_add(1, Ordering::Relaxed);
+                                }
+                            })));
+                        });
+                    }
+                });
+            })));
         });
         let others: Vec<_> = (0..2)
             .map(|thread| {
@@ -283,48 +371,69 @@ fn one_is_killed(flaw: Flaw) {
             thread::yield_now();
         }
         let all = TRANSFERS as u64;
-        let (sum, [first, second, _, third]) = look(&survivor, &ids).expect("whole");
+        let (sum, [first, second, found @ ..]) = look(&survivor, &ids).expect("whole");
         assert_eq!((sum, first, second), (START * 4, all, all), "killed after {steps} steps");
-        let told = told.load(Ordering::Relaxed);
-        if machine.is_dead.load(Ordering::Relaxed) {
-            KILLED[told as usize].fetch_add(1, Ordering::Relaxed);
+        for (told, found) in told.iter().zip(found) {
+            let told = told.load(Ordering::Relaxed);
+            if machine.is_dead.load(Ordering::Relaxed) {
+                KILLED[usize::from(sink == Sink::Log)][told as usize].fetch_add(1, Ordering::Relaxed);
+            }
+            assert!(
+                found == told || found == told + 1,
+                "{found} of {told} transfers, killed after {steps} steps"
+            );
         }
-        assert!(
-            third == told || third == told + 1,
-            "{third} of {told} transfers, killed after {steps} steps"
-        );
         let last = machine.start(2).expect("attach");
         assert_eq!(last.recovery().damaged, 0);
         assert_eq!(look(&last, &ids).map(|(sum, _)| sum), Ok(START * 4));
         machine.is_over.store(true, Ordering::Relaxed);
-        victim.thread().unpark();
+        let stopped = std::mem::take(&mut *machine.stopped.lock().expect("no panic"));
+        stopped.iter().for_each(thread::Thread::unpark);
         victim.join().expect("no panic");
     });
 }
 
 #[test]
 fn nobody_sleeps_for_ever() {
-    try_all(60, || everybody_lives(Flaw::None));
+    try_all(60, || everybody_lives(Flaw::None, Sink::Lanes));
+}
+
+#[test]
+fn what_waits_for_the_log_is_seen_by_whoever_takes_the_lock() {
+    try_all(60, || everybody_lives(Flaw::None, Sink::Log));
+}
+
+fn in_the_midst_of_each_transfer(sink: Sink) {
+    let killed = KILLED[usize::from(sink == Sink::Log)].each_ref().map(|count| count.load(Ordering::Relaxed));
+    assert!(killed[..TRANSFERS].iter().all(|&count| count > 5), "{killed:?}");
 }
 
 #[test]
 fn a_survivor_finishes_what_a_killed_program_had_begun() {
-    try_all(100, || one_is_killed(Flaw::None));
-    let killed = KILLED.each_ref().map(|count| count.load(Ordering::Relaxed));
-    assert!(
-        killed[..TRANSFERS].iter().all(|&count| count > 5),
-        "{killed:?}: killed in the midst of each transfer"
-    );
+    try_all(100, || one_is_killed(Flaw::None, Sink::Lanes));
+    in_the_midst_of_each_transfer(Sink::Lanes);
+}
+
+#[test]
+fn a_survivor_finishes_what_a_killed_program_had_logged() {
+    try_all(100, || one_is_killed(Flaw::None, Sink::Log));
+    in_the_midst_of_each_transfer(Sink::Log);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn a_lost_wake_is_noticed() {
-    try_all(60, || everybody_lives(Flaw::Sleep));
+    try_all(60, || everybody_lives(Flaw::Sleep, Sink::Lanes));
 }
 
 #[test]
 #[should_panic]
 fn a_living_program_that_is_buried_is_noticed() {
-    try_all(100, || one_is_killed(Flaw::Burial));
+    try_all(100, || one_is_killed(Flaw::Burial, Sink::Lanes));
+}
+
+#[test]
+#[should_panic]
+fn a_logged_record_that_nobody_finishes_is_noticed() {
+    try_all(100, || one_is_killed(Flaw::Forgotten, Sink::Log));
 }

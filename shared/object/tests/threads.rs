@@ -255,3 +255,39 @@ fn unmapping_disturbs_nobody_who_is_inside() {
         assert!(results.iter().all(Result::is_ok), "a reader failed");
     });
 }
+
+/// Two threads read a word and write it then, without saying before that they will.
+#[test]
+fn who_conflicted_over_a_lock_that_it_had_read_under_takes_it_at_once_the_next_time() {
+    const NUMBER: u64 = 300;
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let id = banks(&space, 1)[0];
+    let runs = AtomicU64::new(0);
+    let start = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let guard = space.enter();
+                let place = guard.open::<Bank>(id, Access::Write).expect("there").base().at(Bank::accounts);
+                for _ in 0..NUMBER {
+                    let added = guard.transact(|tx| {
+                        runs.fetch_add(1, Ordering::Relaxed);
+                        let mut accounts = tx.get(place);
+                        accounts[0] += 1;
+                        // The other one may come to read it as well.
+                        std::thread::sleep(std::time::Duration::from_micros(100));
+                        tx.set(place, accounts)
+                    });
+                    added.expect("added");
+                }
+            });
+        }
+    });
+    let (runs, transactions) = (runs.load(Ordering::Relaxed), 2 * NUMBER);
+    println!("{runs} runs of {transactions} transactions, {:?} each", start.elapsed() / transactions as u32);
+    let guard = space.enter();
+    let bank = guard.open::<Bank>(id, Access::Read).expect("there").base();
+    assert_eq!(guard.get(bank.at(Bank::accounts))[0], START + transactions);
+    assert!(runs < transactions + transactions / 10, "{runs} runs of {transactions} transactions");
+}

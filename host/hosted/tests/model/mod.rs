@@ -4,6 +4,8 @@
 //! From this history follows what a power cut at any moment may leave: of each sector (512 bytes) the content as of the last sync of its
 //! file, or any later one; of the names those as of the last sync of their directory, and as many of the later changes, in order, as got there.
 
+pub(crate) mod cuts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
@@ -92,7 +94,7 @@ impl Recorder {
             let changes = vec![(path.clone(), Some(no))];
             seen.events.push(Event::Names { directory: directory_of(&path), changes });
         }
-        recorder.look(&mut seen);
+        recorder.look_at(&mut seen, |_| true);
         seen.events.push(Event::SyncAll);
         drop(seen);
         recorder
@@ -114,9 +116,14 @@ impl Recorder {
         self.seen.lock().expect("alone").events.clone()
     }
 
-    /// Notes what mapped memory has become.
+    /// Notes what mapped memory has become. Other files change by calls alone, and one may be going on.
     fn look(&self, seen: &mut Seen) {
-        let names: Vec<_> = seen.names.iter().map(|(path, no)| (path.clone(), *no)).collect();
+        self.look_at(seen, is_mapped);
+    }
+
+    fn look_at(&self, seen: &mut Seen, is_wanted: impl Fn(&str) -> bool) {
+        let names = seen.names.iter().filter(|(path, _)| is_wanted(path));
+        let names: Vec<_> = names.map(|(path, no)| (path.clone(), *no)).collect();
         for (path, file) in names {
             let Ok(now) = sectors_of(&self.root.join(&path)) else { continue };
             let before = seen.content.entry(file).or_default();
@@ -129,8 +136,7 @@ impl Recorder {
             changed.extend(gone.into_iter().map(|at| (at, Box::new([0; SECTOR]))));
             if !changed.is_empty() {
                 *before = now;
-                let mapped = path.starts_with("objects/") || path.starts_with("new/");
-                seen.events.push(Event::Changed { file, sectors: changed, mapped });
+                seen.events.push(Event::Changed { file, sectors: changed, mapped: is_mapped(&path) });
             }
         }
     }
@@ -215,6 +221,10 @@ fn names(seen: &mut Seen, path: &str, changes: Vec<(String, Option<FileNo>)>) ->
         };
     }
     Event::Names { directory: directory_of(path), changes }
+}
+
+fn is_mapped(path: &str) -> bool {
+    path.starts_with("objects/") || path.starts_with("new/")
 }
 
 fn directory_of(path: &str) -> String {

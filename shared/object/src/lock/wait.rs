@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use twizzler_abi::Error;
 
-use super::{Held, Lanes, Mode, Refused, lane_of_writer, lanes};
+use super::{Held, Lanes, Mode, Refused, Upgrade, lane_of_writer, lanes};
 use crate::backend::{Backend, Waited};
 use crate::coordination::StripeWord::{
     AsleepHolders, AsleepReaders, AsleepWriters, OvertakenReaders, OvertakenWriters, Writer,
@@ -44,6 +44,10 @@ impl<B: Backend> Space<B> {
         self.leave_queue(held, &sleeper, result.is_ok());
         if result == Err(Refused::Conflict) {
             held.wanted = Some((stripe, mode));
+            if mode == Mode::Exclusive && held.has(stripe, Mode::Shared) {
+                held.upgraded = Some(stripe);
+                held.upgrade = Upgrade::Needed;
+            }
         }
         result
     }

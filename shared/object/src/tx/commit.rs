@@ -37,6 +37,7 @@ impl<B: Backend> Tx<'_, B> {
             && work.created.is_empty()
             && work.deletes.is_empty()
         {
+            self.forget_intents();
             self.state = State::Done;
             self.space.release_all(&mut self.lane.held.borrow_mut());
             return self.witness();
@@ -76,11 +77,13 @@ impl<B: Backend> Tx<'_, B> {
             return result;
         }
         let durable = backend.durable(ticket.end)?;
+        // Whoever finds an object by its name finds it whole.
+        self.apply_lines(|area| self.work().fresh.made(area))?;
         backend.publish_created(&self.lane.work.created)?;
         // COMMIT: the record is durable, and all that it makes reachable.
         self.state = State::Committed;
         space.apply_pending(durable)?;
-        self.apply_all()?;
+        self.apply_lines(|area| !self.work().fresh.made(area))?;
         let result = self.perform_deletes();
         backend.applied(ticket);
         self.state = State::Done;
@@ -160,30 +163,47 @@ impl<B: Backend> Tx<'_, B> {
         }
         let to = area_of(media.slot).span::<u64>(offset, work.words.len() as u64);
         let to = to.ok_or(Error::OutOfRange)?;
-        memory::write_words(backend, to, &work.words);
-        backend.flush(to.address(), len_bytes);
+        backend.stream(to, &work.words);
         backend.fence();
         Ok(())
     }
 
-    /// Puts everything in place.
+    /// Puts in place what is staged for the objects that are wanted, and their versions.
+    #[inline]
+    fn apply_lines(&self, is_wanted: impl Fn(Area<'_>) -> bool) -> Result<(), Error> {
+        let (space, work) = (self.space, &self.lane.work);
+        for &(address, ref line) in work.overlay.lines() {
+            let area = area_at(address);
+            if is_wanted(area) {
+                // Pairs with the acquire of who reads without locks what this line makes reachable.
+                fence(Ordering::Release);
+                space.apply(area, address - range_start(address), line)?;
+            }
+        }
+        for &(start, Changed { version, .. }) in &work.changed {
+            if is_wanted(area_at(start)) {
+                space.store_flushed(version_word(area_at(start)), &version);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts everything in place, durably.
     fn apply_all(&mut self) -> Result<(), Error> {
+        self.apply_lines(|_| true)?;
         let (space, lane) = (self.space, &**self.lane);
-        for &(address, ref line) in lane.work.overlay.lines() {
-            // Pairs with the acquire of who reads without locks what this line makes reachable.
-            fence(Ordering::Release);
-            space.apply(area_at(address), address - range_start(address), line)?;
-        }
-        for &(start, Changed { version, .. }) in &lane.work.changed {
-            space.store_flushed(version_word(area_at(start)), &version);
-        }
         if let Some(media) = &lane.media {
             let head = media.head();
-            if !lane.work.created.is_empty() {
+            if lane.work.intends {
                 space.store_flushed(head.at(LaneHead::done), &lane.transaction);
             }
+            if !lane.work.deletes.is_empty() {
+                space.flush_applied();
+            }
             space.backend().fence();
-            memory::store(space.backend(), head.at(LaneHead::applied), &lane.transaction);
+            if lane.work.deletes.is_empty() {
+                memory::store(space.backend(), head.at(LaneHead::applied), &lane.transaction);
+            }
         }
         Ok(())
     }
@@ -194,6 +214,11 @@ impl<B: Backend> Tx<'_, B> {
             if let Err(error) = self.space.delete_if_there(id) {
                 result = Err(error);
             }
+        }
+        if let Some(media) = self.lane.media.filter(|_| !self.lane.work.deletes.is_empty() && result.is_ok())
+        {
+            // Before anyone may make them again: recovery would delete those.
+            self.space.store_durably(media.head().at(LaneHead::applied), &self.lane.transaction);
         }
         result
     }

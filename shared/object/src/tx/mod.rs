@@ -141,19 +141,27 @@ impl<'g, B: Backend> Tx<'g, B> {
         if mode == Mode::Exclusive && !mapped.writable {
             return Err(Error::AccessDenied);
         }
+        if mode == Mode::Exclusive && self.work().deletes.contains(&mapped.id) {
+            // What is written there would be gone.
+            return Err(Error::NoSuchObject);
+        }
+        self.lock_id(mapped.id, mode)?;
+        let how = if mode == Mode::Exclusive { EXCLUSIVELY } else { 0 };
+        self.find_pending(area.start(), mapped.id)?;
+        self.work().last.set(area.start() | how);
+        if mode == Mode::Exclusive {
+            memory::prefetch(version_word(area).address());
+        }
+        Ok(())
+    }
+
+    /// Takes the lock of an object, there or not.
+    pub(crate) fn lock_id(&self, id: ObjId, mode: Mode) -> Result<(), Error> {
         let held = &mut *self.lane.held.borrow_mut();
-        let taken = self.space.take(held, stripe_of(mapped.id), mode);
+        let taken = self.space.take(held, stripe_of(id), mode);
         self.work().seen.set(self.work().seen.get().max(core::mem::take(&mut held.seen)));
         match taken {
-            Ok(()) => {
-                let how = if mode == Mode::Exclusive { EXCLUSIVELY } else { 0 };
-                self.find_pending(area.start(), mapped.id)?;
-                self.work().last.set(area.start() | how);
-                if mode == Mode::Exclusive {
-                    memory::prefetch(version_word(area).address());
-                }
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(Refused::Conflict) => {
                 self.work().conflict.set(true);
                 self.work().failed.set(Some(Error::Busy));

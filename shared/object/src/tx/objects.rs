@@ -15,6 +15,7 @@ use super::Tx;
 use crate::backend::Backend;
 use crate::error::TypeName;
 use crate::lane::{INTENTS_MAX, Intent, LaneHead, id_of};
+use crate::lock::Mode;
 use crate::memory;
 use crate::pointer::{Area, Object};
 use crate::space::{Space, header_place};
@@ -68,8 +69,11 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// # Errors
     /// [`Error::Exists`]; as [`Tx::create`].
     pub fn create_with(&mut self, spec: &CreateSpec) -> Result<Area<'s>, Error> {
+        let id = id_of(spec)?;
+        // Whoever deletes one of that ID is done with it, in his lane too.
+        self.lock_id(id, Mode::Exclusive)?;
         // Before the intent: an object that exists is not to go.
-        if self.space.backend().stat(id_of(spec)?).is_ok() {
+        if self.space.backend().stat(id).is_ok() {
             return Err(Error::Exists);
         }
         self.make(spec)
@@ -108,14 +112,28 @@ impl<'s, B: Backend> Tx<'s, B> {
         let place = media.head().at(LaneHead::intents).index(self.work().created.len());
         let place = place.ok_or(Error::TooMany)?;
         self.space.store_durably(place, &Intent::new(id, self.lane.transaction, media.generation));
+        self.work_mut().intends = true;
         Ok(())
     }
 
-    /// Deletes an object when the transaction commits, with the companion of its FOT if it has one.
+    /// Makes the intents void that a transaction leaves which changes nothing: an object of the same ID may be made again, by another one.
+    /// That is still locked.
+    pub(super) fn forget_intents(&mut self) {
+        if core::mem::take(&mut self.work_mut().intends)
+            && let Some(media) = self.lane.media
+        {
+            self.space.store_durably(media.head().at(LaneHead::done), &self.lane.transaction);
+        }
+    }
+
+    /// Deletes an object when the transaction commits, with the companion of its FOT if it has one. Locks it; the transaction can't write to
+    /// it any more.
     ///
     /// # Errors
-    /// [`Error::NoSuchObject`]; [`Error::AccessDenied`] for an object that grants no delete.
+    /// [`Error::NoSuchObject`]; [`Error::AccessDenied`] for an object that grants no delete; otherwise as [`Tx::lock`].
     pub fn delete(&mut self, id: ObjId) -> Result<(), Error> {
+        self.doomed()?;
+        self.lock_id(id, Mode::Exclusive)?;
         let stat = self.space.stat(id)?;
         if !Rights::from_bits_truncate(stat.default_rights).contains(Rights::DELETE) {
             return Err(Error::AccessDenied);
@@ -127,6 +145,8 @@ impl<'s, B: Backend> Tx<'s, B> {
                 deletes.push(id);
             }
         }
+        // The next write looks again if it goes to one of those.
+        self.work().last.set(0);
         Ok(())
     }
 
@@ -134,6 +154,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     pub(super) fn undo(&mut self) {
         self.forget_entries(0);
         self.delete_created(0);
+        self.forget_intents();
     }
 
     /// Deletes what was made, but for the first so many.
@@ -142,8 +163,10 @@ impl<'s, B: Backend> Tx<'s, B> {
             && let Some(id) = self.work_mut().created.pop()
         {
             self.work_mut().specs.pop();
-            // Where this fails, the intent remains until the lane has another owner, and recovery deletes.
-            let _ = self.space.delete_if_there(id);
+            if self.space.delete_if_there(id).is_err() {
+                // The intent remains until the lane has another owner, and recovery deletes.
+                self.work_mut().intends = false;
+            }
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Work {
     /// What they were made of; for logs.
     pub(super) specs: Vec<CreateSpec>,
     pub(super) deletes: Vec<ObjId>,
+    /// There are intents of it in its lane.
+    pub(super) intends: bool,
     pub(super) frees: Vec<Freed>,
     /// FOT entries that it staged: (object, index).
     pub(super) entries: Vec<(Slot, u64)>,
@@ -52,6 +54,7 @@ impl Work {
         self.created.clear();
         self.specs.clear();
         self.deletes.clear();
+        self.intends = false;
         self.frees.clear();
         self.entries.clear();
         self.changed.clear();

@@ -1,0 +1,172 @@
+//! An object goes and comes back under the same ID, by transactions of several programs, and the power is cut: what the lanes still say of the
+//! old one is not done to the new one.
+
+use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::rights::ObjectFlags;
+use twizzler_abi::{Error, ObjId};
+use twizzler_campaign::hooked::{Hooked, Hooks, Step};
+use twizzler_campaign::objects::{SimObjects, memory_bytes};
+use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, check_crashes, mutation_run};
+use twizzler_object::{Access, Space, Tx};
+
+/// One of the programs of a machine. Each has a lane of its own.
+struct Program(u64);
+
+impl<'m> Hooks<&SimObjects<'m>> for Program {
+    fn step(&self, _step: Step) {}
+
+    fn owner(&self, below: &&SimObjects<'m>) -> u64 {
+        (*below).owner_of(self.0)
+    }
+}
+
+type Under<'h, 'm> = Hooked<&'h SimObjects<'m>, Program>;
+
+const PROGRAMS: usize = 3;
+
+/// What a program does to the object, in a transaction.
+#[derive(Clone, Copy, Debug)]
+enum Do {
+    Make(u64),
+    Set(u64),
+    Delete,
+    /// Makes it and fails.
+    TryToMake,
+    /// Makes it in a savepoint that fails; nothing else.
+    TryInSavepoint,
+}
+
+const SPEC: CreateSpec = CreateSpec {
+    nonce: *b"comes and goes!!",
+    owner: ObjId::NONE,
+    flags: ObjectFlags::PERSISTENT.bits(),
+    default_rights: USUAL_RIGHTS.bits(),
+    fingerprint: 0,
+};
+
+fn id() -> ObjId {
+    ObjId::derive(&IdInputs {
+        nonce: SPEC.nonce,
+        owner: SPEC.owner,
+        flags: ObjectFlags::PERSISTENT,
+        default_rights: USUAL_RIGHTS,
+    })
+}
+
+fn perform(tx: &mut Tx<'_, Under<'_, '_>>, what: Do) -> Result<(), Error> {
+    match what {
+        Do::Make(value) => {
+            let area = tx.create_with(&SPEC)?;
+            tx.write_at(area, 0, &value.to_le_bytes())?;
+            tx.set_len_bytes(area, 8)
+        }
+        Do::Set(value) => {
+            let area = tx.open_any(id(), Access::Write)?;
+            tx.write_at(area, 0, &value.to_le_bytes())
+        }
+        Do::Delete => tx.delete(id()),
+        Do::TryToMake => perform(tx, Do::Make(99)).and(Err(Error::Interrupted)),
+        Do::TryInSavepoint => {
+            let tried = tx.savepoint(|tx| perform(tx, Do::TryToMake));
+            assert_eq!(tried, Err(Error::Interrupted));
+            Ok(())
+        }
+    }
+}
+
+struct Story(&'static [(usize, Do)]);
+
+impl Story {
+    fn programs<'h, 'm>(sim: &'h SimObjects<'m>) -> [Space<Under<'h, 'm>>; PROGRAMS] {
+        std::array::from_fn(|number| Space::attach(Hooked::new(sim, Program(number as u64))).expect("attach"))
+    }
+}
+
+impl Scenario for Story {
+    type State = Option<u64>;
+
+    fn len_bytes(&self) -> u64 {
+        memory_bytes(9)
+    }
+
+    fn setup(&self, memory: &SimMemory) {
+        let sim = SimObjects::boot(memory);
+        for space in &Self::programs(&sim) {
+            // Each has had a lane.
+            space.transact(|tx| tx.create_any().map(drop)).expect("committed");
+        }
+    }
+
+    fn run(&self, memory: &SimMemory, log: &mut Log<'_, Self::State>) {
+        let sim = SimObjects::boot(memory);
+        let programs = Self::programs(&sim);
+        for &(program, what) in self.0 {
+            let after = match what {
+                Do::Make(value) | Do::Set(value) => Some(value),
+                Do::Delete => None,
+                Do::TryToMake | Do::TryInSavepoint => *log.acknowledged(),
+            };
+            log.begin(after);
+            memory.run_on(program as u8);
+            let result = programs[program].transact(|tx| perform(tx, what));
+            assert_eq!(result.is_err(), matches!(what, Do::TryToMake), "{what:?}: {result:?}");
+            log.acknowledge(after);
+        }
+    }
+
+    fn recover(&self, memory: &SimMemory) -> Result<Self::State, String> {
+        let sim = SimObjects::boot(memory);
+        let space = Space::attach(Hooked::new(&sim, Program(0))).map_err(|error| error.to_string())?;
+        if space.recovery().damaged != 0 {
+            return Err(format!("{:?}", space.recovery()));
+        }
+        let guard = space.enter();
+        match guard.open_any(id(), Access::Read) {
+            Ok(area) => match guard.to_vec(guard.content(area)).try_into() {
+                Ok(bytes) => Ok(Some(u64::from_le_bytes(bytes))),
+                Err(bytes) => Err(format!("it holds {bytes:?}")),
+            },
+            Err(Error::NoSuchObject) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+const DELETED_AND_MADE: Story =
+    Story(&[(0, Do::Make(1)), (0, Do::Set(2)), (1, Do::Delete), (2, Do::Make(5)), (2, Do::Set(6))]);
+const UNDONE_AND_MADE: Story = Story(&[(0, Do::TryToMake), (1, Do::Make(5)), (1, Do::Set(6))]);
+const UNDONE_IN_PART: Story = Story(&[(0, Do::TryInSavepoint), (1, Do::Make(5)), (1, Do::Set(6))]);
+
+fn check(story: &Story) {
+    match check_crashes(story, &Config::default()) {
+        Ok(report) => println!("{report}"),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+#[test]
+fn neither_an_old_change_nor_an_old_delete_is_repeated() {
+    check(&DELETED_AND_MADE);
+}
+
+#[test]
+fn an_object_is_kept_that_another_transaction_made_in_vain_before() {
+    check(&UNDONE_AND_MADE);
+    check(&UNDONE_IN_PART);
+}
+
+#[test]
+fn each_flush_that_keeps_them_apart_is_needed() {
+    let effort = Effort { exhaustive: 32, samples: 8, singles: 64 };
+    let config = Config { effort, nested: None, ..Config::default() };
+    let mut found = Mutations::default();
+    for story in [&DELETED_AND_MADE, &UNDONE_AND_MADE] {
+        found.extend(mutation_run(story, &config).expect("sound"));
+    }
+    for site in ["flush_applied", "perform_deletes", "forget_intents"] {
+        assert!(found.missed.iter().any(|missed| missed.contains(site)), "nobody misses {site}: {found:#?}");
+        let in_vain: Vec<_> = found.never_missed().into_iter().filter(|never| never.contains(site)).collect();
+        assert!(in_vain.is_empty(), "{in_vain:#?}");
+    }
+}

@@ -1,0 +1,115 @@
+//! The mistakes.
+
+use super::{Mutant, Test};
+
+const COMMIT: &str = "shared/object/src/tx/commit.rs";
+const PENDING: &str = "shared/object/src/tx/pending.rs";
+const OBJECTS: &str = "shared/object/src/tx/objects.rs";
+
+const CONTENDED: Test =
+    Test("twizzler-object", "crash_contended", "locks_go_when_all_that_is_under_them_is_durable");
+const AGAIN: Test =
+    Test("twizzler-object", "crash_again", "neither_an_old_change_nor_an_old_delete_is_repeated");
+const MADE_AGAIN: Test =
+    Test("twizzler-object", "crash_again", "an_object_is_kept_that_another_transaction_made_in_vain_before");
+const TRANSFERS: Test = Test("twizzler-object", "crash", "transfers_are_atomic");
+const LISTS: Test = Test("twizzler-object", "crash", "nothing_leaks_and_nothing_is_given_out_twice");
+const QUEUE: Test = Test("twizzler", "crash", "what_waits_survives_whole_and_in_order");
+const LOGGED: Test =
+    Test("twizzler-object", "schedules", "what_waits_for_the_log_is_seen_by_whoever_takes_the_lock");
+
+/// No mistake: all must go well with it.
+pub(super) const HARMLESS: Mutant = Mutant {
+    name: "nothing",
+    file: COMMIT,
+    from: "        self.make_durable()?;\n",
+    to: "        self.make_durable()?;\n        self.work().seen.set(0);\n",
+    test: TRANSFERS,
+};
+
+pub(super) const MUTANTS: [Mutant; 12] = [
+    Mutant {
+        name: "the unlock before fence 2",
+        file: COMMIT,
+        from: "            space.backend().fence();\n            if lane.work.deletes.is_empty() {",
+        to: "            space.release_all(&mut lane.held.borrow_mut());\n            space.backend().fence();\n            if lane.work.deletes.is_empty() {",
+        test: CONTENDED,
+    },
+    Mutant {
+        name: "the unlock before the changes in place",
+        file: COMMIT,
+        from: "        self.apply_lines(|_| true)?;\n        let (space, lane) = (self.space, &**self.lane);\n",
+        to: "        let (space, lane) = (self.space, &**self.lane);\n        space.release_all(&mut lane.held.borrow_mut());\n        self.apply_lines(|_| true)?;\n",
+        test: CONTENDED,
+    },
+    Mutant {
+        name: "the changes in place before fence 1",
+        file: COMMIT,
+        from: "        backend.stream(to, &work.words);\n        backend.fence();\n        Ok(())",
+        to: "        backend.stream(to, &work.words);\n        self.apply_lines(|_| true)?;\n        self.space.backend().fence();\n        Ok(())",
+        test: TRANSFERS,
+    },
+    Mutant {
+        name: "the record before fresh memory is durable",
+        file: COMMIT,
+        from: "            work.fresh.flush(backend);\n            backend.fence();",
+        to: "            work.fresh.flush(backend);",
+        test: LISTS,
+    },
+    Mutant {
+        name: "the record after fence 1",
+        file: COMMIT,
+        from: "        backend.stream(to, &work.words);\n        backend.fence();\n",
+        to: "        backend.fence();\n        backend.stream(to, &work.words);\n",
+        test: TRANSFERS,
+    },
+    Mutant {
+        name: "deletes known as done before they are",
+        file: COMMIT,
+        from: "            if lane.work.deletes.is_empty() {\n                memory::store",
+        to: "            {\n                memory::store",
+        test: AGAIN,
+    },
+    Mutant {
+        name: "deletes without what other lanes know",
+        file: COMMIT,
+        from: "                space.flush_applied();\n",
+        to: "",
+        test: AGAIN,
+    },
+    Mutant {
+        name: "intents that outlive their transaction",
+        file: OBJECTS,
+        from: "        self.delete_created(0);\n        self.forget_intents();\n",
+        to: "        self.delete_created(0);\n",
+        test: MADE_AGAIN,
+    },
+    Mutant {
+        name: "the queue put in place before the log's sync",
+        file: COMMIT,
+        from: "            let result = match backend.durable(ticket.end) {",
+        to: "            let _ = space.apply_pending(u64::MAX);\n            let result = match backend.durable(ticket.end) {",
+        test: QUEUE,
+    },
+    Mutant {
+        name: "the changes in place before the log's sync",
+        file: COMMIT,
+        from: "        let durable = backend.durable(ticket.end)?;\n        // Whoever finds",
+        to: "        self.apply_lines(|area| !self.work().fresh.made(area))?;\n        let durable = backend.durable(ticket.end)?;\n        // Whoever finds",
+        test: QUEUE,
+    },
+    Mutant {
+        name: "the unlock before the record is queued",
+        file: COMMIT,
+        from: "        let plain = self.is_plain();\n",
+        to: "        let plain = self.is_plain();\n        if plain {\n            self.space.release_all(&mut self.lane.held.borrow_mut());\n        }\n",
+        test: LOGGED,
+    },
+    Mutant {
+        name: "the queue not in the log's order",
+        file: PENDING,
+        from: "        self.records.insert(at, record);",
+        to: "        let _ = at;\n        self.records.push_front(record);",
+        test: LOGGED,
+    },
+];
