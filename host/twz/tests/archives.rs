@@ -7,7 +7,8 @@ use std::fs;
 use std::process::Stdio;
 
 use common::{Bed, KINDS};
-use twizzler::{Error, InvPtr, NameError, Names, Store, Stored};
+use twizzler::collections::{HashMapRoot, OrderedMapRoot, PointerHashMap, PointerOrderedMap};
+use twizzler::{Access, Error, InvPtr, NameError, Names, Ptr, Reader, Store, Stored};
 
 /// An entry of a list whose entries lie in objects of their own.
 #[derive(Stored)]
@@ -16,6 +17,41 @@ use twizzler::{Error, InvPtr, NameError, Names, Store, Stored};
 struct Entry {
     next: InvPtr<Entry>,
     number: u64,
+}
+
+/// Maps whose keys are the entries of a list.
+#[derive(Stored)]
+#[stored(name = "test.numbers-of-entries", version = 1)]
+#[repr(C)]
+struct Numbers {
+    hashed: HashMapRoot<InvPtr<Entry>, u64>,
+    ordered: OrderedMapRoot<InvPtr<Entry>, u64>,
+}
+
+/// What is done with the maps, and with each entry of the list from its end on: their places, and the entry's number.
+fn each_entry(
+    path: &std::path::Path,
+    mut work: impl for<'g> FnMut(
+        &mut twizzler::Tx<'g, twizzler::HostedBackend>,
+        Ptr<'g, Numbers>,
+        Ptr<'g, Entry>,
+    ) -> Result<(), twizzler::Error>,
+) {
+    let store = Store::open(path).expect("opens");
+    let guard = store.enter();
+    let names = Names::open(&guard).expect("names");
+    let [head, numbers] = ["lists/one", "lists/numbers"].map(|name| names.object(name).expect("named"));
+    let done = guard.transact(|tx| {
+        let mut next = Some(tx.open::<Entry>(head, Access::Write)?.base());
+        let mut entries = Vec::new();
+        while let Some(entry) = next {
+            entries.push(entry);
+            next = tx.follow(entry.at(Entry::next))?;
+        }
+        let numbers = tx.open::<Numbers>(numbers, Access::Write)?.base();
+        entries.into_iter().rev().try_for_each(|entry| work(tx, numbers, entry))
+    });
+    done.expect("done");
 }
 
 /// Makes a list of `len` objects; only its head has a name.
@@ -78,6 +114,42 @@ fn pointers_hold_through_an_image_and_back() {
     assert_eq!(bed.ok(&["check", "to"]).lines().last(), Some("clean"));
     // The IDs are the same, so there is nothing to do.
     assert!(bed.ok(&["import", "from", "b"]).contains(" objects were there already"));
+}
+
+#[test]
+fn keys_that_are_pointers_hold_through_an_image_and_back() {
+    let bed = Bed::new();
+    bed.store("directory", "from");
+    bed.store("directory", "to");
+    bed.ok(&["mkdir", "from", "lists"]);
+    make_list(&bed.path("from"), "lists/one", 9);
+    {
+        let store = Store::open(bed.path("from")).expect("opens");
+        let guard = store.enter();
+        let names = Names::open(&guard).expect("names");
+        guard.transact(|tx| names.create::<Numbers>(tx, "lists/numbers").map(drop)).expect("made");
+    }
+    each_entry(&bed.path("from"), |tx, numbers, entry| {
+        let number = tx.get(entry.at(Entry::number));
+        PointerHashMap::hashed(numbers.at(Numbers::hashed)).insert(tx, entry, number)?;
+        PointerOrderedMap::ordered(numbers.at(Numbers::ordered)).insert(tx, entry, number).map(drop)
+    });
+    bed.store("image", "i");
+    bed.ok(&["export", "from", "a"]);
+    bed.ok(&["import", "i", "a"]);
+    bed.ok(&["export", "i", "b", "lists"]);
+    bed.ok(&["import", "to", "b"]);
+    let mut seen = 0;
+    each_entry(&bed.path("to"), |tx, numbers, entry| {
+        let number = tx.get(entry.at(Entry::number));
+        let hashed = PointerHashMap::hashed(numbers.at(Numbers::hashed));
+        let ordered = PointerOrderedMap::ordered(numbers.at(Numbers::ordered));
+        assert_eq!((hashed.get(tx, entry)?, ordered.get(tx, entry)?), (Some(number), Some(number)));
+        assert_eq!((hashed.len(tx)?, hashed.iter(tx).count()), (9, 9));
+        seen += 1;
+        Ok(())
+    });
+    assert_eq!(seen, 9);
 }
 
 #[test]

@@ -13,15 +13,16 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use twizzler_abi::address::Slot;
+use twizzler_abi::address::{Slot, range_start};
 use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES, FOT_OFFSET, HEADER_OFFSET, Header};
-use twizzler_abi::pointer::{FOT_ENTRIES_MAX, FotEntry, FotKind};
+use twizzler_abi::pointer::{FOT_ENTRIES_MAX, FotEntry, FotKind, PointerBits};
 use twizzler_abi::{Error, ObjId, Rights};
 
 use crate::backend::Backend;
 use crate::guard::Guard;
 use crate::memory;
 use crate::pointer::{Area, Bytes, Ptr};
+use crate::reader::Reader;
 use crate::space::{Space, area_of, header_place};
 use crate::stored::Stored;
 
@@ -155,6 +156,37 @@ impl<B: Backend> Space<B> {
             FotKind::Free => return Err(Error::Damaged),
         };
         Ok((id, rights, entry.fingerprint))
+    }
+
+    /// The bits of a pointer in `from` to an address in a mapped object, if an entry names that. Entries that `reader` finds are remembered one by
+    /// one, since it may not see all of them yet: who knows that it does says so by [`Space::know_entry`].
+    pub(crate) fn encoded<'s>(
+        &self,
+        reader: &impl Reader<'s>,
+        from: Area<'s>,
+        target: u64,
+    ) -> Result<Option<u64>, Error> {
+        let start = range_start(target);
+        let bits = |index| PointerBits::new(index, target - start).map(|bits| Some(bits.0));
+        if start == from.start() {
+            return bits(0);
+        }
+        let slot = Slot::of(from.start()).ok_or(Error::OutOfRange)?;
+        let id = self.mapped(area_of(Slot::of(start).ok_or(Error::OutOfRange)?))?.id;
+        if let Some(index) = self.known_index(slot, id) {
+            return bits(index);
+        }
+        let len: u64 = reader.get(header_place(from, offset_of!(Header, fot_len_entries)));
+        for index in self.known_entries(slot).max(1)..len.min(FOT_ENTRIES_MAX) {
+            let companion =
+                || self.companion(from, reader.get(companion_place(from)), |holder| reader.get(holder));
+            let entry = reader.get(entry_place(from, index, companion)?);
+            if entry.target == id && matches!(entry.decode(), Ok((FotKind::Id, _))) {
+                self.know_target(slot, index, id);
+                return bits(index);
+            }
+        }
+        Ok(None)
     }
 
     /// The object that has this name.

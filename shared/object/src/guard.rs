@@ -232,6 +232,14 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
         Ok(())
     }
 
+    fn encoded(&self, from: Area<'g>, target: u64) -> Result<Option<u64>, Error> {
+        self.space.encoded(self, from, target)
+    }
+
+    fn decoded<T: Stored>(&self, from: Area<'g>, bits: PointerBits) -> Result<Option<Ptr<'g, T>>, Error> {
+        self.space.resolve(from.start(), bits)
+    }
+
     #[inline(always)]
     fn has_locks(&self) -> bool {
         false

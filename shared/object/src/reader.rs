@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use twizzler_abi::Error;
+use twizzler_abi::pointer::PointerBits;
 
 use crate::keeps::Keep;
-use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
+use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Ptr, Span};
 use crate::stored::{Stored, Value};
 
 /// Whoever can read places: `&Guard`, which sees what is in memory, and [`crate::Tx`], which also sees what it has
@@ -48,6 +49,14 @@ pub trait Reader<'s> {
         let _ = version;
         Ok(None)
     }
+
+    /// The bits of a pointer in `from` to an address in a mapped object; None: no pointer there leads to that object yet.
+    #[doc(hidden)]
+    fn encoded(&self, from: Area<'s>, target: u64) -> Result<Option<u64>, Error>;
+
+    /// Where those bits lead to that lie in `from`.
+    #[doc(hidden)]
+    fn decoded<T: Stored>(&self, from: Area<'s>, bits: PointerBits) -> Result<Option<Ptr<'s, T>>, Error>;
 
     /// True if nobody else changes what this reader reads: it has locks.
     #[doc(hidden)]

@@ -423,6 +423,12 @@ impl<B: Backend> Space<B> {
         }
     }
 
+    /// Notes that an entry names a target, whatever those before it do.
+    pub(crate) fn know_target(&self, from: Slot, index: u64, target: ObjId) {
+        let mut maps = self.maps.lock(&self.backend);
+        maps.fots.entry(from.number()).or_default().indexes.entry(target).or_insert(index);
+    }
+
     /// Forgets an entry and those after it, which were not committed.
     pub(crate) fn forget_entry(&self, from: Slot, index: u64) {
         let mut maps = self.maps.lock(&self.backend);

@@ -12,7 +12,7 @@ use super::raw::{Types, bytes_of, steady};
 use super::table::{Layout, Slot, Table, TableRoot};
 use crate::Stored;
 use crate::backend::Backend;
-use crate::pointer::{Bytes, Ptr};
+use crate::pointer::{Area, Bytes, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Field, Fingerprint, Value};
 use crate::tx::Tx;
@@ -110,6 +110,11 @@ impl<'s, K: ?Sized, V: ?Sized> HashMap<'s, K, V> {
     #[must_use]
     pub const fn new(root: Ptr<'s, HashMapRoot<K, V>>) -> Self {
         Self { root }
+    }
+
+    /// The object that it lies in.
+    pub(super) const fn area(&self) -> Area<'s> {
+        self.root.object()
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 //! Reading goes through any [`crate::Reader`], changing through a [`crate::Tx`]; a value that a collection takes out of an object
 //! is a copy. Whatever lies on media may be wrong: that is [`twizzler_abi::Error::Damaged`], never a panic.
 
+mod by_target;
 mod chunks;
 pub mod entry;
 mod hash;
@@ -17,6 +18,7 @@ mod table;
 mod text;
 mod vector;
 
+pub use by_target::{PointerHashMap, PointerMap, PointerOrderedMap};
 pub use hash_map::{HashMap, HashMapRoot};
 pub use list::{List, ListNode, ListRoot};
 pub use log::{Log, LogRoot};

@@ -79,7 +79,8 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.set(place.at(InvSpan::LEN), target.len())
     }
 
-    fn encode(&mut self, from: Area<'s>, target: u64) -> Result<PointerBits, Error> {
+    /// The bits of a pointer in `from` to an address in a mapped object, which `from` knows from then on.
+    pub(crate) fn encode(&mut self, from: Area<'s>, target: u64) -> Result<PointerBits, Error> {
         let start = range_start(target);
         let offset = target - start;
         if start == from.start() {

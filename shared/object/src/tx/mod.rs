@@ -284,6 +284,16 @@ impl<'g, B: Backend> Tx<'g, B> {
         self.space.backend().ensure(self.space.mapped(area)?.id, offset, len_bytes)
     }
 
+    /// Where bits lead to that lie at an address, or anywhere in the same object.
+    #[inline]
+    fn resolve_own<T: Stored>(&self, at: u64, bits: PointerBits) -> Result<Option<Ptr<'g, T>>, Error> {
+        match self.space.resolve(at, bits) {
+            // Only memory was looked at, not what is staged.
+            Err(Error::Damaged) if self.resolve_own_name(at, bits)? => self.space.resolve(at, bits),
+            result => result,
+        }
+    }
+
     /// True with a log: what is not large is staged.
     fn stages(&self) -> bool {
         self.lane.sink == Sink::Log
@@ -402,13 +412,7 @@ impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
     fn follow<T: Stored>(&self, place: Ptr<'g, InvPtr<T>>) -> Result<Option<Ptr<'g, T>>, Error> {
         let bits = PointerBits(self.get(place.bits()));
         self.doomed()?;
-        match self.space.resolve(place.address(), bits) {
-            // Only memory was looked at, not what is staged.
-            Err(Error::Damaged) if self.resolve_own_name(place.address(), bits)? => {
-                self.space.resolve(place.address(), bits)
-            }
-            result => result,
-        }
+        self.resolve_own(place.address(), bits)
     }
 
     fn follow_span<T: Stored>(&self, place: Ptr<'g, InvSpan<T>>) -> Result<Span<'g, T>, Error> {
@@ -429,6 +433,16 @@ impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
         self.load_bytes(part, buffer);
         self.work().overlay.patch(part.address(), buffer);
         Ok(())
+    }
+
+    fn encoded(&self, from: Area<'g>, target: u64) -> Result<Option<u64>, Error> {
+        self.lock_shared(from)?;
+        self.space.encoded(self, from, target)
+    }
+
+    fn decoded<T: Stored>(&self, from: Area<'g>, bits: PointerBits) -> Result<Option<Ptr<'g, T>>, Error> {
+        self.doomed()?;
+        self.resolve_own(from.start(), bits)
     }
 
     fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Ordering {

@@ -19,6 +19,7 @@ use core::cmp::Ordering as Order;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use hashbrown::HashMap;
+use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
 
 use super::Tx;
@@ -27,7 +28,7 @@ use crate::backend::{Backend, Ticket};
 use crate::coordination::StripeWord;
 use crate::journal::Changed;
 use crate::memory;
-use crate::pointer::{Bytes, InvPtr, InvSpan, Ptr, Span};
+use crate::pointer::{Area, Bytes, InvPtr, InvSpan, Ptr, Span};
 use crate::reader::{Reader, compare_by};
 use crate::recover::version_word;
 use crate::space::Space;
@@ -384,6 +385,14 @@ impl<'g, B: Backend> Reader<'g> for Committed<'_, 'g, B> {
     fn read(&self, bytes: Bytes<'g>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.tx.load_bytes(bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?, buffer);
         Ok(())
+    }
+
+    fn encoded(&self, _: Area<'g>, _: u64) -> Result<Option<u64>, Error> {
+        Err(Error::NotSupported)
+    }
+
+    fn decoded<T: Stored>(&self, _: Area<'g>, _: PointerBits) -> Result<Option<Ptr<'g, T>>, Error> {
+        Err(Error::NotSupported)
     }
 
     fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Order {

@@ -29,7 +29,7 @@ use twizzler_abi::Error;
 use super::entry::{Entry, Keyed};
 use super::raw::{Types, bytes_of, value_at};
 use crate::backend::Backend;
-use crate::pointer::Ptr;
+use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Field, Fingerprint, Stored, Value};
 use crate::tx::Tx;
@@ -114,6 +114,11 @@ impl<'s, K: ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     #[must_use]
     pub const fn new(root: Ptr<'s, OrderedMapRoot<K, V>>) -> Self {
         Self { root }
+    }
+
+    /// The object that it lies in.
+    pub(super) const fn area(&self) -> Area<'s> {
+        self.root.object()
     }
 }
 

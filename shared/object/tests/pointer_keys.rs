@@ -1,0 +1,237 @@
+//! Maps whose keys are pointers: a key is what a pointer leads to, whichever pointer, object, program and address it is.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use twizzler_abi::{Error, ObjId};
+use twizzler_image::MemoryBackend;
+use twizzler_object::collections::{HashMapRoot, OrderedMapRoot, PointerHashMap, PointerOrderedMap};
+use twizzler_object::{Access, Guard, InvPtr, Ptr, Reader, Space, Stored};
+
+/// Has things that are keys elsewhere.
+#[derive(Stored)]
+#[stored(name = "test.things", version = 1)]
+#[repr(C)]
+struct Things {
+    things: [u64; 16],
+}
+
+/// Leads to a thing.
+#[derive(Stored)]
+#[stored(name = "test.leader", version = 1)]
+#[repr(C)]
+struct Leader {
+    before: [InvPtr<u64>; 3],
+    to: InvPtr<u64>,
+}
+
+#[derive(Stored)]
+#[stored(name = "test.index", version = 1)]
+#[repr(C)]
+struct Index {
+    hashed: HashMapRoot<InvPtr<u64>, u64>,
+    ordered: OrderedMapRoot<InvPtr<u64>, u64>,
+    own: [u64; 4],
+}
+
+type B<'b> = &'b MemoryBackend;
+
+fn make<T: Stored>(space: &Space<B<'_>>) -> ObjId {
+    space.transact(|tx| tx.create::<T>().map(|object| space.id_of(object.area()))).expect("made")
+}
+
+fn thing<'g>(guard: &'g Guard<'_, B<'_>>, id: ObjId, n: usize) -> Ptr<'g, u64> {
+    let things = guard.open::<Things>(id, Access::Write).expect("there").base();
+    things.at(Things::things).index(n).expect("one of them")
+}
+
+fn maps<'g>(
+    guard: &'g Guard<'_, B<'_>>,
+    id: ObjId,
+) -> (PointerHashMap<'g, u64, u64>, PointerOrderedMap<'g, u64, u64>, Ptr<'g, Index>) {
+    let index = guard.open::<Index>(id, Access::Write).expect("there").base();
+    (
+        PointerHashMap::hashed(index.at(Index::hashed)),
+        PointerOrderedMap::ordered(index.at(Index::ordered)),
+        index,
+    )
+}
+
+#[test]
+fn pointers_from_different_objects_to_the_same_place_are_one_key() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let (things, index) = (make::<Things>(&space), make::<Index>(&space));
+    let leaders = [make::<Leader>(&space), make::<Leader>(&space)];
+    let guard = space.enter();
+    let place = |n| guard.open::<Leader>(leaders[n], Access::Write).expect("there").base().at(Leader::to);
+    // One of them knows other objects first, so that the two pointers' bits differ.
+    let before = guard.open::<Leader>(leaders[1], Access::Write).expect("there").base().at(Leader::before);
+    guard
+        .transact(|tx| {
+            tx.link(before.index(0).expect("first"), Some(place(0).object().place(0x3000).expect("there")))?;
+            tx.link(place(0), Some(thing(&guard, things, 3)))?;
+            tx.link(place(1), Some(thing(&guard, things, 3)))
+        })
+        .expect("linked");
+    let (hashed, ordered, index) = maps(&guard, index);
+    let own = index.at(Index::own).index(1).expect("there");
+    guard
+        .transact(|tx| {
+            let key = tx.follow(place(0))?.ok_or(Error::Damaged)?;
+            assert_eq!((hashed.insert(tx, key, 7)?, ordered.insert(tx, key, 7)?), (None, None));
+            assert_eq!((hashed.insert(tx, own, 8)?, ordered.insert(tx, own, 8)?), (None, None));
+            let same = tx.follow(place(1))?.ok_or(Error::Damaged)?;
+            assert_eq!(
+                (hashed.get(tx, same)?, ordered.get(tx, same)?),
+                (Some(7), Some(7)),
+                "before the commit"
+            );
+            assert_eq!((hashed.insert(tx, same, 9)?, ordered.insert(tx, same, 9)?), (Some(7), Some(7)));
+            Ok::<_, Error>(())
+        })
+        .expect("put in");
+    let (reader, other) = (&guard, thing(&guard, things, 4));
+    for (key, value) in [
+        (thing(&guard, things, 3), Some(9)),
+        (own, Some(8)),
+        (other, None),
+        (place(0).object().place(0x3000).expect("there"), None),
+    ] {
+        assert_eq!((hashed.get(&reader, key), ordered.get(&reader, key)), (Ok(value), Ok(value)));
+    }
+    assert_eq!((hashed.len(&reader), ordered.len(&reader)), (Ok(2), Ok(2)));
+    let entries: Result<Vec<_>, _> = ordered.iter(&reader).collect();
+    assert_eq!(entries, Ok(vec![(own, 8), (thing(&guard, things, 3), 9)]), "its own object first");
+    let removed = guard.transact(|tx| {
+        let same = tx.follow(place(1))?.ok_or(Error::Damaged)?;
+        Ok::<_, Error>((hashed.remove(tx, same)?, ordered.remove(tx, same)?, hashed.remove(tx, other)?))
+    });
+    assert_eq!(removed, Ok((Some(9), Some(9), None)));
+}
+
+#[test]
+fn keys_hold_in_another_program_and_beyond_the_table_in_the_header() {
+    let backend = MemoryBackend::new();
+    let (things, index) = {
+        let space = Space::attach(&backend).expect("attach");
+        let things: Vec<ObjId> = (0..200).map(|_| make::<Things>(&space)).collect();
+        let index = make::<Index>(&space);
+        let guard = space.enter();
+        let (hashed, ordered, _) = maps(&guard, index);
+        for (n, &id) in things.iter().enumerate() {
+            let change = guard.transact(|tx| {
+                let key = thing(&guard, id, n % 16);
+                hashed.insert(tx, key, n as u64)?;
+                ordered.insert(tx, key, n as u64)
+            });
+            change.expect("put in");
+        }
+        (things, index)
+    };
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let reader = &guard;
+    let (hashed, ordered, _) = maps(&guard, index);
+    for (n, &id) in things.iter().enumerate() {
+        let (key, other) = (thing(&guard, id, n % 16), thing(&guard, id, (n + 1) % 16));
+        assert_eq!(
+            (hashed.get(&reader, key), ordered.get(&reader, key)),
+            (Ok(Some(n as u64)), Ok(Some(n as u64)))
+        );
+        assert_eq!((hashed.get(&reader, other), ordered.get(&reader, other)), (Ok(None), Ok(None)));
+    }
+    let found: Result<BTreeMap<u64, u64>, Error> =
+        hashed.iter(&reader).map(|entry| entry.map(|(key, value)| (value, key.address()))).collect();
+    let expected = things.iter().enumerate().map(|(n, &id)| (n as u64, thing(&guard, id, n % 16).address()));
+    assert_eq!(found, Ok(expected.collect()));
+}
+
+#[test]
+fn what_is_undone_leaves_no_key() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let (a, b, index) = (make::<Things>(&space), make::<Things>(&space), make::<Index>(&space));
+    let guard = space.enter();
+    let (hashed, ordered, _) = maps(&guard, index);
+    let put = |tx: &mut twizzler_object::Tx<'_, _>, id| {
+        let root = tx.open::<Index>(index, Access::Write)?.base();
+        let things = tx.open::<Things>(id, Access::Write)?.base();
+        let key = things.at(Things::things).index(0).ok_or(Error::Damaged)?;
+        PointerHashMap::hashed(root.at(Index::hashed)).insert(tx, key, 1)?;
+        PointerOrderedMap::ordered(root.at(Index::ordered)).insert(tx, key, 1)
+    };
+    let undone = guard.transact(|tx| put(tx, a).and(Err::<(), _>(Error::Busy)).or(Err(Error::Exists)));
+    assert_eq!(undone, Err(Error::Exists));
+    assert_eq!(hashed.get(&&guard, thing(&guard, a, 0)), Ok(None));
+    guard.transact(|tx| put(tx, b)).expect("put in");
+    for (id, value) in [(a, None), (b, Some(1))] {
+        let key = thing(&guard, id, 0);
+        assert_eq!((hashed.get(&&guard, key), ordered.get(&&guard, key)), (Ok(value), Ok(value)));
+    }
+}
+
+#[test]
+fn a_key_whose_object_was_deleted_is_an_error_of_its_own() {
+    let backend = MemoryBackend::new();
+    let (gone, stays, index) = {
+        let space = Space::attach(&backend).expect("attach");
+        let (gone, stays, index) = (make::<Things>(&space), make::<Things>(&space), make::<Index>(&space));
+        let guard = space.enter();
+        let (hashed, ordered, _) = maps(&guard, index);
+        let fill = guard.transact(|tx| {
+            for (n, id) in [gone, stays].into_iter().enumerate() {
+                hashed.insert(tx, thing(&guard, id, 0), n as u64)?;
+                ordered.insert(tx, thing(&guard, id, 0), n as u64)?;
+            }
+            Ok::<_, Error>(())
+        });
+        fill.expect("filled");
+        (gone, stays, index)
+    };
+    let space = Space::attach(&backend).expect("attach");
+    space.transact(|tx| tx.delete(gone)).expect("deleted");
+    let guard = space.enter();
+    let (reader, key) = (&guard, thing(&guard, stays, 0));
+    let (hashed, ordered, _) = maps(&guard, index);
+    let found: Vec<_> = ordered.iter(&reader).collect();
+    assert_eq!(found, [Err(Error::NoSuchObject), Ok((key, 1))]);
+    guard.transact(|tx| hashed.retain(tx, |key, _| key.is_ok())).expect("swept");
+    guard.transact(|tx| ordered.retain(tx, |key, _| key.is_ok())).expect("swept");
+    assert_eq!(hashed.iter(&reader).collect::<Vec<_>>(), [Ok((key, 1))]);
+    assert_eq!(ordered.iter(&reader).collect::<Vec<_>>(), [Ok((key, 1))]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn they_are_maps(steps in prop::collection::vec((0usize..4, 0usize..16, prop::option::of(any::<u64>())), 1..60)) {
+        let backend = MemoryBackend::new();
+        let space = Space::attach(&backend).expect("attach");
+        let things: Vec<ObjId> = (0..4).map(|_| make::<Things>(&space)).collect();
+        let index = make::<Index>(&space);
+        let guard = space.enter();
+        let (hashed, ordered, _) = maps(&guard, index);
+        let mut model = BTreeMap::new();
+        for (object, n, value) in steps {
+            let key = thing(&guard, things[object], n);
+            let old = guard.transact(|tx| Ok::<_, Error>(match value {
+                Some(value) => (hashed.insert(tx, key, value)?, ordered.insert(tx, key, value)?),
+                None => (hashed.remove(tx, key)?, ordered.remove(tx, key)?),
+            })).expect("done");
+            let was = match value {
+                Some(value) => model.insert((object, n), value),
+                None => model.remove(&(object, n)),
+            };
+            prop_assert_eq!(old, (was, was));
+        }
+        for object in 0..4 {
+            for n in 0..16 {
+                let key = thing(&guard, things[object], n);
+                let value = model.get(&(object, n)).copied();
+                prop_assert_eq!((hashed.get(&&guard, key), ordered.get(&&guard, key)), (Ok(value), Ok(value)));
+            }
+        }
+        prop_assert_eq!(ordered.len(&&guard), Ok(model.len() as u64));
+    }
+}
