@@ -15,6 +15,8 @@ struct Root {
     word: u64,
     ordered: OrderedMapRoot<u64, u64>,
     hashed: HashMapRoot<u64, u64>,
+    long: OrderedMapRoot<u64, [u8; 100]>,
+    long_hashed: HashMapRoot<u64, [u8; 100]>,
     vector: VectorRoot<u64>,
     list: ListRoot<u64>,
 }
@@ -74,12 +76,16 @@ fn changes_cost_so_many_lines_and_fences() {
     let hashed = HashMap::new(root.at(Root::hashed));
     let vector = Vector::new(root.at(Root::vector));
     let list = List::new(root.at(Root::list));
+    let long = OrderedMap::new(root.at(Root::long));
+    let long_hashed = HashMap::new(root.at(Root::long_hashed));
     const ENTRIES: u64 = 20_000;
     for first in (0..ENTRIES).step_by(500) {
         let fill = guard.transact(|tx| {
             (first..first + 500).try_for_each(|n| {
                 ordered.insert(tx, key(n), n)?;
                 hashed.insert(tx, key(n), n)?;
+                long.insert(tx, key(n), [0; 100])?;
+                long_hashed.insert(tx, key(n), [0; 100])?;
                 vector.push(tx, n)?;
                 list.push_back(tx, n).map(drop)
             })
@@ -106,6 +112,14 @@ fn changes_cost_so_many_lines_and_fences() {
     assert!(insert.lines <= 45.0 && insert.fences <= 2.1);
     let remove = cost(&backend, &guard, "OrderedMap: remove", |tx, n| ordered.remove(tx, &new(n)).map(drop));
     assert!(remove.lines <= 45.0 && remove.fences <= 2.1);
+    let update = cost(&backend, &guard, "HashMap: replace a value of 100 bytes", |tx, n| {
+        long_hashed.insert(tx, there(n), [n as u8; 100]).map(drop)
+    });
+    assert!(update.lines <= 10.0 && update.fences_most == 2);
+    let update = cost(&backend, &guard, "OrderedMap: replace a value of 100 bytes", |tx, n| {
+        long.insert(tx, there(n), [n as u8; 100]).map(drop)
+    });
+    assert!(update.lines <= 36.0 && update.fences_most == 2);
     let push = cost(&backend, &guard, "Vector: push", |tx, n| vector.push(tx, n));
     assert!(push.lines <= 8.0 && push.fences <= 2.01);
     let push = cost(&backend, &guard, "List: push_back", |tx, n| list.push_back(tx, n).map(drop));

@@ -225,9 +225,9 @@ proptest! {
             };
             prop_assert_eq!(old, (was, was));
         }
-        for object in 0..4 {
+        for (object, &id) in things.iter().enumerate() {
             for n in 0..16 {
-                let key = thing(&guard, things[object], n);
+                let key = thing(&guard, id, n);
                 let value = model.get(&(object, n)).copied();
                 prop_assert_eq!((hashed.get(&&guard, key), ordered.get(&&guard, key)), (Ok(value), Ok(value)));
             }

@@ -17,6 +17,8 @@ struct Root {
     vector: VectorRoot<u64>,
     list: ListRoot<u64>,
     text: TextRoot,
+    bytes: OrderedMapRoot<[u8], [u8]>,
+    hashed_bytes: HashMapRoot<[u8], [u8]>,
 }
 
 #[test]
@@ -57,4 +59,73 @@ fn names_from_std_do_what_they_do_there() {
     assert_eq!(vector.to_vec(&reader), Ok(vec![6, 2, 4]));
     assert_eq!((list.front(&reader), list.back(&reader)), (Ok(Some(7)), Ok(Some(8))));
     assert_eq!(text.get(&reader), Ok("grün".into()));
+}
+
+#[test]
+fn parts_are_taken_out_as_in_std() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let root = guard.transact(|tx| tx.create::<Root>()).expect("made").base();
+    let (ordered, hashed) = (OrderedMap::new(root.at(Root::ordered)), HashMap::new(root.at(Root::hashed)));
+    let (vector, list) = (Vector::new(root.at(Root::vector)), List::new(root.at(Root::list)));
+    let text = Text::new(root.at(Root::text));
+    guard
+        .transact(|tx| {
+            vector.extend(tx, 0..10)?;
+            assert_eq!(vector.drain(tx, 2..=4), Ok(vec![2, 3, 4]));
+            assert_eq!(vector.split_off(tx, 5), Ok(vec![8, 9]));
+            assert_eq!(vector.to_vec(tx), Ok(vec![0, 1, 5, 6, 7]));
+            assert_eq!((vector.binary_search(tx, &6), vector.binary_search(tx, &2)), (Ok(Ok(3)), Ok(Err(2))));
+            assert_eq!(vector.drain(tx, 3..6), Err(Error::OutOfRange));
+            vector.resize(tx, 2, 9)?;
+            vector.resize(tx, 4, 9)?;
+            assert_eq!(vector.to_vec(tx), Ok(vec![0, 1, 9, 9]));
+            list.extend(tx, 0..6)?;
+            list.retain(tx, |n| n % 3 != 0)?;
+            assert!(list.iter(tx).eq([1, 2, 4, 5].map(Ok)));
+            text.set(tx, "grün")?;
+            assert_eq!(text.truncate(tx, 3), Err(Error::InvalidArgument), "in the middle of a character");
+            assert_eq!((text.pop(tx), text.pop(tx)), (Ok(Some('n')), Ok(Some('ü'))));
+            text.truncate(tx, 1)?;
+            assert_eq!(text.get(tx), Ok("g".into()));
+            assert_eq!((text.pop(tx), text.pop(tx)), (Ok(Some('g')), Ok(None)));
+            ordered.extend(tx, (0..5).map(|n| (n, 1)))?;
+            assert_eq!(ordered.split_off(tx, &3), Ok(vec![(3, 1), (4, 1)]));
+            assert_eq!(ordered.len(tx), Ok(3));
+            hashed.extend(tx, [(7, 70)])?;
+            assert_eq!(hashed.drain(tx), Ok(vec![(7, 70)]));
+            assert!(hashed.is_empty(tx));
+            Ok::<_, Error>(())
+        })
+        .expect("changed");
+}
+
+#[test]
+fn maps_of_bytes_have_the_same_names() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let root = guard.transact(|tx| tx.create::<Root>()).expect("made").base();
+    let (ordered, hashed) =
+        (OrderedMap::new(root.at(Root::bytes)), HashMap::new(root.at(Root::hashed_bytes)));
+    let entries: [(&[u8], &[u8]); 4] = [(b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")];
+    guard
+        .transact(|tx| {
+            ordered.extend(tx, entries)?;
+            hashed.extend(tx, entries)?;
+            assert!(ordered.keys(tx).rev().eq([b"d", b"c", b"b", b"a"].map(|key| Ok(key.to_vec()))));
+            assert!(ordered.values(tx).eq([b"1", b"2", b"3", b"4"].map(|value| Ok(value.to_vec()))));
+            let mut keys: Vec<_> = hashed.keys(tx).collect::<Result<_, _>>()?;
+            keys.sort_unstable();
+            assert_eq!(keys.concat(), b"abcd");
+            assert_eq!(hashed.values(tx).count(), 4);
+            let (first, last) = (ordered.first_key_value(tx)?, ordered.last_key_value(tx)?);
+            assert_eq!((ordered.pop_first(tx)?, ordered.pop_last(tx)?), (first, last));
+            ordered.retain(tx, |key, _| key != b"b")?;
+            assert_eq!(ordered.pop_first(tx), Ok(Some((b"c".to_vec(), b"3".to_vec()))));
+            assert_eq!((ordered.pop_first(tx), ordered.pop_last(tx)), (Ok(None), Ok(None)));
+            Ok::<_, Error>(())
+        })
+        .expect("changed");
 }

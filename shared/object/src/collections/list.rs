@@ -1,5 +1,7 @@
 //! A doubly linked list.
 
+use alloc::vec::Vec;
+
 use twizzler_abi::Error;
 
 use super::raw::kept;
@@ -262,6 +264,38 @@ impl<'s, T: Value> List<'s, T> {
         let value = tx.get(node.at(ListNode::<T>::value));
         self.remove_node(tx, node)?;
         Ok(Some(value))
+    }
+
+    /// Puts elements at the end.
+    ///
+    /// # Errors
+    /// As [`Tx::alloc`].
+    pub fn extend<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        values: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
+        values.into_iter().try_for_each(|value| self.push_back(tx, value).map(drop))
+    }
+
+    /// Keeps the elements for which `keep` says so.
+    ///
+    /// # Errors
+    /// As [`List::remove_node`].
+    pub fn retain<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        mut keep: impl FnMut(&T) -> bool,
+    ) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let mut gone = Vec::new();
+        for node in self.nodes(tx) {
+            let node = node?;
+            if !keep(&tx.get(node.at(ListNode::<T>::value))) {
+                gone.push(node);
+            }
+        }
+        gone.into_iter().try_for_each(|node| self.remove_node(tx, node))
     }
 
     /// All elements, from the first to the last. An error ends them.

@@ -7,6 +7,7 @@ mod by_target;
 mod chunks;
 pub mod entry;
 mod hash;
+mod hash_bytes;
 mod hash_map;
 mod list;
 pub mod log;

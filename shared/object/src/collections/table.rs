@@ -11,6 +11,8 @@
 //! | 8 bytes | pointer to the next bucket of the chain |
 //! | then | seven times key and value |
 
+mod slots;
+
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
@@ -21,11 +23,12 @@ use super::chunks::{Chunks, ChunksRoot};
 use super::raw::{kept, local};
 use crate::Stored;
 use crate::backend::Backend;
-use crate::keeps::Keep;
+use crate::memory;
 use crate::pointer::{Area, InvPtr, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Field, Value};
 use crate::tx::Tx;
+use slots::Slots;
 
 /// Entries of a bucket.
 const SLOTS: usize = 7;
@@ -33,6 +36,8 @@ const SLOTS: usize = 7;
 const FULL: u64 = 40;
 /// Buckets of a chain at most: far more than a hash with a secret seed ever makes.
 const CHAIN_MAX: usize = 1 << 12;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 /// One in each byte that is a tag.
 const ONES: u64 = 0x0001_0101_0101_0101;
 
@@ -154,6 +159,14 @@ impl<'s, L: Layout> Bucket<'s, L> {
         self.part(index, core::mem::offset_of!(Cell<L::Key, L::Value>, value))
     }
 
+    /// Starts fetching where entries begin, so that the one that the tags will tell is on its way: buckets of large entries are in no cache.
+    #[inline(always)]
+    fn prefetch_keys(&self) {
+        for index in 0..SLOTS {
+            memory::prefetch(self.key(index).address());
+        }
+    }
+
     #[inline(always)]
     fn tags(&self, reader: &impl Reader<'s>) -> u64 {
         reader.get(self.cells.at(Self::TAGS)) & (ONES * 0xff)
@@ -263,6 +276,9 @@ impl<'s, L: Layout> Table<'s, L> {
         let mut next = self.bucket_of(reader, hash)?;
         for _ in 0..CHAIN_MAX {
             let Some(bucket) = next else { return Ok(None) };
+            if size_of::<Cell<L::Key, L::Value>>() > LINE_BYTES {
+                bucket.prefetch_keys();
+            }
             let mut found = matching(bucket.tags(reader), tag_of(hash));
             while found != 0 {
                 let index = found.trailing_zeros() as usize / 8;
@@ -431,62 +447,5 @@ impl<'s, L: Layout> Table<'s, L> {
         let keep = kept(reader, self.area());
         let buckets = reader.get(self.root.at(TableRoot::buckets)).min(self.chunks().room(reader));
         Slots { table: *self, reader, bucket: None, rest: 0, steps: 0, number: 0, buckets, keep }
-    }
-}
-
-/// All entries of a table.
-pub(super) struct Slots<'r, 's, R, L: Layout> {
-    table: Table<'s, L>,
-    reader: &'r R,
-    bucket: Option<Bucket<'s, L>>,
-    /// Entries of the bucket that are still to come.
-    rest: u64,
-    /// Buckets of the chain so far.
-    steps: usize,
-    number: u64,
-    buckets: u64,
-    /// What is freed meanwhile keeps its content.
-    keep: Result<Option<Keep<'s>>, Error>,
-}
-
-impl<'s, R: Reader<'s>, L: Layout> Slots<'_, 's, R, L> {
-    fn step(&mut self) -> Result<Option<Slot<'s, L>>, Error> {
-        self.keep.as_ref().map_err(|&error| error)?;
-        while self.rest == 0 {
-            let next = match self.bucket {
-                Some(bucket) => bucket.next(self.reader)?,
-                None => None,
-            };
-            let bucket = match next {
-                Some(_) if self.steps == CHAIN_MAX => return Err(Error::Damaged),
-                Some(next) => next,
-                None if self.number == self.buckets => return Ok(None),
-                None => {
-                    self.steps = 0;
-                    self.number += 1;
-                    self.table.bucket(self.reader, self.number - 1)?
-                }
-            };
-            self.steps += 1;
-            self.bucket = Some(bucket);
-            self.rest = occupied(bucket.tags(self.reader));
-        }
-        let index = self.rest.trailing_zeros() as usize / 8;
-        self.rest &= self.rest - 1;
-        let bucket = self.bucket.ok_or(Error::Damaged)?;
-        let key = self.reader.get(bucket.key(index));
-        Ok(Some(Slot { bucket, index, key }))
-    }
-}
-
-impl<'s, R: Reader<'s>, L: Layout> Iterator for Slots<'_, 's, R, L> {
-    type Item = Result<Slot<'s, L>, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let slot = self.step().transpose();
-        if matches!(slot, Some(Err(_))) {
-            (self.rest, self.bucket, self.number) = (0, None, self.buckets);
-        }
-        slot
     }
 }

@@ -70,6 +70,31 @@ impl<'s> Text<'s> {
         self.push_str(tx, character.encode_utf8(&mut [0; 4]))
     }
 
+    /// Takes the last character.
+    ///
+    /// # Errors
+    /// As [`Text::get`]; what the transaction says.
+    pub fn pop<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<Option<char>, Error> {
+        let Some(last) = self.get(tx)?.chars().next_back() else { return Ok(None) };
+        self.bytes.truncate(tx, self.len(tx) - last.len_utf8() as u64)?;
+        Ok(Some(last))
+    }
+
+    /// Forgets what is beyond so many bytes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] in the middle of a character; as [`Text::get`]; what the transaction says.
+    pub fn truncate<B: Backend>(&self, tx: &mut Tx<'s, B>, len_bytes: u64) -> Result<(), Error> {
+        let text = self.get(tx)?;
+        if len_bytes >= text.len() as u64 {
+            return Ok(());
+        }
+        if !text.is_char_boundary(len_bytes as usize) {
+            return Err(Error::InvalidArgument);
+        }
+        self.bytes.truncate(tx, len_bytes)
+    }
+
     /// Makes it this text.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! A vector.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::marker::PhantomData;
+use core::ops::{Bound, RangeBounds};
 
 use twizzler_abi::Error;
 
@@ -252,6 +254,93 @@ impl<'s, T: Value> Vector<'s, T> {
             (index, rest) = (index + part.len() as u64, more);
         }
         tx.set(self.field().at(Root::len), end)
+    }
+
+    /// Adds elements at the end, one by one.
+    ///
+    /// # Errors
+    /// As [`Vector::push_zeroed`].
+    pub fn extend<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        values: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error> {
+        values.into_iter().try_for_each(|value| self.push(tx, value))
+    }
+
+    /// Makes it as long as `len`: forgets what is beyond, or adds copies of a value.
+    ///
+    /// # Errors
+    /// As [`Vector::push_zeroed`].
+    pub fn resize<B: Backend>(&self, tx: &mut Tx<'s, B>, len: u64, value: T) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let more = len.saturating_sub(self.len(tx));
+        self.truncate(tx, len)?;
+        (0..more).try_for_each(|_| self.push(tx, value))
+    }
+
+    /// Takes the elements of a range out, and gives them; those behind move down.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for what is no range of it; [`Error::Damaged`]; what the transaction says.
+    pub fn drain<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Vec<T>, Error> {
+        tx.lock(self.root.object())?;
+        let len = self.len(tx);
+        let first = match range.start_bound() {
+            Bound::Included(&first) => first,
+            Bound::Excluded(before) => before.checked_add(1).ok_or(Error::OutOfRange)?,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.checked_add(1).ok_or(Error::OutOfRange)?,
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => len,
+        };
+        if first > end || end > len {
+            return Err(Error::OutOfRange);
+        }
+        let mut taken = Vec::new();
+        for index in first..end {
+            taken.push(self.get(tx, index)?.ok_or(Error::Damaged)?);
+        }
+        for index in end..len {
+            let moved = self.get(tx, index)?.ok_or(Error::Damaged)?;
+            self.set(tx, first + (index - end), moved)?;
+        }
+        self.truncate(tx, len - (end - first))?;
+        Ok(taken)
+    }
+
+    /// Takes the elements from `index` on out, and gives them.
+    ///
+    /// # Errors
+    /// As [`Vector::drain`].
+    pub fn split_off<B: Backend>(&self, tx: &mut Tx<'s, B>, index: u64) -> Result<Vec<T>, Error> {
+        self.drain(tx, index..)
+    }
+
+    /// Where a value is in a vector that is sorted; where it could be put, if it isn't there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn binary_search(&self, reader: &impl Reader<'s>, value: &T) -> Result<Result<u64, u64>, Error>
+    where
+        T: Ord,
+    {
+        let (mut low, mut high) = (0, self.len(reader));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.get(reader, middle)?.ok_or(Error::Damaged)?.cmp(value) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok(Ok(middle)),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Ok(Err(low))
     }
 
     /// Takes the last element.

@@ -13,8 +13,8 @@ use crate::stored::{Stored, Value};
 
 /// Sizes of nodes: those that blocks of the heap have.
 const SIZES: [usize; 5] = [512, 1024, 2048, 4096, 8192];
-/// Least entries of a leaf, and least children: a change copies one node of each level, so few levels cost less than small nodes.
-const LEAF_LEN: usize = 8;
+/// Least entries of a leaf, since a change copies a leaf; and least children, so that there are few levels.
+const LEAF_LEN: usize = 4;
 const INNER_LEN: usize = 40;
 
 /// A copy of a node.

@@ -9,6 +9,7 @@
 
 mod arrays;
 mod bulk;
+mod bytes;
 mod cursor;
 mod page;
 mod range;
@@ -59,7 +60,7 @@ pub trait Entries<V: ?Sized>: Ord + ToOwned<Owned: Clone> {
 impl<K: Value + Ord, V: Stored> Entries<V> for K {
     type Page = Arrays<K, V>;
     const FINGERPRINT: u64 =
-        Fingerprint::new("ordered-map", 2).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
+        Fingerprint::new("ordered-map", 3).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
 }
 
 impl Entries<[u8]> for [u8] {
@@ -388,6 +389,17 @@ impl<'s, K: Value + Ord, V: Value> OrderedMap<'s, K, V> {
         gone.iter().try_for_each(|key| self.delete(tx, key).map(drop))
     }
 
+    /// Takes the entries from a key on out, and gives them.
+    ///
+    /// # Errors
+    /// As [`OrderedMap::remove`].
+    pub fn split_off<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &K) -> Result<Vec<(K, V)>, Error> {
+        tx.lock(self.area())?;
+        let entries: Vec<(K, V)> = self.range(tx, *key..).collect::<Result<_, _>>()?;
+        entries.iter().try_for_each(|(key, _)| self.delete(tx, key).map(drop))?;
+        Ok(entries)
+    }
+
     /// A key's entry, to be looked at and changed.
     ///
     /// # Errors
@@ -422,51 +434,6 @@ impl<'s, K: Value + Ord, V: Value> Keyed<'s, K, V> for OrderedMap<'s, K, V> {
     }
     fn delete<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &K) -> Result<(), Error> {
         self.delete(tx, key).map(drop)
-    }
-}
-
-impl<'s> OrderedMap<'s, [u8], [u8]> {
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`].
-    pub fn get(&self, reader: &impl Reader<'s>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.latest(reader, |map| map.get(reader, key))
-    }
-
-    /// Gives a key a value. True if it had one before.
-    ///
-    /// # Errors
-    /// [`Error::TooLong`] for keys above [`KEY_BYTES_MAX`] or values above [`VALUE_BYTES_MAX`]; [`Error::OutOfRange`] where the
-    /// object is full; [`Error::Damaged`]; what the transaction says.
-    pub fn insert<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &[u8], value: &[u8]) -> Result<bool, Error> {
-        let mut replaced = false;
-        self.tree().insert(tx, key, value, &mut |_| replaced = true)?;
-        Ok(replaced)
-    }
-
-    /// Takes a key out. False if it wasn't there.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`]; what the transaction says.
-    pub fn remove<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &[u8]) -> Result<bool, Error> {
-        self.tree().remove(tx, key, &mut |_| ())
-    }
-
-    /// Gives many keys their values: `entries` in ascending order of keys, none twice. Does the same as [`BytesMap::insert`] for each,
-    /// but writes the whole map anew, each node once; that is faster when the map is not much larger than what is added.
-    ///
-    /// # Errors
-    /// As [`BytesMap::insert`]; [`Error::InvalidArgument`] where the keys don't ascend.
-    pub fn merge_sorted<B: Backend>(
-        &self,
-        tx: &mut Tx<'s, B>,
-        entries: &[(&[u8], &[u8])],
-    ) -> Result<(), Error> {
-        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
-            return Err(Error::InvalidArgument);
-        }
-        self.tree().merge(tx, entries.iter().copied())
     }
 }
 
