@@ -55,7 +55,8 @@ struct ring *hop_open(const char *const *paths, uint32_t pools, uint32_t nodes, 
         from->raw = node_of(ring, to);
         from->at = (to >> 32) << 48 | from->next.off;
     }
-    for (int way = 0; way < 4; way++) ring->at[way] = node_of(ring, visits[0]);
+    /* Apart, so that none finds in the caches what another one has just followed. */
+    for (int way = 0; way < 4; way++) ring->at[way] = node_of(ring, visits[len / 4 * way]);
     return ring;
 }
 

@@ -4,15 +4,12 @@
 //! `PMEM_IS_PMEM_FORCE=1`, which is the same. With [`Caches::Durable`] the write-back instructions are left out, as on a
 //! machine whose caches survive a power cut; libpmemobj's name for that is `PMEM_NO_FLUSH=1`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_image::MemoryBackend;
 use twizzler_object::{Backend, Span, Waited};
 use twizzler_pmem::cache::{WriteBack, fence, stream};
-use twizzler_pmem::lines;
 
 /// What a power cut leaves of the caches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,30 +27,11 @@ pub(crate) struct Memory {
     inner: MemoryBackend,
     caches: Caches,
     write_back: WriteBack,
-    counts: Option<Counts>,
-}
-
-#[derive(Default)]
-struct Counts {
-    lines: AtomicU64,
-    fences: AtomicU64,
 }
 
 impl Memory {
     pub(crate) fn new(caches: Caches) -> Self {
-        Self { inner: MemoryBackend::new(), caches, write_back: WriteBack::detect(), counts: None }
-    }
-
-    /// One that counts, for runs that are not timed.
-    pub(crate) fn counting(caches: Caches) -> Self {
-        Self { counts: Some(Counts::default()), ..Self::new(caches) }
-    }
-
-    /// Cache lines flushed and fences so far.
-    pub(crate) fn counted(&self) -> (u64, u64) {
-        let read =
-            |counts: &Counts| (counts.lines.load(Ordering::Relaxed), counts.fences.load(Ordering::Relaxed));
-        self.counts.as_ref().map_or((0, 0), read)
+        Self { inner: MemoryBackend::new(), caches, write_back: WriteBack::detect() }
     }
 }
 
@@ -91,9 +69,6 @@ unsafe impl Backend for Memory {
 
     #[inline]
     fn flush(&self, address: u64, len_bytes: u64) {
-        if let Some(counts) = &self.counts {
-            counts.lines.fetch_add(lines(address, len_bytes).count() as u64, Ordering::Relaxed);
-        }
         if self.caches == Caches::Lost {
             self.write_back.flush(address, len_bytes);
         }
@@ -102,9 +77,6 @@ unsafe impl Backend for Memory {
     #[inline]
     fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
         assert_eq!(to.len(), words.len() as u64, "the caller made the lengths equal");
-        if let Some(counts) = &self.counts {
-            counts.lines.fetch_add(lines(to.address(), to.len_bytes()).count() as u64, Ordering::Relaxed);
-        }
         let write_back = (self.caches == Caches::Lost).then_some(self.write_back);
         // SAFETY: a span's words lie in a mapped object, aligned, and are reached by atomics alone.
         unsafe { stream(write_back, to.address(), words) };
@@ -112,9 +84,6 @@ unsafe impl Backend for Memory {
 
     #[inline]
     fn fence(&self) {
-        if let Some(counts) = &self.counts {
-            counts.fences.fetch_add(1, Ordering::Relaxed);
-        }
         if self.caches != Caches::Ignored {
             fence();
         }

@@ -5,6 +5,7 @@
 
 mod backend;
 mod clock;
+mod count;
 mod disk;
 mod engine;
 mod hop;
@@ -23,7 +24,7 @@ mod ycsb;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
@@ -39,12 +40,15 @@ struct Arguments {
     /// So short that the figures mean little
     #[arg(long)]
     quick: bool,
-    /// Also what takes many gigabytes: a store of 10 GiB to open
+    /// Also what takes many gigabytes, `maps-large` and `open-large`
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// Folder on the disk to measure; made, and emptied at the end
     #[arg(long, value_name = "FOLDER")]
     disk: PathBuf,
+    /// Folder on a disk in memory, with a file system that syncs; for `kv13` also over that
+    #[arg(long, value_name = "FOLDER")]
+    memory_disk: Option<PathBuf>,
     /// Folder in memory (tmpfs)
     #[arg(long, value_name = "FOLDER", default_value = "/dev/shm")]
     memory: PathBuf,
@@ -74,14 +78,25 @@ enum Name {
     Ycsb,
     /// Opening a store
     Open,
+    /// Maps of 20,000,000 entries: 30 GB on the disk, 16 GB of memory
+    MapsLarge,
+    /// Opening a store of 10 GiB
+    OpenLarge,
+}
+
+impl Name {
+    /// True for what is only measured where it is named, or with `--full`.
+    const fn is_large(self) -> bool {
+        matches!(self, Self::MapsLarge | Self::OpenLarge)
+    }
 }
 
 /// How and where to measure.
 struct Context {
     quick: bool,
-    full: bool,
     disk: PathBuf,
     memory: PathBuf,
+    memory_disk: Option<PathBuf>,
 }
 
 impl Context {
@@ -112,6 +127,13 @@ fn main() -> Result<()> {
     if let Some(folder) = open::asked_to_fill() {
         return open::fill_the_log(folder.as_ref());
     }
+    if let Some(task) = count::asked() {
+        return match task.split_once('\n') {
+            Some(("hop", task)) => hop::be_counted(task),
+            Some(("tx", task)) => tx::be_counted(task),
+            _ => bail!("nothing is called {task}"),
+        };
+    }
     if let Some(asked) = limit::asked() {
         return limit::work(&asked, &arguments.disk);
     }
@@ -120,12 +142,16 @@ fn main() -> Result<()> {
     prepare()?;
     let context = Context {
         quick: arguments.quick,
-        full: arguments.full,
         disk: arguments.disk,
         memory: arguments.memory,
+        memory_disk: arguments.memory_disk,
     };
-    let sections: Vec<Name> =
-        if arguments.sections.is_empty() { Name::value_variants().to_vec() } else { arguments.sections };
+    let sections: Vec<Name> = if arguments.sections.is_empty() {
+        let all = Name::value_variants().iter().copied();
+        all.filter(|name| arguments.full || !name.is_large()).collect()
+    } else {
+        arguments.sections
+    };
     for name in sections {
         if name == Name::TxCaches && std::env::var_os(NO_FLUSH).is_none() {
             // libpmem decides when it is loaded: in a process of its own.
@@ -140,15 +166,17 @@ fn main() -> Result<()> {
             Name::Tx => (tx::NOTES.as_slice(), tx::run(&context, Caches::Lost)?),
             Name::Disk => (disk::NOTES.as_slice(), disk::run(&context)?),
             Name::Maps => (maps::NOTES.as_slice(), maps::run(&context)?),
+            Name::MapsLarge => (maps::NOTES_LARGE.as_slice(), maps::run_large(&context)?),
             Name::Limit => (limit::NOTES.as_slice(), limit::run(&context)?),
             Name::Kv13 => (kv13::NOTES.as_slice(), kv13::run(&context)?),
             Name::Open => (open::NOTES.as_slice(), open::run(&context)?),
+            Name::OpenLarge => (open::NOTES_LARGE.as_slice(), open::run_large(&context)?),
             Name::Ycsb => (ycsb::NOTES.as_slice(), ycsb::run(&context)?),
             Name::TxCaches => (tx::NOTES_CACHES.as_slice(), tx::run(&context, Caches::Durable)?),
         };
         machine::loaded(&mut machine);
         let mut notes: Vec<String> = notes.iter().map(|&note| note.to_owned()).collect();
-        if matches!(name, Name::Disk | Name::Maps | Name::Limit | Name::Ycsb | Name::Open) {
+        if matches!(name, Name::Disk | Name::Maps | Name::MapsLarge | Name::Limit | Name::Ycsb | Name::Open) {
             notes.push(engine::SETTINGS.to_owned());
         }
         let section = Section { machine, notes, contests };

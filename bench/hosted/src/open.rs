@@ -15,9 +15,11 @@ use crate::maps::on_disk;
 use crate::measure::{percentile, row};
 use crate::report::{Contest, Percentile, Unit};
 
+pub(crate) const NOTES_LARGE: [&str; 1] = ["As in the section before."];
+
 pub(crate) const NOTES: [&str; 3] = [
     "The store holds 1,000 entries in a map, and objects of 256 MiB up to its size. *Open* is `Store::open` and the first get, in the same program, with a \
-     warm page cache. *After a kill*: another program was killed by SIGKILL while it committed; opening replays its log. *With half of the log in use*: the most that is left where checkpoints keep up.",
+     warm page cache; *nothing in memory*: the host was told to forget the store's files (`POSIX_FADV_DONTNEED`), so that the disk is read. *After a kill*: another program was killed by SIGKILL while it committed; opening replays its log. *With half of the log in use*: the most that is left where checkpoints keep up.",
     "*Space for 8 bytes of their own*: blocks that the file system has given to an object with a base of 8 bytes, which has a page each for metadata, header and \
      base, and to a file of 8 bytes, inodes not counted.",
     "*Written to the disk* is what the kernel counts for this process (`write_bytes` of `/proc/self/io`) over 300 durable puts of 8 + 100 bytes, closing the store included.",
@@ -43,7 +45,16 @@ struct Filling {
 
 /// Measures.
 pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
-    let gibibytes = if context.full { 10 } else { 1 };
+    Ok(vec![opened(context, 1)?, object_space(context)?, written(context)?])
+}
+
+/// Measures a store that takes room.
+pub(crate) fn run_large(context: &Context) -> Result<Vec<Contest>> {
+    Ok(vec![opened(context, 10)?])
+}
+
+/// Opening a store of so many GiB.
+fn opened(context: &Context, gibibytes: u32) -> Result<Contest> {
     let objects = if context.quick { 1 } else { gibibytes * 4 };
     let folder = context.disk_folder()?;
     let mut engine = Twizzler::<VALUE_BYTES>::open(folder.path(), Survives::PowerCut)?;
@@ -52,11 +63,14 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
         fill(engine.store())?;
     }
     let times = if context.quick { 2 } else { 7 };
-    let (mut closed, mut killed, mut crashed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut closed, mut cold, mut killed, mut crashed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut replayed_bytes = 0.0;
     for _ in 0..times {
         engine.close()?;
         (engine, _) = timed(folder.path(), &mut closed)?;
+        engine.close()?;
+        forget(folder.path())?;
+        (engine, _) = timed(folder.path(), &mut cold)?;
         engine.close()?;
         kill_a_writer(folder.path())?;
         (engine, _) = timed(folder.path(), &mut killed)?;
@@ -66,7 +80,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
         replayed_bytes = end_with_a_full_log(folder.path())?;
         (engine, _) = timed(folder.path(), &mut crashed)?;
     }
-    let size = objects as f64 / 4.0;
+    let size = f64::from(objects) / 4.0;
     let mut contest = Contest {
         title: format!("open a store of {size} GiB and get an entry"),
         unit: Unit::Milliseconds,
@@ -74,6 +88,13 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
         reference: "Twizzler, after close".into(),
         rows: vec![
             row("Twizzler, after close", &closed, &closed, percentile(&closed, 0.99), Vec::new()),
+            row(
+                "Twizzler, after close, nothing in memory",
+                &cold,
+                &closed,
+                percentile(&cold, 0.99),
+                Vec::new(),
+            ),
             row("Twizzler, after a kill", &killed, &closed, percentile(&killed, 0.99), Vec::new()),
             row(
                 "Twizzler, after a crash with half of the log in use",
@@ -87,9 +108,25 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
         failed: Vec::new(),
     };
     contest.aim("ms after close", contest.rows[0].median, 10.0);
+    contest.aim("ms after close, nothing in memory", contest.rows[1].median, 10.0);
     eprintln!("{}", crate::page::brief(&contest));
     drop(engine);
-    Ok(vec![contest, object_space(context)?, written(context)?])
+    Ok(contest)
+}
+
+/// Has the host forget what it has of the files in a folder.
+fn forget(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            forget(&path)?;
+        } else {
+            let file = std::fs::File::open(&path)?;
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens and gets; the time of both in milliseconds goes to `times`.

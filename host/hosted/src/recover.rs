@@ -1,6 +1,6 @@
 //! Recovery: what the first one who opens a store does about those before him, and the living about the dead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
@@ -118,11 +118,16 @@ pub(crate) fn find_place_for_new(disk: &Disk, may_be_made: bool) -> Result<(), S
 struct Frames<'a> {
     reader: LogReader<'a>,
     disk: &'a Disk,
-    /// The log may have an end that is none.
-    is_open: bool,
-    salvage: bool,
-    /// Frames that had been on the disk are missing.
-    cut: bool,
+    /// Where frames go on that had something missing before them.
+    gaps: Gaps,
+}
+
+/// Places in a log where frames are missing that had been on the disk.
+enum Gaps {
+    /// They are looked for, and are an error unless they are to be given up.
+    Sought { found: Vec<u64>, salvage: bool },
+    /// There are no others than these, which have not been passed yet.
+    Known(VecDeque<u64>),
 }
 
 impl Frames<'_> {
@@ -132,12 +137,20 @@ impl Frames<'_> {
             if let Some(frame) = self.reader.next_frame().map_err(unreadable)? {
                 return Ok(Some(frame));
             }
-            let gap = if self.is_open { self.reader.gap().map_err(unreadable)? } else { None };
+            let gap = match &mut self.gaps {
+                Gaps::Known(gaps) => gaps.pop_front(),
+                Gaps::Sought { found, salvage } => {
+                    let gap = self.reader.gap().map_err(unreadable)?;
+                    if gap.is_some() && !*salvage {
+                        return Err(StoreError::Damaged {
+                            what: "its log is, in the middle: sound records follow",
+                        });
+                    }
+                    found.extend(gap);
+                    gap
+                }
+            };
             let Some(end) = gap else { return Ok(None) };
-            if !self.salvage {
-                return Err(StoreError::Damaged { what: "its log is, in the middle: sound records follow" });
-            }
-            self.cut = true;
             self.reader.skip_to(end);
         }
     }
@@ -153,16 +166,18 @@ fn replay(
     header: &LogHeader,
     options: &Options,
 ) -> Result<(Replayed, u64), StoreError> {
-    let frames = || Frames {
+    let frames = |gaps| Frames {
         reader: LogReader::new(&log.file, log.data_bytes, header.epoch, header.start),
         disk,
-        is_open: header.closed == 0,
-        salvage: options.salvage,
-        cut: false,
+        gaps,
     };
     // First pass: what was written in place, and where.
     let mut barriers = Barriers::default();
-    let mut first = frames();
+    let mut first = frames(if header.closed == 0 {
+        Gaps::Sought { found: Vec::new(), salvage: options.salvage }
+    } else {
+        Gaps::Known(VecDeque::new())
+    });
     while let Some(frame) = first.next()? {
         if options.mode == Mode::Read {
             return Err(StoreError::NeedsRecovery);
@@ -182,7 +197,12 @@ fn replay(
     // Second pass.
     let mut applier = Applier::new(disk)?;
     let mut records = 0;
-    let mut second = frames();
+    let gaps = match first.gaps {
+        Gaps::Sought { found, .. } => found,
+        Gaps::Known(_) => Vec::new(),
+    };
+    let cut = !gaps.is_empty();
+    let mut second = frames(Gaps::Known(gaps.into()));
     while let Some(frame) = second.next()? {
         if frame.kind == Kind::Record {
             let allowed = |id, offset, len| barriers.allow(frame.position, id, offset, len);
@@ -193,7 +213,7 @@ fn replay(
     if records > 0 {
         applier.sync()?;
     }
-    Ok((Replayed { records, damaged: applier.damaged, cut: second.cut }, second.reader.position()))
+    Ok((Replayed { records, damaged: applier.damaged, cut }, second.reader.position()))
 }
 
 fn made_by(words: &[u64]) -> Vec<ObjId> {

@@ -7,6 +7,7 @@ pub mod futex;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -119,6 +120,13 @@ impl Reserved {
         Ok(())
     }
 
+    /// Says that this part of the object will be used soon: the host reads what of it is on the disk, page by page and without waiting for it, and
+    /// has memory ready for what never was.
+    pub fn expect(&self, range: Range<u64>) {
+        let end = range.end.min(self.len_bytes());
+        expect(self.slot.base() + range.start.min(end), end.saturating_sub(range.start));
+    }
+
     /// The slot, or the first one of a large range.
     #[must_use]
     pub const fn slot(&self) -> Slot {
@@ -140,6 +148,16 @@ impl Drop for Reserved {
             release(self.slot);
         }
     }
+}
+
+/// Says that memory of mapped objects will be read soon: the host reads what of it is on the disk, without waiting for it.
+pub fn expect(address: u64, len_bytes: u64) {
+    let start = address / PAGE_BYTES * PAGE_BYTES;
+    let len_bytes = address + len_bytes - start;
+    // SAFETY: the advice changes no byte, whatever lies there. Where it fails, reading is slower.
+    let _ = unsafe {
+        madvise(std::ptr::with_exposed_provenance_mut(start as usize), len_bytes as usize, Advice::WillNeed)
+    };
 }
 
 /// From now on, small slots are taken from this number upwards, and large ranges from one that follows from it. For tests: a

@@ -199,6 +199,17 @@ pub unsafe trait Backend {
         Err(Error::NotSupported)
     }
 
+    /// True where reading memory for the first time is so slow that it pays to say what will be read ([`Backend::expect`]).
+    #[inline(always)]
+    fn reads_slowly(&self) -> bool {
+        false
+    }
+
+    /// Is told of memory of mapped objects that will be read soon.
+    fn expect(&self, address: u64, len_bytes: u64) {
+        let _ = (address, len_bytes);
+    }
+
     /// Is called before each access to words that threads and programs share. For models that try all orders; costs nothing
     /// elsewhere.
     #[inline(always)]
@@ -311,6 +322,13 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn sync(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         (**self).sync(id, offset, len_bytes)
+    }
+    #[inline(always)]
+    fn reads_slowly(&self) -> bool {
+        (**self).reads_slowly()
+    }
+    fn expect(&self, address: u64, len_bytes: u64) {
+        (**self).expect(address, len_bytes);
     }
     #[inline(always)]
     fn interleave(&self) {

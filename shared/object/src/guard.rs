@@ -210,6 +210,30 @@ impl<'s, B: Backend> Guard<'s, B> {
     }
 }
 
+/// What is asked for at a time where reading is slow, while what was asked for before is read.
+const PIECE_BYTES: u64 = 256 << 10;
+
+impl<B: Backend> Guard<'_, B> {
+    /// Reads bytes, and says of each piece beforehand that it will be read.
+    #[cold]
+    fn read_ahead(&self, bytes: Bytes<'_>, buffer: &mut [u8]) -> Result<(), Error> {
+        let backend = self.space.backend();
+        let piece = |at: u64| bytes.slice(at, PIECE_BYTES.min(bytes.len() - at)).ok_or(Error::OutOfRange);
+        backend.expect(bytes.address(), PIECE_BYTES);
+        let mut at = 0;
+        for buffer in buffer.chunks_mut(PIECE_BYTES as usize) {
+            let next = at + PIECE_BYTES;
+            if next < bytes.len() {
+                let ahead = piece(next)?;
+                backend.expect(ahead.address(), ahead.len());
+            }
+            memory::read(piece(at)?, buffer);
+            at = next;
+        }
+        Ok(())
+    }
+}
+
 impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
     #[inline(always)]
     fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
@@ -228,7 +252,11 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
     }
 
     fn read(&self, bytes: Bytes<'g>, from: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        memory::read(bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?, buffer);
+        let part = bytes.slice(from, buffer.len() as u64).ok_or(Error::OutOfRange)?;
+        if part.len() > PIECE_BYTES && self.space.backend().reads_slowly() {
+            return self.read_ahead(part, buffer);
+        }
+        memory::read(part, buffer);
         Ok(())
     }
 
@@ -238,6 +266,15 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
 
     fn decoded<T: Stored>(&self, from: Area<'g>, bits: PointerBits) -> Result<Option<Ptr<'g, T>>, Error> {
         self.space.resolve(from.start(), bits)
+    }
+
+    #[inline(always)]
+    fn reads_slowly(&self) -> bool {
+        self.space.backend().reads_slowly()
+    }
+
+    fn expect(&self, bytes: Bytes<'g>) {
+        self.space.backend().expect(bytes.address(), bytes.len());
     }
 
     #[inline(always)]

@@ -64,6 +64,19 @@ pub trait Reader<'s> {
         true
     }
 
+    /// True where it pays to call [`Reader::expect`].
+    #[doc(hidden)]
+    #[inline(always)]
+    fn reads_slowly(&self) -> bool {
+        false
+    }
+
+    /// Says that these bytes will be read soon.
+    #[doc(hidden)]
+    fn expect(&self, bytes: Bytes<'s>) {
+        let _ = bytes;
+    }
+
     /// A copy of all the bytes. Where [`Reader::get`] would give zeros, so does this.
     fn to_vec(&self, bytes: Bytes<'s>) -> Vec<u8> {
         let mut copy = alloc::vec![0; bytes.len() as usize];

@@ -22,12 +22,15 @@ pub(crate) struct Arguments {
     /// So short that the figures mean little
     #[arg(long)]
     quick: bool,
-    /// Also what takes many gigabytes: a store of 10 GiB to open
+    /// Also what takes many gigabytes, `maps-large` and `open-large`
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// Folder on the disk to measure [default: in the target directory]
     #[arg(long, value_name = "FOLDER")]
     disk: Option<PathBuf>,
+    /// Folder on a disk in memory, with a file system that syncs; for `kv13` also over that
+    #[arg(long, value_name = "FOLDER")]
+    memory_disk: Option<PathBuf>,
     /// Folder for bench-hosted.md, bench/hosted.json and the plots [default: docs; nothing is written with --quick]
     #[arg(long, value_name = "FOLDER")]
     into: Option<PathBuf>,
@@ -50,6 +53,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     }
     if arguments.full {
         program.arg("--full");
+    }
+    if let Some(folder) = &arguments.memory_disk {
+        program.arg("--memory-disk").arg(folder);
     }
     let into = arguments.into.clone().or_else(|| (!arguments.quick).then(|| paths::root().join("docs")));
     if let Some(into) = &into {

@@ -81,7 +81,7 @@ impl<const N: usize> Session for &TwizzlerHash<N> {
         Ok(self.change(|map, tx| map.remove(tx, &key))?.is_some())
     }
 
-    fn scan(&mut self, _from: u64, _number: usize) -> Result<u64> {
+    fn scan(&mut self, _from: u64, _number: usize, _value: &mut Vec<u8>) -> Result<u64> {
         bail!("a hash map has no order")
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, WithoutTls};
 
-use super::{Engine, Session, Survives, changed, touched};
+use super::{Engine, Session, Survives, changed, copied, touched};
 
 /// An environment with one database.
 pub(crate) struct Lmdb {
@@ -86,12 +86,12 @@ impl Session for &Lmdb {
         Ok(was)
     }
 
-    fn scan(&mut self, from: u64, number: usize) -> Result<u64> {
+    fn scan(&mut self, from: u64, number: usize, value: &mut Vec<u8>) -> Result<u64> {
         let tx = self.env.read_txn()?;
         let from = from.to_be_bytes();
         let mut sum = 0;
         for entry in self.map.range(&tx, &(Bound::Included(&from[..]), Bound::Unbounded))?.take(number) {
-            sum += u64::from(entry?.1[0]);
+            sum += copied(entry?.1, value);
         }
         Ok(sum)
     }

@@ -43,7 +43,7 @@ pub(crate) enum Survives {
 pub(crate) const SETTINGS: &str = "Settings, by the engines' own documentation. LMDB (the one that heed 0.23 builds): map of 64 GiB, `MDB_NOTLS`; `MDB_WRITEMAP | MDB_NOSYNC` where only \
      the process may die. redb 4: cache of 1 GiB, `Durability::Immediate`; it has no level that survives a killed process alone, so `None` with the same file stands there. SQLite \
      (the system's): WAL, `synchronous=FULL` (`OFF` where only the process may die), `mmap_size` 8 GiB, `cache_size` 64 MiB, a table with an integer primary key, prepared statements kept. RocksDB 7.8 (C interface): `WriteOptions.sync` as needed, block cache of 1 GiB, Bloom filter of 10 bits, 64 MiB write buffers, no \
-     compression. Where memory is limited to 48 MiB, the caches have 16 MiB (SQLite: 1 MiB and its map), RocksDB's write buffers 8 MiB, and LMDB has `MDB_NORDAHEAD`. Gets copy the value out and are transactions of their own everywhere.";
+     compression. Where memory is limited to 48 MiB, the caches have 16 MiB (SQLite: 1 MiB and its map), RocksDB's write buffers 8 MiB, and LMDB has `MDB_NORDAHEAD`. Gets and scans copy the values out and are transactions of their own everywhere.";
 
 /// Room for the caches of the engines that have one; a sixteenth of that for SQLite, which also maps its file.
 #[cfg(feature = "peers")]
@@ -81,14 +81,21 @@ pub(crate) trait Session {
     /// Takes a key out; false if it wasn't there.
     fn delete(&mut self, key: u64) -> Result<bool>;
 
-    /// Reads up to `number` entries from a key on; the sum of the values' first bytes, so that they are read.
-    fn scan(&mut self, from: u64, number: usize) -> Result<u64>;
+    /// Copies up to `number` values out, from a key on, one after the other; the sum of their first bytes.
+    fn scan(&mut self, from: u64, number: usize, value: &mut Vec<u8>) -> Result<u64>;
 
     /// Reads a value, changes its first byte and puts it back, in one transaction.
     fn modify(&mut self, key: u64) -> Result<()>;
 
     /// Moves an amount between two values that begin with little-endian numbers, in one transaction.
     fn transfer(&mut self, from: u64, to: u64, amount: u64) -> Result<()>;
+}
+
+/// Copies a value out; its first byte.
+fn copied(from: &[u8], value: &mut Vec<u8>) -> u64 {
+    value.clear();
+    value.extend_from_slice(from);
+    value.first().map_or(0, |&first| first.into())
 }
 
 /// The number that a value begins with, plus `change`.

@@ -119,7 +119,7 @@ impl<const TREE: bool, const N: usize> Session for &Pmem<TREE, N> {
         }
     }
 
-    fn scan(&mut self, _from: u64, _number: usize) -> Result<u64> {
+    fn scan(&mut self, _from: u64, _number: usize, _value: &mut Vec<u8>) -> Result<u64> {
         bail!("libpmemobj's maps can't scan from a key on")
     }
 

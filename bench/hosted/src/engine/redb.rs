@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{Engine, Session, Survives, changed, touched};
+use super::{Engine, Session, Survives, changed, copied, touched};
 
 const MAP: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("map");
 
@@ -82,12 +82,12 @@ impl Session for &Redb {
         Ok(was)
     }
 
-    fn scan(&mut self, from: u64, number: usize) -> Result<u64> {
+    fn scan(&mut self, from: u64, number: usize, value: &mut Vec<u8>) -> Result<u64> {
         let tx = self.database.begin_read()?;
         let map = tx.open_table(MAP)?;
         let mut sum = 0;
         for entry in map.range(from..)?.take(number) {
-            sum += u64::from(entry?.1.value()[0]);
+            sum += copied(entry?.1.value(), value);
         }
         Ok(sum)
     }

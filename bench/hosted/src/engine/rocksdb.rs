@@ -8,7 +8,7 @@ use std::ptr::{NonNull, null_mut};
 
 use anyhow::{Result, bail};
 
-use super::{Engine, Session, Survives};
+use super::{Engine, Session, Survives, copied};
 
 macro_rules! opaque {
     ($($name:ident)+) => { $(
@@ -228,7 +228,7 @@ impl Session for &RocksDb {
     }
 
     #[allow(clippy::multiple_unsafe_ops_per_block, reason = "the life of one iterator")]
-    fn scan(&mut self, from: u64, number: usize) -> Result<u64> {
+    fn scan(&mut self, from: u64, number: usize, value: &mut Vec<u8>) -> Result<u64> {
         let mut sum = 0;
         // SAFETY: an open database, its options, an iterator that lives here; values are read while it stands on them.
         unsafe {
@@ -239,8 +239,8 @@ impl Session for &RocksDb {
                     break;
                 }
                 let mut len = 0;
-                let value = rocksdb_iter_value(iterator, &raw mut len);
-                sum += std::slice::from_raw_parts(value, len).first().map_or(0, |&first| u64::from(first));
+                let found = rocksdb_iter_value(iterator, &raw mut len);
+                sum += copied(std::slice::from_raw_parts(found, len), value);
                 rocksdb_iter_next(iterator);
             }
             rocksdb_iter_destroy(iterator);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Engine, Session, Survives, changed, touched};
+use super::{Engine, Session, Survives, changed, copied, touched};
 
 /// A database with one table; each thread has a connection of its own, as SQLite advises.
 pub(crate) struct Sqlite {
@@ -103,13 +103,13 @@ impl Session for Connected {
         Ok(delete.execute([key.cast_signed()])? > 0)
     }
 
-    fn scan(&mut self, from: u64, number: usize) -> Result<u64> {
+    fn scan(&mut self, from: u64, number: usize, value: &mut Vec<u8>) -> Result<u64> {
         let mut scan =
             self.0.prepare_cached("SELECT value FROM map WHERE key >= ?1 ORDER BY key LIMIT ?2")?;
         let mut rows = scan.query(params![from.cast_signed(), number.cast_signed()])?;
         let mut sum = 0;
         while let Some(row) = rows.next()? {
-            sum += u64::from(row.get_ref(0)?.as_blob()?[0]);
+            sum += copied(row.get_ref(0)?.as_blob()?, value);
         }
         Ok(sum)
     }

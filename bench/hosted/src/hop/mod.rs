@@ -8,13 +8,14 @@ mod ring;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use twizzler_object::Space;
 
 use crate::Context;
 use crate::backend::{Caches, Memory};
+use crate::count;
 use crate::measure::{Contender, Effort, Tail, compete};
 use crate::report::{Contest, Row};
 use ring::Ring;
@@ -25,12 +26,20 @@ const OURS: &str = "invariant pointer";
 const CURSOR: &str = "invariant pointer, by a cursor";
 #[cfg(feature = "peers")]
 const DIRECT: &str = "pmemobj_direct";
+#[cfg(feature = "peers")]
+const BASE: &str = "offset from the base";
+#[cfg(feature = "peers")]
+const BASES: &str = "table of bases";
+#[cfg(feature = "peers")]
+const RAW_IN_POOLS: &str = "plain pointer in its pools";
 
 /// How much memory a ring takes, by the cache that it is to fit.
 const SETS: [(&str, u64); 4] = [("L1", 16 << 10), ("L2", 1 << 20), ("L3", 24 << 20), ("DRAM", 256 << 20)];
 const NODE_BYTES: u64 = 64;
+/// Hops that are counted.
+const COUNTED: u64 = 100;
 
-pub(crate) const NOTES: [&str; 5] = [
+pub(crate) const NOTES: [&str; 6] = [
     "A hop loads a pointer from a node of one cache line, finds the node that it leads to, and goes on there; the order is random, so each \
      hop waits for the one before. All nodes also hold the same pointer as a plain address: *plain pointer, same layout* chases that through the \
      very same memory. *One packed heap* has the nodes in one array.",
@@ -39,6 +48,7 @@ pub(crate) const NOTES: [&str; 5] = [
      pages are switched off for the whole program.",
     "A *cursor* keeps the start of the range that it is in, as a program does that walks far.",
     "*Cold* is the first hop through each pointer to an object that is mapped, but that this pointer's object has not led to before.",
+    "Everybody chases another part of the ring, so that nobody finds in the caches what another one has just brought there. Instructions are exact: a child is run step by step.",
     "The caches: L1 16 KiB of nodes, L2 1 MiB, L3 24 MiB, DRAM 256 MiB. The host's L3 is shared with other machines, and its page tables take part.",
 ];
 
@@ -67,29 +77,36 @@ fn warm(context: &Context, set: &str, bytes: u64, objects: u32) -> Result<Contes
     let ids = ours::build(&backend, &ring)?;
     let space = Space::attach(&backend)?;
     let guard = space.enter();
-    let mut chaser = ours::Chaser::new(&guard, &ids, &ring)?;
-    let mut cursor = ours::Chaser::new(&guard, &ids, &ring)?;
-    let mut raw = ours::Chaser::new(&guard, &ids, &ring)?;
+    // Apart, so that none finds in the caches what another one has just followed in the same memory.
+    let third = ring.visits.len() / 3;
+    let mut chaser = ours::Chaser::new(&guard, &ids, &ring, third)?;
+    let mut cursor = ours::Chaser::new(&guard, &ids, &ring, 2 * third)?;
+    let mut raw = ours::Chaser::new(&guard, &ids, &ring, 0)?;
     let mut packed = raw::Heap::new(&ring);
     #[cfg(feature = "peers")]
     let folder = context.memory_folder()?;
     #[cfg(feature = "peers")]
     let pools = pmem::Pools::new(folder.path(), &ring)?;
+    let counts = |name: &str| {
+        let counts =
+            if set == "L1" { count::of(&format!("hop\n{objects}\n{name}"), COUNTED) } else { Vec::new() };
+        counts.into_iter().filter(|(_, value)| *value > 0.0).collect::<Vec<_>>()
+    };
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
     let mut contenders = vec![
-        Contender::new(RAW, |number| raw.chase_raw(number)),
+        Contender::new(RAW, |number| raw.chase_raw(number)).counting(counts(RAW)),
         Contender::new(PACKED, |number| packed.chase(number)),
-        Contender::new(OURS, |number| chaser.chase(number)),
-        Contender::new(CURSOR, |number| cursor.chase_by_cursor(number)),
+        Contender::new(OURS, |number| chaser.chase(number)).counting(counts(OURS)),
+        Contender::new(CURSOR, |number| cursor.chase_by_cursor(number)).counting(counts(CURSOR)),
     ];
     #[cfg(feature = "peers")]
     {
         use pmem::Way;
         let pools = &pools;
-        let base =
-            if objects == 1 { ("offset from the base", Way::Base) } else { ("table of bases", Way::Bases) };
-        for (name, way) in [(DIRECT, Way::Direct), base, ("plain pointer in its pools", Way::Raw)] {
-            contenders.push(Contender::new(name, move |number| pools.chase(way, number)));
+        let base = if objects == 1 { (BASE, Way::Base) } else { (BASES, Way::Bases) };
+        for (name, way) in [(DIRECT, Way::Direct), base, (RAW_IN_POOLS, Way::Raw)] {
+            let counts = if name == RAW_IN_POOLS { Vec::new() } else { counts(name) };
+            contenders.push(Contender::new(name, move |number| pools.chase(way, number)).counting(counts));
         }
     }
     let title = match objects {
@@ -124,9 +141,42 @@ fn aim(contest: &mut Contest, set: &str, objects: u32) {
         ("DRAM", _) => contest.aim("of a plain pointer's time", ours / raw, 1.05),
         _ => {}
     }
-    if let (Some(direct), "L1", 2..=32) = (direct, set, objects) {
-        contest.aim("of libpmemobj's time", ours / direct, 1.0 / 1.5);
+    match (direct, set, objects) {
+        (Some(direct), "L1", 2..=32) => contest.aim("of libpmemobj's time", ours / direct, 1.0 / 1.5),
+        (Some(direct), "L1" | "DRAM", _) => contest.aim("of libpmemobj's time", ours / direct, 1.0),
+        _ => {}
     }
+}
+
+/// Is counted while it follows pointers.
+///
+/// # Errors
+/// The task is none.
+pub(crate) fn be_counted(task: &str) -> Result<()> {
+    let (objects, name) = task.split_once('\n').context("objects, and who")?;
+    let (_, bytes) = SETS[0];
+    let ring = Ring::new(objects.parse()?, (bytes / NODE_BYTES) as u32, &mut StdRng::seed_from_u64(13));
+    #[cfg(feature = "peers")]
+    if let Some(way) = [(DIRECT, pmem::Way::Direct), (BASE, pmem::Way::Base), (BASES, pmem::Way::Bases)]
+        .iter()
+        .find_map(|&(known, way)| (known == name).then_some(way))
+    {
+        let folder = tempfile::tempdir_in("/dev/shm")?;
+        let pools = pmem::Pools::new(folder.path(), &ring)?;
+        // Their files are mapped by now, and this program will be ended where it stands.
+        folder.close()?;
+        return count::be_counted(COUNTED, |number| pools.chase(way, number));
+    }
+    let backend = Memory::new(Caches::Lost);
+    let ids = ours::build(&backend, &ring)?;
+    let space = Space::attach(&backend)?;
+    let guard = space.enter();
+    let mut chaser = ours::Chaser::new(&guard, &ids, &ring, 0)?;
+    count::be_counted(COUNTED, |number| match name {
+        RAW => chaser.chase_raw(number),
+        OURS => chaser.chase(number),
+        _ => chaser.chase_by_cursor(number),
+    })
 }
 
 fn cold(context: &Context) -> Result<Contest> {
@@ -143,7 +193,7 @@ fn cold(context: &Context) -> Result<Contest> {
             // A program of its own: its translation table is empty.
             let space = Space::attach(&backend).expect("the memory is whole");
             let guard = space.enter();
-            let mut chaser = ours::Chaser::new(&guard, &ids, &ring).expect("the ring is whole");
+            let mut chaser = ours::Chaser::new(&guard, &ids, &ring, 0).expect("the ring is whole");
             let now = left.min(hops);
             took += chaser.chase(now);
             left -= now;
@@ -152,8 +202,8 @@ fn cold(context: &Context) -> Result<Contest> {
     };
     let space = Space::attach(&backend)?;
     let guard = space.enter();
-    let mut warm = ours::Chaser::new(&guard, &ids, &ring)?;
-    let mut raw = ours::Chaser::new(&guard, &ids, &ring)?;
+    let mut warm = ours::Chaser::new(&guard, &ids, &ring, 0)?;
+    let mut raw = ours::Chaser::new(&guard, &ids, &ring, 0)?;
     #[cfg(feature = "peers")]
     let folder = context.memory_folder()?;
     #[cfg(feature = "peers")]

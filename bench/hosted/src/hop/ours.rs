@@ -83,8 +83,14 @@ pub(super) struct Chaser<'s, 'b> {
 }
 
 impl<'s, 'b> Chaser<'s, 'b> {
-    pub(super) fn new(guard: &'s In<'s, 'b>, ids: &[ObjId], ring: &Ring) -> Result<Self, Error> {
-        let start = nodes(guard, ids)?(ring.visits[0])?;
+    /// One that begins at this of the ring's visits.
+    pub(super) fn new(
+        guard: &'s In<'s, 'b>,
+        ids: &[ObjId],
+        ring: &Ring,
+        first: usize,
+    ) -> Result<Self, Error> {
+        let start = nodes(guard, ids)?(ring.visits[first])?;
         Ok(Self { guard, at: start, raw: start.address() })
     }
 

@@ -7,16 +7,21 @@ mod pmem;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::Context;
 use crate::backend::{Caches, Memory};
+use crate::count;
 use crate::measure::{Contender, Effort, Tail, compete};
 use crate::report::Contest;
 use ours::Bench;
 
 const OURS: &str = "Twizzler";
+const ALONE: &str = "Twizzler, our work alone";
 const PEER: &str = "libpmemobj";
+const DURABLE: &str = "durable";
+/// Transactions that are counted.
+const COUNTED: u64 = 16;
 
 /// What a transaction does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +52,8 @@ pub(crate) const NOTES: [&str; 2] = [
      `pmemobj_tx_add_range_direct`, `pmemobj_tx_zalloc`, `pmemobj_tx_free`; *atomic* is `pmemobj_zalloc` and `pmemobj_free` without a transaction. It has no transaction \
      over two pools: *two objects* are two transactions there, which are not atomic together. Times are processor times; p99 includes 0.2 us of the clock. Two threads: half of the processor time of both, \
      so it would not show if they waited for each other; they have no reason to, as each has an object, or memory, of its own.",
-    "*Our work alone* leaves flushes and fences out: nothing of it would be durable. Flushes (lines) and fences are exact, counted in runs that are not timed.",
+    "*Our work alone* leaves flushes and fences out: nothing of it would be durable. Instructions, flushes (lines) and fences are exact, for everybody: children are run step by step, while \
+     they do 16 transactions more than before. *Streamed* is what is stored past the caches and needs no flush: records, and libpmemobj's log.",
 ];
 
 pub(crate) const NOTES_CACHES: [&str; 1] = [
@@ -61,9 +67,7 @@ pub(crate) fn run(context: &Context, caches: Caches) -> Result<Vec<Contest>> {
         contests.push(contest(context, caches, operation, name, goal)?);
     }
     for (operation, name, _) in OPERATIONS {
-        if matches!(operation, Operation::Write8 | Operation::Ranges8 | Operation::Replace) {
-            contests.extend(two_threads(context, caches, operation, name)?);
-        }
+        contests.extend(two_threads(context, caches, operation, name)?);
     }
     Ok(contests)
 }
@@ -83,14 +87,15 @@ fn contest(
     let peer = pmem::Peer::new(folder.path())?;
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "peers are added"))]
     let mut contenders = vec![
-        Contender::new(OURS, |number| bench.run(operation, 0, number)).counting(counts(operation, caches)?),
-        Contender::new("Twizzler, our work alone", |number| alone.run(operation, 0, number)),
+        Contender::new(OURS, |number| bench.run(operation, 0, number)).counting(counts(name, caches, OURS)),
+        Contender::new(ALONE, |number| alone.run(operation, 0, number)).counting(counts(name, caches, ALONE)),
     ];
     #[cfg(feature = "peers")]
     let reference = {
         let peer = &peer;
-        for (name, way) in pmem::ways(operation) {
-            contenders.push(Contender::new(name, move |number| peer.run(way, 0, number)));
+        for (who, way) in pmem::ways(operation) {
+            let peer = Contender::new(who, move |number| peer.run(way, 0, number));
+            contenders.push(peer.counting(counts(name, caches, who)));
         }
         PEER
     };
@@ -171,22 +176,35 @@ fn at_once(number: u64, work: impl Fn(usize, u64) -> Duration + Sync) -> Duratio
     })
 }
 
-/// Lines flushed and fences of one operation: what twice as many have more, so that beginning and end of a run don't count.
-fn counts(operation: Operation, caches: Caches) -> Result<[(String, f64); 2]> {
-    const NUMBER: u64 = 1000;
-    let backend = Memory::counting(caches);
-    let bench = Bench::new(&backend)?;
-    let counted = |number: u64| {
-        let before = backend.counted();
-        bench.run(operation, 0, number);
-        let after = backend.counted();
-        (after.0 - before.0, after.1 - before.1)
+/// Is counted at transactions.
+///
+/// # Errors
+/// The task is none.
+pub(crate) fn be_counted(task: &str) -> Result<()> {
+    let parts: Vec<&str> = task.split('\n').collect();
+    let &[operation, caches, name] = parts.as_slice() else { bail!("operation, caches and who") };
+    let (operation, ..) =
+        OPERATIONS.into_iter().find(|(_, known, _)| *known == operation).context("an operation")?;
+    #[cfg(feature = "peers")]
+    if let Some((_, way)) = pmem::ways(operation).into_iter().find(|(known, _)| *known == name) {
+        let folder = tempfile::tempdir_in("/dev/shm")?;
+        let peer = pmem::Peer::new(folder.path())?;
+        // Its files are mapped by now, and this program will be ended where it stands.
+        folder.close()?;
+        return count::be_counted(COUNTED, |number| peer.run(way, 0, number));
+    }
+    let caches = match (name, caches) {
+        (ALONE, _) => Caches::Ignored,
+        (_, DURABLE) => Caches::Durable,
+        _ => Caches::Lost,
     };
-    counted(NUMBER);
-    let (once, twice) = (counted(NUMBER), counted(2 * NUMBER));
-    let of_one = |once: u64, twice: u64| twice.saturating_sub(once) as f64 / NUMBER as f64;
-    Ok([
-        ("flushed lines".to_owned(), of_one(once.0, twice.0)),
-        ("fences".to_owned(), of_one(once.1, twice.1)),
-    ])
+    let backend = Memory::new(caches);
+    let bench = Bench::new(&backend)?;
+    count::be_counted(COUNTED, |number| bench.run(operation, 0, number))
+}
+
+/// Counts for one operation of that contender.
+fn counts(name: &str, caches: Caches, who: &str) -> Vec<(String, f64)> {
+    let caches = if caches == Caches::Durable { DURABLE } else { "lost" };
+    count::of(&format!("tx\n{name}\n{caches}\n{who}"), COUNTED)
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::log::frame::{self, HEAD_WORDS, Kind, SECTOR};
 use crate::log::header::HEADER_BYTES;
+use crate::log::shared::RING_BYTES;
 
 /// Reads frames from a position on.
 #[derive(Debug)]
@@ -64,16 +65,21 @@ impl<'a> LogReader<'a> {
     /// batch may have arrived in part, and its own frames say no more than that it began to be written. Batches begin with a sector, so that is where
     /// frames are looked for.
     pub(crate) fn gap(&self) -> io::Result<Option<u64>> {
-        const PART_BYTES: u64 = 1 << 20;
+        const PART_BYTES: usize = 1 << 20;
         let begin = self.position.next_multiple_of(SECTOR);
+        // What is spoiled is a batch, or a record too large for one; whatever comes next begins there at the latest.
+        let end = self.end.min(begin + RING_BYTES + self.data_bytes / 4 + PART_BYTES as u64);
         let (mut at, mut first) = (begin, None);
-        while at < self.end {
+        let mut part = vec![0; PART_BYTES];
+        while at < end {
             let in_file = at % self.data_bytes;
-            let len = PART_BYTES.min(self.end - at).min(self.data_bytes - in_file);
-            let part = self.words(at, (len / 8) as usize)?;
-            for (place, sector) in (at..).step_by(SECTOR as usize).zip(part.chunks(SECTOR as usize / 8)) {
-                let (Some(&position), Some(&durable)) = (sector.get(1), sector.get(3)) else { break };
-                if position == place
+            let len = part.len().min((end - at) as usize).min((self.data_bytes - in_file) as usize);
+            self.file.read_exact_at(&mut part[..len], HEADER_BYTES + in_file)?;
+            for (place, sector) in
+                (at..).step_by(SECTOR as usize).zip(part[..len].chunks_exact(SECTOR as usize))
+            {
+                let durable = word(sector, 3);
+                if word(sector, 1) == place
                     && (first.is_none() || durable > begin)
                     && self.frame_at(place)?.is_some()
                 {
@@ -83,7 +89,7 @@ impl<'a> LogReader<'a> {
                     }
                 }
             }
-            at += len;
+            at += len as u64;
         }
         Ok(None)
     }
@@ -114,6 +120,12 @@ impl<'a> LogReader<'a> {
         self.file.read_exact_at(&mut bytes[first..], HEADER_BYTES)?;
         Ok(bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("eight"))).collect())
     }
+}
+
+/// A word of those bytes, by its number.
+fn word(bytes: &[u8], number: usize) -> u64 {
+    let bytes = bytes[number * 8..].first_chunk().expect("the word is among them");
+    u64::from_le_bytes(*bytes)
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ pub(super) struct Walk<'s, P> {
     page: PhantomData<P>,
 }
 
+/// Leaves that are announced together.
+const AHEAD: usize = 16;
+
 /// Which end of a subtree.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -59,6 +62,7 @@ impl<'s, P: Page> Walk<'s, P> {
         while at.level > 0 {
             let i = P::seek_child(reader, &at, key)?;
             self.path.push((at, i));
+            Self::announce(reader, &at, i / AHEAD);
             at = self.child(reader, &at, i)?;
         }
         let (i, equal) = P::seek(reader, &at, key)?;
@@ -105,6 +109,13 @@ impl<'s, P: Page> Walk<'s, P> {
             if let Some(neighbour) = neighbour {
                 *i = neighbour;
                 let at = *at;
+                let is_first_of_piece = match end {
+                    End::First => neighbour.is_multiple_of(AHEAD),
+                    End::Last => (neighbour + 1).is_multiple_of(AHEAD),
+                };
+                if is_first_of_piece {
+                    Self::announce_next(reader, &at, neighbour, end);
+                }
                 let below = self.child(reader, &at, neighbour)?;
                 return self.descend(reader, below, end);
             }
@@ -121,7 +132,42 @@ impl<'s, P: Page> Walk<'s, P> {
             if at.level == 0 {
                 return Ok(());
             }
+            Self::announce(reader, &at, i / AHEAD);
+            Self::announce_next(reader, &at, i, end);
             at = self.child(reader, &at, i)?;
+        }
+    }
+
+    /// Announces the leaves that come after those of the piece that the `i`th child belongs to.
+    fn announce_next(reader: &impl Reader<'s>, at: &At<'s>, i: usize, end: End) {
+        let next = if end == End::First { Some(i / AHEAD + 1) } else { (i / AHEAD).checked_sub(1) };
+        next.into_iter().for_each(|piece| Self::announce(reader, at, piece));
+    }
+
+    /// Says that the leaves of this piece of a node's children will be read, where they may have to come from a disk: together, not each when the
+    /// walk gets there.
+    #[inline]
+    fn announce(reader: &impl Reader<'s>, at: &At<'s>, piece: usize) {
+        if at.level == 1 && reader.reads_slowly() {
+            Self::expect(reader, at, piece);
+        }
+    }
+
+    #[cold]
+    fn expect(reader: &impl Reader<'s>, at: &At<'s>, piece: usize) {
+        /// Leaves that are so near each other are announced as one.
+        const NEAR_BYTES: u64 = 8192;
+        let bytes = P::node_bytes(0) as u64;
+        let children = (piece * AHEAD..at.len).take(AHEAD);
+        // What can't be read now is an error when it is needed.
+        let mut leaves: Vec<u64> = children.filter_map(|i| P::read_child(reader, at, i).ok()).collect();
+        leaves.sort_unstable();
+        for near in leaves.chunk_by(|left, right| right - left <= NEAR_BYTES) {
+            if let (Some(first), Some(last)) = (near.first(), near.last())
+                && let Some(span) = at.area.span(*first, last - first + bytes)
+            {
+                reader.expect(span);
+            }
         }
     }
 }
