@@ -316,6 +316,10 @@ unsafe impl Backend for HostedBackend {
         self.presence.be_alone(id)
     }
 
+    fn is_sole(&self, id: ObjId) -> bool {
+        self.presence.is_sole(id)
+    }
+
     fn share(&self, id: ObjId) {
         self.presence.share(id);
     }

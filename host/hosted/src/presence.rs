@@ -64,6 +64,11 @@ impl Presence {
         Ok(())
     }
 
+    /// True where no other process has an object mapped that this one has.
+    pub(crate) fn is_sole(&self, id: ObjId) -> bool {
+        self.file.as_ref().is_some_and(|file| is_free(file, start_of(id)).unwrap_or(false))
+    }
+
     /// Others may map it again.
     pub(crate) fn share(&self, id: ObjId) {
         self.alone().remove(&id);
@@ -101,14 +106,26 @@ const fn start_of(id: ObjId) -> i64 {
     ((id.hi ^ id.lo) >> 2) as i64
 }
 
-fn lock(file: &File, start: i64, len_bytes: i64, claim: Claim) -> io::Result<()> {
-    let request = libc::flock {
+const fn request(start: i64, len_bytes: i64, claim: Claim) -> libc::flock {
+    libc::flock {
         l_type: claim as i16,
         l_whence: libc::SEEK_SET as i16,
         l_start: start,
         l_len: len_bytes,
         l_pid: 0,
-    };
+    }
+}
+
+/// True where nobody else has a lock on a byte.
+fn is_free(file: &File, start: i64) -> io::Result<bool> {
+    let mut request = request(start, 1, Claim::Alone);
+    // SAFETY: the descriptor is open; the call writes to the structure that the pointer is made of.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut request) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(request.l_type == Claim::Nothing as i16) }
+}
+
+fn lock(file: &File, start: i64, len_bytes: i64, claim: Claim) -> io::Result<()> {
+    let request = request(start, len_bytes, claim);
     // SAFETY: the file is open, and the request a whole `flock` as `F_OFD_SETLK` asks for; nothing is written to it.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) } {
         0 => Ok(()),

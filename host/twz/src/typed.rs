@@ -1,9 +1,10 @@
 //! An object's values by the description of its type, where the store has that: see `twizzler_object::types`.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::types::{Dump, Shown, Target, TypeTable, dump, type_object};
+use twizzler_object::types::{Dump, Shown, Target, TypeTable, dump, held_types, type_object};
 
 use crate::medium::Medium;
 use crate::object::header;
@@ -21,6 +22,16 @@ pub fn read<M: Medium>(
     fingerprint: u64,
     places_max: usize,
 ) -> Result<Option<Dump>, Error> {
+    let Some(table) = description(medium, fingerprint)? else { return Ok(None) };
+    let source = |offset: u64, buffer: &mut [u8]| medium.read_raw(id, offset, buffer);
+    dump(&source, &table, places_max).map(Some)
+}
+
+/// The description of a type. None: the store has none.
+///
+/// # Errors
+/// The description is damaged.
+fn description<M: Medium>(medium: &M, fingerprint: u64) -> Result<Option<TypeTable>, Error> {
     let described = type_object(fingerprint);
     let len = match header(medium, described) {
         Err(Error::NoSuchObject) => return Ok(None),
@@ -31,9 +42,40 @@ pub fn read<M: Medium>(
     }
     let mut bytes = vec![0; len as usize];
     medium.read_raw(described, BASE_OFFSET, &mut bytes)?;
-    let table = TypeTable::decode(fingerprint, &bytes)?;
-    let source = |offset: u64, buffer: &mut [u8]| medium.read_raw(id, offset, buffer);
-    dump(&source, &table, places_max).map(Some)
+    TypeTable::decode(fingerprint, &bytes).map(Some)
+}
+
+/// An entry of an object's type list.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeldHere {
+    /// The type's fingerprint.
+    pub fingerprint: String,
+    /// Its declared name, where a description tells it.
+    pub name: Option<String>,
+    /// Its declared version; likewise.
+    pub version: Option<u64>,
+}
+
+/// The type list of an object whose base has this fingerprint.
+///
+/// # Errors
+/// The object can't be read.
+pub fn held<M: Medium>(medium: &M, id: ObjId, fingerprint: u64) -> Result<Vec<HeldHere>, Error> {
+    let base = description(medium, fingerprint).ok().flatten();
+    let held = held_types(|offset, buffer| medium.read_raw(id, offset, buffer))?;
+    let named = held.iter().map(|held| {
+        let of_base = base.as_ref().and_then(|table| table.get(held.fingerprint)).cloned();
+        let found = of_base.or_else(|| {
+            let own = description(medium, held.fingerprint).ok().flatten()?;
+            own.get(held.fingerprint).cloned()
+        });
+        HeldHere {
+            fingerprint: format!("{:016x}", held.fingerprint),
+            version: found.as_ref().map(|found| found.version),
+            name: found.map(|found| found.name),
+        }
+    });
+    Ok(named.collect())
 }
 
 /// The same as JSON: places with their types and values; numbers over 64 bits, IDs and bytes as text.

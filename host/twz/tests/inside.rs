@@ -73,7 +73,11 @@ fn values_are_shown_by_their_type() {
         {
             assert!(shown.contains(part), "{part} is not in\n{shown}");
         }
-        let values = bed.json(&["show", "s", "letters"])["values"].clone();
+        let shown = bed.json(&["show", "s", "letters"]);
+        let types = shown["types"].as_array().expect("a list");
+        assert_eq!(types.len(), 1, "the base is one, and there is one in the heap");
+        assert_eq!((types[0]["name"].as_str(), types[0]["version"].as_u64()), (Some("test.letter"), Some(1)));
+        let values = shown["values"].clone();
         let base = &values["places"][0];
         assert_eq!((base["type"].as_str(), base["value"]["number"].as_u64()), (Some("test.letter"), Some(1)));
         let next = base["value"]["before"]["offset"].as_u64().expect("a pointer within the object");

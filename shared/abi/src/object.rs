@@ -164,8 +164,9 @@ pub struct Header {
     pub migrated_from: u64,
     /// Fingerprint of the type that the base was migrated to.
     pub migrated_to: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// Tells types with the same declared names in different versions from others: a hash of the base type's name and those of its arguments. 0: not
+    /// known.
+    pub type_key: u64,
     /// Version of each lock domain: the last transaction that changed it.
     pub domain_versions: [u64; DOMAINS],
 }

@@ -115,6 +115,11 @@ pub unsafe trait Backend {
         if self.stat(id)?.mappings == 0 { Ok(()) } else { Err(Error::Busy) }
     }
 
+    /// True where no other program has an object mapped that this one has mapped. One that maps it from now on need not be noticed.
+    fn is_sole(&self, id: ObjId) -> bool {
+        self.stat(id).is_ok_and(|stat| stat.mappings <= 1)
+    }
+
     /// Ends what [`Backend::claim`] began. Again, this program has not mapped the object.
     fn share(&self, id: ObjId) {
         let _ = id;
@@ -284,6 +289,9 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn claim(&self, id: ObjId) -> Result<(), Error> {
         (**self).claim(id)
+    }
+    fn is_sole(&self, id: ObjId) -> bool {
+        (**self).is_sole(id)
     }
     fn share(&self, id: ObjId) {
         (**self).share(id);

@@ -12,7 +12,7 @@ use crate::memory;
 use crate::pointer::{InvPtr, Ptr};
 use crate::resolve::Want;
 use crate::space::Space;
-use crate::stored::{Field, Stored, Value};
+use crate::stored::{Field, Stored, Value, type_of};
 
 /// A place that knows the start of its object's range, so that a local hop is a comparison and an addition. For walks of many hops in a
 /// guard; sees what is in memory, as the guard does.
@@ -98,7 +98,7 @@ impl<'g, T: Stored, B: Backend> Cursor<'g, T, B> {
     #[inline(always)]
     pub fn follow<U: Stored>(self, field: Field<T, InvPtr<U>>) -> Result<Option<Cursor<'g, U, B>>, Error> {
         let bits = PointerBits(memory::load(self.at.at(field).bits()));
-        let found = self.space.resolve_from(self.start, self.start, bits, Want::one::<U>())?;
+        let found = self.space.resolve_from(self.start, self.start, bits, Want::one::<U>(), type_of::<U>)?;
         Ok(found.map(|spot| {
             // SAFETY: `start` is that of the mapped object that `at` lies in, so `resolve_from` has checked that a `U`'s bytes at its
             // alignment lie in a mapped object's range beyond the metadata; the guard, which `'g` borrows, keeps that mapped.

@@ -14,6 +14,8 @@ pub struct TypeName([u8; TYPE_NAME_BYTES]);
 impl TypeName {
     /// An untyped object.
     pub const BYTES: Self = Self::of("bytes");
+    /// Of a type that nobody described.
+    pub const UNKNOWN: Self = Self::of("an unknown type");
 
     /// The name in these bytes, padded with zeros.
     #[must_use]
@@ -70,6 +72,22 @@ pub enum OpenError {
         /// How they differ.
         difference: Difference,
     },
+    /// The object is of the type, but holds values of another version of one that the type leads to.
+    HoldsOther {
+        /// The type of which it holds another version than the program has.
+        wanted: TypeName,
+        /// How they differ.
+        difference: Difference,
+    },
+    /// The pointer was made when its target was of another type.
+    LeadsToOther {
+        /// The type that its target was of.
+        wanted: TypeName,
+        /// The type that it is of.
+        found: TypeName,
+        /// How they differ.
+        difference: Difference,
+    },
     /// Anything else.
     System(Error),
 }
@@ -79,6 +97,16 @@ impl fmt::Display for OpenError {
         match self {
             Self::WrongType { wanted, found, difference } => {
                 write!(f, "wrong type: it holds {found}, not {wanted} of this version{difference}")
+            }
+            Self::HoldsOther { wanted, difference } => {
+                write!(f, "wrong type: what it holds of {wanted} is of another version than the program's")?;
+                write!(f, "{difference}; see `Space::migrate`")
+            }
+            Self::LeadsToOther { wanted, found, difference } => {
+                write!(
+                    f,
+                    "wrong type: the pointer leads to {found}, and was made to lead to {wanted}{difference}"
+                )
             }
             Self::System(error) => error.fmt(f),
         }
@@ -96,7 +124,9 @@ impl From<Error> for OpenError {
 impl From<OpenError> for Error {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::WrongType { .. } => Self::WrongType,
+            OpenError::WrongType { .. } | OpenError::HoldsOther { .. } | OpenError::LeadsToOther { .. } => {
+                Self::WrongType
+            }
             OpenError::System(error) => error,
         }
     }

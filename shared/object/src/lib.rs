@@ -11,6 +11,7 @@ pub mod backend;
 pub mod collections;
 mod coordination;
 mod cursor;
+mod entries;
 mod epoch;
 mod error;
 mod fot;
@@ -50,7 +51,7 @@ pub use recover::Recovery;
 pub use resolve::{Meaning, Want, meaning_of};
 pub use space::{Access, Space};
 pub use stored::{Choice, Damaged, Field, Fingerprint, Flag, Stored, StoredEnum, Value};
-pub use tx::Tx;
+pub use tx::{Tx, strike_used};
 pub use untrusted::{Untrusted, Walk};
 
 /// What the derive macros' code uses.

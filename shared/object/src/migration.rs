@@ -19,6 +19,7 @@ use crate::reader::Reader;
 use crate::space::{Access, Space, header_place};
 use crate::stored::Stored;
 use crate::tx::Tx;
+use crate::types::type_key;
 
 /// What [`Space::migrate`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,11 +161,13 @@ impl<B: Backend> Space<B> {
         let found = match found {
             Ok(()) => Migration::Already,
             Err(OpenError::System(error)) => return Err(error.into()),
-            Err(OpenError::WrongType { .. }) => {
+            Err(_) => {
                 self.want_description::<New>();
                 self.transact(|tx| {
                     let old = tx.open::<Old>(id, Access::Write).map_err(Error::from)?;
+                    tx.replace_types();
                     tx.replace_base(old.area(), |tx, new| change(tx, old.base(), new))?;
+                    tx.settle_types::<New>(old.area())?;
                     tx.set_type::<Old, New>(old.area()).map_err(E::from)
                 })?;
                 Migration::Done
@@ -185,10 +188,10 @@ impl<B: Backend> Space<B> {
             Ok(()) => return Ok(Migration::Already),
             Err(OpenError::System(error)) => return Err(error),
             // The first version: nothing leads there.
-            Err(OpenError::WrongType { .. }) if T::From::FINGERPRINT == T::FINGERPRINT => {
+            Err(_) if T::From::FINGERPRINT == T::FINGERPRINT => {
                 return Err(Error::WrongType);
             }
-            Err(OpenError::WrongType { .. }) => {}
+            Err(_) => {}
         }
         self.upgrade::<T::From>(id)?;
         self.migrate(id, T::migrate)
@@ -237,14 +240,14 @@ impl<'s, B: Backend> Tx<'s, B> {
         let new = self.alloc::<New>(area)?;
         fill(self, new)?;
         // Within one object pointers keep their meaning, so they may be moved as bytes.
-        let bytes = self.to_vec(new.as_span().as_bytes());
+        let bytes = self.to_vec(new.as_span().memory());
         let base = area.span(BASE_OFFSET, size).ok_or(Error::OutOfRange)?;
         self.write(base, 0, &bytes)?;
         Ok(self.free(new)?)
     }
 
     fn set_type<Old: Stored, New: Stored>(&mut self, area: Area<'s>) -> Result<(), Error> {
-        self.name_type(area, New::NAME)?;
+        self.name_type(area, New::NAME, type_key(New::NAME, New::ARGUMENTS))?;
         self.set(header_place(area, offset_of!(Header, migrated_from)), Old::FINGERPRINT)?;
         self.set(header_place(area, offset_of!(Header, migrated_to)), New::FINGERPRINT)
     }

@@ -16,7 +16,7 @@ use twizzler_abi::address::{SLOT_BYTES, range_bytes, range_start};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::pointer::PointerBits;
 
-use crate::stored::{Field, Fingerprint, Shape, Stored, type_of};
+use crate::stored::{Field, Fingerprint, Shape, Stored, Value, type_of};
 
 /// A pointer that lies in an object: 64 bits, a FOT index and an offset. Null is 0.
 ///
@@ -255,10 +255,19 @@ impl<'s, T: Stored> Span<'s, T> {
         })
     }
 
-    /// The same memory as bytes.
+    /// The same memory as bytes. Not of what holds pointers, whose bits would mean something else elsewhere.
     #[inline]
     #[must_use]
-    pub const fn as_bytes(self) -> Bytes<'s> {
+    pub const fn as_bytes(self) -> Bytes<'s>
+    where
+        T: Value,
+    {
+        self.memory()
+    }
+
+    /// The same memory as bytes, whatever lies there.
+    #[inline]
+    pub(crate) const fn memory(self) -> Bytes<'s> {
         Span { address: self.address, len: self.len_bytes(), target: PhantomData }
     }
 }

@@ -18,7 +18,7 @@ use crate::backend::{Backend, ROW_WORDS};
 use crate::memory;
 use crate::pointer::{Ptr, Span};
 use crate::space::Space;
-use crate::stored::Stored;
+use crate::stored::{Stored, TypeOf, type_of};
 
 /// What is to lie at the place.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ impl<B: Backend> Space<B> {
         at: u64,
         bits: PointerBits,
     ) -> Result<Option<Ptr<'s, T>>, Error> {
-        let found = self.resolve_from(at, range_start(at), bits, Want::one::<T>())?;
+        let found = self.resolve_from(at, range_start(at), bits, Want::one::<T>(), type_of::<T>)?;
         Ok(found.map(|spot| {
             // SAFETY: `resolve_from` has checked that a `T`'s bytes at its alignment lie in a mapped object's range beyond
             // the metadata; the module's invariant says how long it is mapped.
@@ -124,13 +124,13 @@ impl<B: Backend> Space<B> {
         }
         let len_bytes = len.checked_mul(size_of::<T>() as u64).ok_or(Error::Damaged)?;
         let want = Want { len_bytes, align: align_of::<T>() as u64 };
-        let spot = self.resolve_from(at, range_start(at), bits, want)?.ok_or(Error::Damaged)?;
+        let spot = self.resolve_from(at, range_start(at), bits, want, type_of::<T>)?.ok_or(Error::Damaged)?;
         // SAFETY: `resolve_from` has checked that all the bytes lie in a mapped object's range, aligned for `T`.
         Ok(unsafe { Span::new(spot.address.get(), len) })
     }
 
     /// Where `bits` point to that lie in the mapped object whose range starts at `start`. What is wanted fits there, and the target is mapped.
-    /// `inside` is whichever address in that range is known first.
+    /// `inside` is whichever address in that range is known first; `of` is the type of what is wanted.
     #[inline(always)]
     pub(crate) fn resolve_from(
         &self,
@@ -138,13 +138,14 @@ impl<B: Backend> Space<B> {
         start: u64,
         bits: PointerBits,
         want: Want,
+        of: TypeOf,
     ) -> Result<Option<Spot>, Error> {
         // One comparison says: not null, index and spare bits zero, not below the base, all within the range.
         if want.fits(bits.0, range_bytes(start)) {
             // SAFETY: it fits.
             return Ok(Some(unsafe { Spot::new(start, bits.0) }));
         }
-        self.resolve_foreign(inside, start, bits, want)
+        self.resolve_foreign(inside, start, bits, want, of)
     }
 
     #[inline(always)]
@@ -154,6 +155,7 @@ impl<B: Backend> Space<B> {
         start: u64,
         bits: PointerBits,
         want: Want,
+        of: TypeOf,
     ) -> Result<Option<Spot>, Error> {
         /// Bits between offset and index, which are zero.
         const SPARE: u64 = ((1 << SPARE_BITS) - 1) << OFFSET_BITS;
@@ -180,7 +182,7 @@ impl<B: Backend> Space<B> {
         if bits.is_null() {
             return Ok(None);
         }
-        match self.resolve_slowly(start, bits, want) {
+        match self.resolve_slowly(start, bits, want, of) {
             Slow(0, 0) => Ok(None),
             Slow(0, number) => Err(error_of(number)),
             Slow(address, start) => {
@@ -194,8 +196,8 @@ impl<B: Backend> Space<B> {
     /// [`Space::find`], out of line.
     #[cold]
     #[inline(never)]
-    fn resolve_slowly(&self, start: u64, bits: PointerBits, want: Want) -> Slow {
-        match self.find(start, bits, want) {
+    fn resolve_slowly(&self, start: u64, bits: PointerBits, want: Want, of: TypeOf) -> Slow {
+        match self.find(start, bits, want, of) {
             Ok(None) => Slow(0, 0),
             Ok(Some(spot)) => Slow(spot.address.get(), spot.start),
             Err(error) => Slow(0, error as u64),
@@ -203,13 +205,13 @@ impl<B: Backend> Space<B> {
     }
 
     /// What the short ways leave over: bits that mean nothing, the first use of an entry, entries beyond the inline ones, and large objects.
-    fn find(&self, start: u64, bits: PointerBits, want: Want) -> Result<Option<Spot>, Error> {
+    fn find(&self, start: u64, bits: PointerBits, want: Want, of: TypeOf) -> Result<Option<Spot>, Error> {
         match meaning_of(bits, want, range_bytes(start))? {
             Meaning::Null => Ok(None),
             // SAFETY: it fits, or it would mean nothing.
             Meaning::Local(offset) => Ok(Some(unsafe { Spot::new(start, offset) })),
             Meaning::Foreign { index, offset } => {
-                let target = self.target_of(start, index)?;
+                let target = self.target_of(start, index, of)?;
                 if !want.fits(offset, range_bytes(target)) {
                     return Err(Error::Damaged);
                 }

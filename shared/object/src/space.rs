@@ -11,6 +11,7 @@
 //! unmapped, or is used within a guard.
 
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 
 use hashbrown::HashMap;
 use twizzler_abi::address::{LARGE_SLOTS, SLOTS_PER_PML4, SMALL_SLOTS, Slot, range_bytes};
@@ -20,17 +21,18 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 
 use crate::backend::{Backend, ROW_WORDS, TRANSLATION_BYTES};
+use crate::entries::{Fot, Incoming};
 use crate::epoch::Epochs;
 use crate::error::{OpenError, TypeName};
-use crate::fot::{AnyResolver, INLINE};
+use crate::fot::AnyResolver;
 use crate::memory;
 use crate::migration::migrated;
 use crate::pointer::{Area, Object, Ptr};
 use crate::recover::Recovery;
 use crate::spare::Spare;
-use crate::stored::Stored;
+use crate::stored::{Stored, TypeOf, type_of};
 use crate::tx::Pending;
-use crate::types::Described;
+use crate::types::{Described, KnownTypes};
 use crate::volatile::Lock;
 
 /// What an object is opened for.
@@ -54,7 +56,15 @@ pub(crate) struct Mapped {
 
 /// Words of a row behind those for FOT indexes: state, ID (2), fingerprint.
 const STATE: u64 = FOT_INLINE_ENTRIES as u64;
-const _: () = assert!(STATE + 4 <= ROW_WORDS);
+/// The word that says where the second level is ([`crate::entries`]).
+pub(crate) const BEYOND: u64 = READ_AS + 4;
+/// Words of a row that are in use.
+const USED: u64 = BEYOND + 1;
+const _: () = assert!(USED <= ROW_WORDS);
+/// Words behind those: fingerprints of types that the object's type list is known to have, and what says by which types a program has got at it; see
+/// [`crate::types`]. Each has its place by its lowest bits.
+pub(crate) const HELD: u64 = STATE + 4;
+pub(crate) const READ_AS: u64 = HELD + 4;
 /// Bits of the state word.
 const IS_MAPPED: u64 = 1;
 const IS_WRITABLE: u64 = 2;
@@ -71,35 +81,28 @@ pub struct Space<B: Backend> {
     pub(crate) coordination: u64,
     pub(crate) owner: u64,
     pub(crate) epochs: Epochs,
-    maps: Lock<Maps>,
+    pub(crate) maps: Lock<Maps>,
     pub(crate) resolver: AnyResolver,
     pub(crate) spare: Spare,
     pub(crate) administering: Lock<()>,
     found: Lock<Recovery>,
     pub(crate) described: Described,
+    pub(crate) known: KnownTypes,
     pub(crate) pending: Pending,
 }
 
 /// What is mapped where.
 #[derive(Debug, Default)]
-struct Maps {
+pub(crate) struct Maps {
     by_id: HashMap<ObjId, Slot>,
     /// What is known of mapped objects' FOTs, by their slots.
-    fots: HashMap<u32, Fot>,
+    pub(crate) fots: HashMap<u32, Fot>,
+    /// Which words of the translation table lead to them, likewise.
+    pub(crate) incoming: HashMap<u32, Incoming>,
+    /// Second levels that are in no row any more, with the epoch in which they were taken out.
+    pub(crate) outgrown: Vec<(Vec<AtomicU64>, u64)>,
     /// Slots that are in no table any more, with the epoch in which they were taken out.
     leaving: Vec<(Slot, u64)>,
-}
-
-/// What is known of an object's FOT, beyond what the translation table says.
-#[derive(Debug, Default)]
-struct Fot {
-    /// Which index names which target, among the first so many entries.
-    indexes: HashMap<ObjId, u64>,
-    len_entries: u64,
-    /// Where the targets of entries are mapped that are not inline ones.
-    beyond: HashMap<u64, u64>,
-    /// The object that has the others, once it was looked for.
-    companion: Option<ObjId>,
 }
 
 impl<B: Backend> Space<B> {
@@ -120,6 +123,7 @@ impl<B: Backend> Space<B> {
             administering: Lock::default(),
             found: Lock::default(),
             described: Described::default(),
+            known: KnownTypes::default(),
             pending: Pending::default(),
         };
         if !space.knows_segment() {
@@ -152,6 +156,10 @@ impl<B: Backend> Space<B> {
             let found = if fingerprint == 0 { TypeName::BYTES } else { self.type_name(area) };
             let difference = self.difference::<T>(fingerprint);
             return Err(OpenError::WrongType { wanted: T::NAME, found, difference });
+        }
+        let slot = Slot::of(area.start()).ok_or(Error::Damaged)?;
+        if let Err(found) = self.agree(slot, T::FINGERPRINT, type_of::<T>) {
+            return Err(self.held_differently(area, found));
         }
         Ok(Object::new(area))
     }
@@ -212,19 +220,9 @@ impl<B: Backend> Space<B> {
             return None;
         }
         maps.by_id.remove(&id);
-        let fot = maps.fots.remove(&slot.number());
-        self.clear_targets(slot);
+        let fot = self.forget_fot(maps, slot);
         self.set_row(slot, STATE, self.row(slot, STATE) | IS_LEAVING);
-        for &other in maps.by_id.values() {
-            for index in 0..INLINE {
-                if self.row(other, index) == slot.base() {
-                    self.set_row(other, index, 0);
-                }
-            }
-        }
-        for other in maps.fots.values_mut() {
-            other.beyond.retain(|_, base| *base != slot.base());
-        }
+        self.forget_incoming(maps, slot);
         let epoch = self.epochs.now();
         maps.leaving.push((slot, epoch));
         fot
@@ -232,6 +230,7 @@ impl<B: Backend> Space<B> {
 
     /// Unmaps what nobody can use any more.
     fn let_go(&self, maps: &mut Maps) {
+        maps.outgrown.retain(|&(_, epoch)| !self.epochs.has_passed(epoch));
         maps.leaving.retain(|&(slot, epoch)| {
             let passed = self.epochs.has_passed(epoch);
             if passed {
@@ -340,31 +339,25 @@ impl<B: Backend> Space<B> {
     }
 
     /// Where the target of a FOT entry is mapped, of the object that is mapped at `start`.
-    pub(crate) fn target_of(&self, start: u64, index: u64) -> Result<u64, Error> {
+    pub(crate) fn target_of(&self, start: u64, index: u64, of: TypeOf) -> Result<u64, Error> {
         let slot = Slot::of(start).ok_or(Error::Damaged)?;
-        let known = if index < INLINE {
-            self.row(slot, index)
-        } else {
-            let maps = self.maps.lock(&self.backend);
-            maps.fots.get(&slot.number()).and_then(|fot| fot.beyond.get(&index)).copied().unwrap_or(0)
-        };
-        if known != 0 { Ok(known) } else { self.translate(slot, index) }
+        let known = self.known_target(slot, index);
+        if known != 0 { Ok(known) } else { self.translate(slot, index, of) }
     }
 
     /// A miss: reads the FOT entry, maps its target and remembers where.
-    fn translate(&self, slot: Slot, index: u64) -> Result<u64, Error> {
+    fn translate(&self, slot: Slot, index: u64, of: TypeOf) -> Result<u64, Error> {
         let (target, rights, expected) = self.target(area_of(slot), index)?;
-        self.enter_target(slot, index, target, rights, expected)
+        self.enter_target(slot, index, (target, rights, expected), of)
     }
 
-    /// Maps the target of an entry and remembers where. `expected` is its type, or 0.
+    /// Maps the target of an entry and remembers where. `expected` is the type of its base, or 0; a pointer to `of` leads there.
     pub(crate) fn enter_target(
         &self,
         slot: Slot,
         index: u64,
-        target: ObjId,
-        rights: Rights,
-        expected: u64,
+        (target, rights, expected): (ObjId, Rights, u64),
+        of: TypeOf,
     ) -> Result<u64, Error> {
         // Until the row is filled, so that what is in a row is mapped.
         let mut maps = self.maps.lock(&self.backend);
@@ -381,6 +374,7 @@ impl<B: Backend> Space<B> {
                 return Err(Error::WrongType);
             }
         }
+        self.agree(to, of().fingerprint, of)?;
         if rights.contains(Rights::WRITE) && !self.mapped(area_of(to))?.writable {
             return Err(Error::AccessDenied);
         }
@@ -388,60 +382,6 @@ impl<B: Backend> Space<B> {
             self.set_target_in(&mut maps, slot, index, to.base());
         }
         Ok(to.base())
-    }
-
-    /// Remembers where the target of an entry is mapped; 0: forgets it.
-    pub(crate) fn set_target(&self, slot: Slot, index: u64, base: u64) {
-        self.set_target_in(&mut self.maps.lock(&self.backend), slot, index, base);
-    }
-
-    fn set_target_in(&self, maps: &mut Maps, slot: Slot, index: u64, base: u64) {
-        if index < INLINE {
-            self.set_row(slot, index, base);
-        } else {
-            maps.fots.entry(slot.number()).or_default().beyond.insert(index, base);
-        }
-    }
-
-    /// Which index of the FOT of the object at `from` is known to name a target.
-    pub(crate) fn known_index(&self, from: Slot, target: ObjId) -> Option<u64> {
-        self.maps.lock(&self.backend).fots.get(&from.number())?.indexes.get(&target).copied()
-    }
-
-    /// How many of its entries are known.
-    pub(crate) fn known_entries(&self, from: Slot) -> u64 {
-        self.maps.lock(&self.backend).fots.get(&from.number()).map_or(0, |fot| fot.len_entries)
-    }
-
-    /// Notes that `len_entries` of its entries are known, the last of them to name a target.
-    pub(crate) fn know_entry(&self, from: Slot, len_entries: u64, target: Option<ObjId>) {
-        let mut maps = self.maps.lock(&self.backend);
-        let fot = maps.fots.entry(from.number()).or_default();
-        fot.len_entries = len_entries;
-        if let Some(target) = target {
-            fot.indexes.entry(target).or_insert(len_entries - 1);
-        }
-    }
-
-    /// Notes that an entry names a target, whatever those before it do.
-    pub(crate) fn know_target(&self, from: Slot, index: u64, target: ObjId) {
-        let mut maps = self.maps.lock(&self.backend);
-        maps.fots.entry(from.number()).or_default().indexes.entry(target).or_insert(index);
-    }
-
-    /// Forgets an entry and those after it, which were not committed.
-    pub(crate) fn forget_entry(&self, from: Slot, index: u64) {
-        let mut maps = self.maps.lock(&self.backend);
-        self.set_target_in(&mut maps, from, index, 0);
-        if let Some(fot) = maps.fots.get_mut(&from.number()) {
-            fot.len_entries = fot.len_entries.min(index);
-            fot.indexes.retain(|_, known| *known < index);
-        }
-    }
-
-    /// Notes the companion of the object at a slot.
-    pub(crate) fn know_companion(&self, holder: Slot, companion: ObjId) {
-        self.maps.lock(&self.backend).fots.entry(holder.number()).or_default().companion = Some(companion);
     }
 
     /// Where the row of the object that is mapped at a slot begins.
@@ -458,7 +398,7 @@ impl<B: Backend> Space<B> {
         self.translation + row * ROW_WORDS * 8
     }
 
-    fn row(&self, slot: Slot, index: u64) -> u64 {
+    pub(crate) fn row(&self, slot: Slot, index: u64) -> u64 {
         // SAFETY: the slot is of a mapped object, which lies at a small slot or a large range as the backend promises, so that its row lies
         // within the table; the index is that of a word of a row.
         unsafe { memory::load_row(self.row_of(slot), index * 8) }
@@ -470,14 +410,7 @@ impl<B: Backend> Space<B> {
     }
 
     fn clear_row(&self, slot: Slot) {
-        self.clear_targets(slot);
-        for index in STATE..STATE + 4 {
-            self.set_row(slot, index, 0);
-        }
-    }
-
-    fn clear_targets(&self, slot: Slot) {
-        for index in 0..STATE {
+        for index in 0..USED {
             self.set_row(slot, index, 0);
         }
     }

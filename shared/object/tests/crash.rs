@@ -204,6 +204,9 @@ fn state<'g>(space: &'g Guard<'_, S<'_>>, roots: [Ptr<'g, Root>; 2]) -> Result<S
     let mut used = [0, 0];
     let mut next = space.follow(roots[0].at(Root::first))?;
     while let Some(node) = next {
+        // Types are entered with the first of their values.
+        let types = space.types_held(node.object())?;
+        assert!(types.iter().any(|held| held.fingerprint == Node::FINGERPRINT), "{types:?}");
         let value = space.get(node.at(Node::value));
         let text = space.follow_span(node.at(Node::text))?;
         if space.to_vec(text) != value.to_string().repeat(40).as_bytes() {
@@ -458,9 +461,9 @@ fn is_for_ids_that_come_back(site: &str) -> bool {
 fn every_flush_and_fence_is_needed() {
     let effort = Effort { exhaustive: 32, samples: 8, singles: 64 };
     let quick = Config { effort, nested: None, ..Config::default() };
-    let nested = Some(Effort { exhaustive: 4, samples: 1, singles: 8 });
+    let nested = Some(Effort { exhaustive: 8, samples: 4, singles: 16 });
     // A record that a lost generation made void must not come back by recovery of recovery.
-    let deep = Config { effort, nested, nested_one_in: 2, ..Config::default() };
+    let deep = Config { effort, nested, nested_one_in: 1, ..Config::default() };
     // The record that made the guest is written over by the one after the next transaction, which left none.
     let one = [Step::Guest, Step::Look, Step::Transfer(1, 2), Step::Abort, Step::Guest];
     let other = [Step::Transfer(1, 4), Step::Transfer(1, 5), Step::Other(2), Step::All(10)];

@@ -38,7 +38,14 @@ struct Node {
 #[repr(C)]
 struct Holder {
     list: InvPtr<List>,
-    old: InvPtr<ListV1>,
+}
+
+/// The same in programs that were built before.
+#[derive(Stored)]
+#[stored(name = "test.holder", version = 1)]
+#[repr(C)]
+struct OldHolder {
+    list: InvPtr<ListV1>,
 }
 
 #[derive(Stored)]
@@ -120,18 +127,27 @@ fn pointers_to_it_go_on_holding() {
     let id = old(&space);
     let holder = space
         .transact(|tx| {
-            let holder = tx.create::<Holder>()?;
+            let holder = tx.create::<OldHolder>()?;
             let list = tx.open::<ListV1>(id, Access::Write).map_err(Error::from)?;
-            tx.link(holder.base().at(Holder::old), Some(list.base()))?;
+            tx.link(holder.base().at(OldHolder::list), Some(list.base()))?;
             Ok::<_, Error>(tx.space().id_of(holder.area()))
         })
         .expect("made");
     assert_eq!(space.migrate(id, upgrade), Ok(Migration::Done));
     let space = Space::attach(&backend).expect("attaches");
     let guard = space.enter();
+    let id_of_holder = holder;
     let holder = guard.open::<Holder>(holder, Access::Read).expect("as it was").base();
-    let list = guard.follow(holder.at(Holder::old)).expect("resolves").expect("not null");
-    assert_eq!(values(&&guard, list.at(ListV1::first)), Ok(vec![20, 1]), "the first field is the same");
+    let list = guard.follow(holder.at(Holder::list)).expect("resolves").expect("not null");
+    assert_eq!(values(&&guard, list.at(List::first)), Ok(vec![20, 1]));
+
+    let space = Space::attach(&backend).expect("attaches");
+    let guard = space.enter();
+    let holder = guard.open::<OldHolder>(id_of_holder, Access::Read).expect("the same names").base();
+    let list = holder.at(OldHolder::list);
+    assert_eq!(guard.follow(list), Err(Error::WrongType), "a program that was built before");
+    let why = guard.explain(list).expect("it fails").to_string();
+    assert!(why.contains("test.list") && why.contains("version 2, not 1"), "{why}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(super) fn all() -> Vec<Layout> {
             lock,
             migrated_from,
             migrated_to,
-            reserved,
+            type_key,
             domain_versions
         }),
         layout!(FotEntry { target, fingerprint, active }),

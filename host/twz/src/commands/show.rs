@@ -16,7 +16,7 @@ use crate::medium::Medium;
 use crate::object::{fot, header, metadata, rights_text};
 use crate::open::Opened;
 use crate::status::Failure;
-use crate::typed;
+use crate::typed::{self, HeldHere};
 
 /// Arguments of `show`.
 #[derive(Args, Clone, Debug)]
@@ -48,6 +48,8 @@ struct Inside {
     heap_offset: u64,
     /// The last transaction that changed it.
     version: u64,
+    /// Types of which values were allocated in it.
+    types: Vec<HeldHere>,
     /// Objects that its pointers lead to.
     pointers: Vec<Pointer>,
     /// Its values by their type, where the store describes that.
@@ -82,6 +84,15 @@ impl fmt::Display for Inside {
         table.row(["heap".to_owned(), heap]);
         table.row(["version".to_owned(), self.version.to_string()]);
         write!(f, "{table}")?;
+        if !self.types.is_empty() {
+            let mut table = Table::new(&["HOLDS", ">VERSION", "FINGERPRINT"]);
+            for HeldHere { fingerprint, name, version } in &self.types {
+                let version = version.map_or_else(|| "?".to_owned(), |version| version.to_string());
+                let name = name.clone().unwrap_or_else(|| "?".to_owned());
+                table.row([name, version, fingerprint.clone()]);
+            }
+            write!(f, "\n{table}")?;
+        }
         if !self.pointers.is_empty() {
             let mut table = Table::new(&[">FOT", "LEADS TO", "RIGHTS", "NAMES"]);
             for Pointer { index, target, rights, names } in &self.pointers {
@@ -141,6 +152,7 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
         object,
         heap_offset: header.allocator,
         version: header.domain_versions[0],
+        types: typed::held(store.medium(), id, fingerprint).map_err(Failure::of(name))?,
         pointers: pointers(store, id, &header)?,
         values: dump.as_ref().map(typed::as_json),
         from: arguments.from,

@@ -155,7 +155,7 @@ impl<'s, K: Value, V: Stored> HashMap<'s, K, V> {
         let hash = hash_bytes(bytes_of(&key), table.seed(tx));
         let slot = table.insert(tx, hash, key)?;
         let place = table.value(&slot);
-        tx.zero(place.as_span().as_bytes())?;
+        tx.zero(place.as_span().memory())?;
         Ok(place)
     }
 

@@ -385,7 +385,7 @@ impl<'s, L: Layout> Table<'s, L> {
         for (key, value) in entries {
             let hash = L::hash(&key, seed);
             let slot = self.put(tx, if hash & high != 0 { to } else { from }, hash, &key)?;
-            tx.write(self.value(&slot).as_span().as_bytes(), 0, &value)?;
+            tx.write(self.value(&slot).as_span().memory(), 0, &value)?;
         }
         Ok(())
     }
@@ -398,7 +398,7 @@ impl<'s, L: Layout> Table<'s, L> {
             while rest != 0 {
                 let index = rest.trailing_zeros() as usize / 8;
                 rest &= rest - 1;
-                let value = tx.to_vec(bucket.value(index).as_span().as_bytes());
+                let value = tx.to_vec(bucket.value(index).as_span().memory());
                 entries.push((tx.get(bucket.key(index)), value));
             }
             if bucket != first {

@@ -115,7 +115,7 @@ impl<'s, T: Stored> Vector<'s, T> {
     /// [`Error::OutOfRange`] where the object is full; [`Error::Damaged`]; what the transaction says.
     pub fn push_zeroed<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<Ptr<'s, T>, Error> {
         let place = self.push_place(tx)?;
-        tx.zero(place.as_span().as_bytes())?;
+        tx.zero(place.as_span().memory())?;
         Ok(place)
     }
 
@@ -209,7 +209,7 @@ impl<'s, T: Value> Vector<'s, T> {
         let mut copy = Vec::new();
         while index < len {
             let run = self.run(reader, index, chunks.run(index).min(len - index))?;
-            let bytes = reader.to_vec(run.as_bytes());
+            let bytes = reader.to_vec(run.memory());
             copy.extend(bytes.chunks_exact(size_of::<T>()).map(|bytes| value_at::<T>(bytes, 0)));
             index += run.len();
         }
@@ -250,7 +250,7 @@ impl<'s, T: Value> Vector<'s, T> {
         let (mut index, mut rest) = (len, values);
         while !rest.is_empty() {
             let (part, more) = rest.split_at(rest.len().min(chunks.run(index) as usize));
-            tx.write(self.run(tx, index, part.len() as u64)?.as_bytes(), 0, slice_bytes(part))?;
+            tx.write(self.run(tx, index, part.len() as u64)?.memory(), 0, slice_bytes(part))?;
             (index, rest) = (index + part.len() as u64, more);
         }
         tx.set(self.field().at(Root::len), end)

@@ -19,6 +19,7 @@ use crate::backend::Backend;
 use crate::memory;
 use crate::pointer::Area;
 use crate::space::Space;
+use crate::types::read_types;
 
 /// More are not told.
 const FINDINGS_MAX: usize = 100;
@@ -69,6 +70,9 @@ pub fn check_heap(read: impl FnMut(u64, &mut [u8]) -> Result<(), Error>) -> Resu
     if offset != 0 && check.root(offset)? {
         let slabs = check.pages(offset)?;
         check.lists(offset, &slabs)?;
+        if !read_types(&mut check.read)?.1 {
+            check.find(offset, "the type list makes no sense");
+        }
     }
     Ok(check.report)
 }

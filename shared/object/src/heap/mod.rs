@@ -39,6 +39,7 @@ use crate::reader::Reader;
 use crate::space::{area_of, header_place};
 use crate::stored::Stored;
 use crate::tx::Tx;
+use crate::types::{HELD_TOGETHER, HeldType};
 pub use check::{HeapFinding, HeapReport, HeapUsage, check_heap};
 use classes::{CLASSES, Class};
 pub(crate) use reuse::Reuse;
@@ -55,7 +56,7 @@ const LINE_COLOURS: u64 = 60;
 #[derive(Stored)]
 #[stored(name = "twizzler.heap", version = 2)]
 #[repr(C)]
-struct Heap {
+pub(crate) struct Heap {
     /// [`MAGIC`].
     magic: u64,
     /// Bytes of the page map that are known to exist; the map ends with a page.
@@ -70,15 +71,24 @@ struct Heap {
     map_at: u64,
     /// The version of the object that last freed pages ([`reuse`]).
     freed: u64,
-    reserved: u64,
+    /// Offset of the block with the rest of the type list; 0: there is none.
+    pub(crate) types_beyond: u64,
     /// For each class, the page of the first slab with a free block; 0: none.
     heads: [u32; CLASSES],
-    reserved2: [u32; 15],
+    reserved2: [u32; 3],
+    /// The first entries of the object's type list.
+    pub(crate) types: [HeldType; HELD_TOGETHER],
 }
 
 /// Bytes of the root: whole lines, so that the map begins a line.
 const HEAP_BYTES: u64 = size_of::<Heap>() as u64;
 const _: () = assert!(HEAP_BYTES == 192 && LINE_COLOURS * 64 + HEAP_BYTES < PAGE_BYTES + 64);
+
+/// True where an allocator's root lies at an offset of an object, whose words `word` gives.
+pub(crate) fn is_heap(offset: u64, mut word: impl FnMut(u64) -> Result<u64, Error>) -> Result<bool, Error> {
+    let can_be = (BASE_OFFSET..SLOT_BYTES - PAGE_BYTES).contains(&offset) && offset.is_multiple_of(8);
+    Ok(can_be && word(offset + Heap::magic.offset())? == MAGIC)
+}
 
 /// What a transaction has freed; performed at commit.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +105,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`] where the object is full, [`Error::OutOfNvm`], [`Error::Damaged`] for a heap that makes no sense;
-    /// otherwise as [`Tx::lock`].
+    /// [`Error::WrongType`] where the object holds another version of `T`; otherwise as [`Tx::lock`].
     pub fn alloc<T: Stored>(&mut self, area: Area<'s>) -> Result<Ptr<'s, T>, Error> {
         self.alloc_span(area, 1)?.index(0).ok_or(Error::InvalidArgument)
     }
@@ -103,13 +113,14 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// Allocates `len` values of zeros, one after the other, aligned as `T` asks for. None at all need no memory.
     ///
     /// # Errors
-    /// As [`Tx::alloc`].
+    /// As [`Tx::alloc`]; [`Error::WrongType`] where the object holds another version of `T`.
     pub fn alloc_span<T: Stored>(&mut self, area: Area<'s>, len: u64) -> Result<Span<'s, T>, Error> {
         const { assert!(align_of::<T>() as u64 <= PAGE_BYTES, "nothing is aligned to more than a page") };
         let len_bytes = len.checked_mul(size_of::<T>() as u64).ok_or(Error::OutOfRange)?;
         if len_bytes == 0 {
             return Ok(Span::EMPTY);
         }
+        self.hold::<T>(area)?;
         let bytes = self.alloc_raw(area, len_bytes, align_of::<T>() as u64)?;
         self.allocated(bytes)?;
         self.zero(bytes)?;
@@ -191,7 +202,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     }
 
     /// The heap's root; made on first use, behind the bytes in use.
-    fn heap(&mut self, area: Area<'s>) -> Result<Ptr<'s, Heap>, Error> {
+    pub(crate) fn heap(&mut self, area: Area<'s>) -> Result<Ptr<'s, Heap>, Error> {
         let place = header_place(area, offset_of!(Header, allocator));
         let offset: u64 = self.get(place);
         if offset == 0 {
@@ -226,6 +237,8 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.set(heap.at(Heap::colour), colour / PAGE_COLOURS)?;
         self.set(heap.at(Heap::map_at), 0)?;
         self.set(heap.at(Heap::freed), 0)?;
+        self.set(heap.at(Heap::types_beyond), 0)?;
+        self.set(heap.at(Heap::types), [HeldType { key: 0, fingerprint: 0 }; HELD_TOGETHER])?;
         self.set(allocator, offset)?;
         self.used_up_to(area, origin * PAGE_BYTES)?;
         Ok(heap)

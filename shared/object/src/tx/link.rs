@@ -13,18 +13,19 @@ use twizzler_abi::{Error, ObjId, Rights};
 
 use super::Tx;
 use crate::backend::Backend;
+use crate::entries::Entered;
 use crate::fot::{Companion, INLINE, LATE_NAME_BYTES_MAX, companion_place, entry_place, name_of};
 use crate::memory;
 use crate::pointer::{Area, InvPtr, InvSpan, Ptr, Span};
 use crate::reader::Reader;
 use crate::space::{area_of, header_place};
-use crate::stored::Stored;
+use crate::stored::{Stored, TypeOf};
 
 impl<'s, B: Backend> Tx<'s, B> {
     /// Makes the pointer at a place point to `target`, wherever that is, or nowhere.
     ///
     /// # Errors
-    /// [`Error::TooMany`] where the object leads to a million others already; [`Error::InvalidArgument`] for a pointer from what outlives a
+    /// [`Error::TooMany`] where the object leads to a million others; [`Error::InvalidArgument`] for a pointer from what outlives a
     /// power cut to what doesn't; otherwise as [`Tx::lock`].
     pub fn link<T: Stored>(
         &mut self,
@@ -112,19 +113,26 @@ impl<'s, B: Backend> Tx<'s, B> {
         let index = self.add_entry(from, FotEntry::to_id(target.id, rights, expected))?;
         // So that the transaction itself can follow the pointer; taken back if it is undone.
         self.space.set_target(slot, index, to.base());
-        self.space.know_entry(slot, index + 1, Some(target.id));
+        self.space.know_entry(slot, index, Some(target.id));
         Ok(index)
     }
 
     /// Remembers which indexes name which targets, as far as that isn't known yet.
-    fn learn_entries(&mut self, from: Area<'s>, slot: Slot) -> Result<(), Error> {
+    pub(super) fn learn_entries(&mut self, from: Area<'s>, slot: Slot) -> Result<(), Error> {
         let len = self.fot_len(from);
         for index in self.space.known_entries(slot).max(1)..len {
             let place = self.entry_place(from, index)?;
             let entry = self.get(place);
             self.doomed()?;
-            let target = matches!(entry.decode(), Ok((FotKind::Id, _))).then_some(entry.target);
-            self.space.know_entry(slot, index + 1, target);
+            let target = match entry.decode() {
+                Ok((FotKind::Id, _)) => Some(entry.target),
+                Ok((FotKind::Free, _)) => {
+                    self.space.know_free(slot, index);
+                    None
+                }
+                _ => None,
+            };
+            self.space.know_entry(slot, index, target);
         }
         Ok(())
     }
@@ -151,7 +159,16 @@ impl<'s, B: Backend> Tx<'s, B> {
 
     /// Adds an entry to the FOT of an object that is locked; gives its index.
     fn add_entry(&mut self, from: Area<'s>, entry: FotEntry) -> Result<u64, Error> {
-        let (slot, index) = (Slot::of(from.start()).ok_or(Error::OutOfRange)?, self.fot_len(from));
+        let (slot, len) = (Slot::of(from.start()).ok_or(Error::OutOfRange)?, self.fot_len(from));
+        if let Some(index) = self.free_entry(from, slot, len)? {
+            // First: if anything fails, it is free again.
+            self.work_mut().entries.push((slot, index, Entered::Anew));
+            self.space.set_target(slot, index, 0);
+            let place = self.entry_place(from, index)?;
+            self.set(place, entry)?;
+            return Ok(index);
+        }
+        let index = len;
         if index >= FOT_ENTRIES_MAX {
             return Err(Error::TooMany);
         }
@@ -164,11 +181,11 @@ impl<'s, B: Backend> Tx<'s, B> {
         }
         self.set(place, entry)?;
         self.set(header_place(from, offset_of!(Header, fot_len_entries)), index + 1)?;
-        self.work_mut().entries.push((slot, index));
+        self.work_mut().entries.push((slot, index, Entered::Added));
         Ok(index)
     }
 
-    fn entry_place(&self, from: Area<'s>, index: u64) -> Result<Ptr<'s, FotEntry>, Error> {
+    pub(super) fn entry_place(&self, from: Area<'s>, index: u64) -> Result<Ptr<'s, FotEntry>, Error> {
         entry_place(from, index, || {
             self.space.companion(from, self.get(companion_place(from)), |holder| self.get(holder))
         })
@@ -205,24 +222,24 @@ impl<'s, B: Backend> Tx<'s, B> {
 
     /// Remembers the target of an entry that the transaction has added and that names it by name. False for any other entry.
     #[cold]
-    pub(super) fn resolve_own_name(&self, at: u64, bits: PointerBits) -> Result<bool, Error> {
+    pub(super) fn resolve_own_name(&self, at: u64, bits: PointerBits, of: TypeOf) -> Result<bool, Error> {
         let (slot, index) = (Slot::of(range_start(at)).ok_or(Error::Damaged)?, bits.index());
-        if !self.work().entries.contains(&(slot, index)) {
+        if !self.work().entries.iter().any(|&(of, own, _)| (of, own) == (slot, index)) {
             return Ok(false);
         }
         let from = area_of(slot);
         let entry = self.get(self.entry_place(from, index)?);
         let (FotKind::Name, rights) = entry.decode()? else { return Ok(false) };
         let target = self.space.object_named(self.to_vec(name_of(from, &entry)?))?;
-        self.space.enter_target(slot, index, target, rights, entry.fingerprint).map(|_| true)
+        self.space.enter_target(slot, index, (target, rights, entry.fingerprint), of).map(|_| true)
     }
 
     /// Takes back what is known of entries that were added, but for the first so many of them.
     pub(super) fn forget_entries(&mut self, keep: usize) {
         while self.work().entries.len() > keep
-            && let Some((slot, index)) = self.work_mut().entries.pop()
+            && let Some((slot, index, how)) = self.work_mut().entries.pop()
         {
-            self.space.forget_entry(slot, index);
+            self.space.forget_entry(slot, index, how);
         }
     }
 }

@@ -21,6 +21,7 @@ mod link;
 mod objects;
 pub(crate) mod overlay;
 mod pending;
+mod reclaim;
 mod run;
 mod save;
 mod work;
@@ -47,9 +48,10 @@ use crate::reader::{Reader, compare_by};
 use crate::recover::version_word;
 use crate::space::{Access, Space, area_of, header_place};
 use crate::spare::Entered;
-use crate::stored::{Stored, Value};
+use crate::stored::{Stored, Value, type_of};
 pub(crate) use overlay::Rank;
 pub(crate) use pending::Pending;
+pub use reclaim::strike_used;
 pub(crate) use work::Work;
 
 /// A transaction. Dropped without [`Tx::commit`], also by a panic, it leaves nothing behind.
@@ -289,7 +291,9 @@ impl<'g, B: Backend> Tx<'g, B> {
     fn resolve_own<T: Stored>(&self, at: u64, bits: PointerBits) -> Result<Option<Ptr<'g, T>>, Error> {
         match self.space.resolve(at, bits) {
             // Only memory was looked at, not what is staged.
-            Err(Error::Damaged) if self.resolve_own_name(at, bits)? => self.space.resolve(at, bits),
+            Err(Error::Damaged) if self.resolve_own_name(at, bits, type_of::<T>)? => {
+                self.space.resolve(at, bits)
+            }
             result => result,
         }
     }
@@ -349,6 +353,15 @@ impl<'g, B: Backend> Tx<'g, B> {
         Ok(())
     }
 
+    /// From here on, the transaction puts new versions of types in the place of old ones: it migrates an object.
+    pub(crate) fn replace_types(&mut self) {
+        self.work_mut().replaces_types = true;
+    }
+
+    pub(crate) fn replaces_types(&self) -> bool {
+        self.work().replaces_types
+    }
+
     pub(crate) fn push_free(&mut self, freed: Freed) {
         self.work_mut().frees.push(freed);
     }
@@ -374,7 +387,7 @@ impl<B: Backend> Drop for Tx<'_, B> {
     fn drop(&mut self) {
         match self.state {
             State::Open => self.undo(),
-            State::Done => {}
+            State::Done => self.tell_freed_entries(),
             // A panic in the backend, between the commit and its end: what is half in place stays locked, until this program has ended and
             // someone finishes it.
             State::Committed => {

@@ -20,6 +20,7 @@ use crate::memory;
 use crate::pointer::{Area, Object};
 use crate::space::{Space, header_place};
 use crate::stored::Stored;
+use crate::types::type_key;
 
 impl<'s, B: Backend> Tx<'s, B> {
     /// Makes a persistent object whose base is a `T` of zeros. It exists only if the transaction commits.
@@ -37,7 +38,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     pub(crate) fn make_typed<T: Stored>(&mut self, spec: &CreateSpec) -> Result<Object<'s, T>, Error> {
         let area = self.make(spec)?;
         self.ensure(area, HEADER_OFFSET, PAGE_BYTES + size_of::<T>() as u64)?;
-        self.name_type(area, T::NAME)?;
+        self.name_type(area, T::NAME, type_key(T::NAME, T::ARGUMENTS))?;
         self.set_len_bytes(area, size_of::<T>() as u64)?;
         Ok(Object::new(area))
     }
@@ -98,8 +99,9 @@ impl<'s, B: Backend> Tx<'s, B> {
         Ok(area)
     }
 
-    /// Writes the declared name of an object's type into its header.
-    pub(crate) fn name_type(&mut self, area: Area<'s>, name: &str) -> Result<(), Error> {
+    /// Writes the declared name of an object's type into its header, and its key.
+    pub(crate) fn name_type(&mut self, area: Area<'s>, name: &str, key: u64) -> Result<(), Error> {
+        self.set(header_place(area, offset_of!(Header, type_key)), key)?;
         self.set(header_place(area, offset_of!(Header, type_name)), *TypeName::of(name).bytes())
     }
 
@@ -153,6 +155,7 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// Deletes what was made and takes back what is in volatile tables.
     pub(super) fn undo(&mut self) {
         self.forget_entries(0);
+        self.forget_freed_entries(0);
         self.delete_created(0);
         self.forget_intents();
     }
@@ -178,6 +181,10 @@ impl<B: Backend> Space<B> {
         let name = TypeName::of(T::NAME);
         if memory::load::<[u8; 56]>(place) != *name.bytes() {
             memory::store(self.backend(), place, name.bytes());
+            let key = header_place(area, offset_of!(Header, type_key));
+            memory::store(self.backend(), key, &type_key(T::NAME, T::ARGUMENTS));
+            // They share a line.
+            const { assert!(offset_of!(Header, type_key) / 64 == (offset_of!(Header, lock) - 1) / 64) };
             self.backend().flush(place.address(), name.bytes().len() as u64);
         }
     }

@@ -13,6 +13,7 @@ struct Saved {
     deletes: usize,
     frees: usize,
     entries: usize,
+    freed_entries: usize,
     staged_bytes: u64,
 }
 
@@ -36,6 +37,7 @@ impl<B: Backend> Tx<'_, B> {
             deletes: work.deletes.len(),
             frees: work.frees.len(),
             entries: work.entries.len(),
+            freed_entries: work.freed_entries.len(),
             staged_bytes: work.staged_bytes,
         };
         // What was written in place before is staged from here on, since it can't be taken back.
@@ -43,6 +45,7 @@ impl<B: Backend> Tx<'_, B> {
         let result = change(self);
         if result.is_err() {
             self.forget_entries(saved.entries);
+            self.forget_freed_entries(saved.freed_entries);
             self.delete_created(saved.created);
             let work = self.work_mut();
             work.overlay = saved.overlay;

@@ -9,6 +9,7 @@ use twizzler_abi::{Error, ObjId};
 
 use super::fresh::Fresh;
 use super::overlay::{Overlay, Rank};
+use crate::entries::Entered;
 use crate::heap::{Freed, Reuse};
 use crate::journal::Changed;
 
@@ -24,14 +25,18 @@ pub(crate) struct Work {
     /// There are intents of it in its lane.
     pub(super) intends: bool,
     pub(super) frees: Vec<Freed>,
-    /// FOT entries that it staged: (object, index).
-    pub(super) entries: Vec<(Slot, u64)>,
+    /// FOT entries that it staged: (object, index, how it came by it).
+    pub(super) entries: Vec<(Slot, u64, Entered)>,
+    /// FOT entries that it freed.
+    pub(super) freed_entries: Vec<(Slot, u64)>,
     /// Objects that the record names: where they lie, and how they change.
     pub(super) changed: Vec<(u64, Changed)>,
     /// The record.
     pub(super) words: Vec<u64>,
     /// Lines that are to be stored after all others: where they lie.
     pub(super) published: Vec<(Rank, u64)>,
+    /// It migrates an object, whose type list it may change.
+    pub(super) replaces_types: bool,
     /// Bytes of allocations that are staged.
     pub(super) staged_bytes: u64,
     /// The object that was last seen to be locked: where it lies. 0: none.
@@ -57,9 +62,11 @@ impl Work {
         self.intends = false;
         self.frees.clear();
         self.entries.clear();
+        self.freed_entries.clear();
         self.changed.clear();
         self.published.clear();
         self.staged_bytes = 0;
+        self.replaces_types = false;
         self.last.set(0);
         self.seen.set(0);
         self.reuse.set(Reuse::default());

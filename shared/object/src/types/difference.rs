@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::table::{Form, TypeDescription, TypeTable};
+use super::table::{Form, TypeTable};
 use crate::error::TypeName;
 
 /// How two types differ, as far as descriptions tell.
@@ -32,7 +32,18 @@ impl Difference {
         if wanted.name_of(wanted.root()) != found.name_of(found.root()) {
             return Self::Name;
         }
-        let (Some(w), Some(f)) = (base(wanted), base(found)) else { return Self::Other };
+        let root = |table: &TypeTable| table.fingerprint_of(table.root());
+        Self::of_types((wanted, root(wanted)), (found, root(found)))
+    }
+
+    /// Between types of two tables, by their fingerprints, that have one name.
+    pub(crate) fn of_types(
+        (wanted, wanted_fingerprint): (&TypeTable, u64),
+        (found, found_fingerprint): (&TypeTable, u64),
+    ) -> Self {
+        let (Some(w), Some(f)) = (wanted.get(wanted_fingerprint), found.get(found_fingerprint)) else {
+            return Self::Other;
+        };
         if w.version != f.version {
             return Self::Version { wanted: w.version, found: f.version };
         }
@@ -48,11 +59,6 @@ impl Difference {
         let field = differs.map(|(w, _)| w).or(of_wanted.get(beyond)).or(of_found.get(beyond));
         field.map_or(Self::Other, |field| Self::Field(TypeName::of(&field.name)))
     }
-}
-
-/// The description of a table's own type.
-fn base(table: &TypeTable) -> Option<&TypeDescription> {
-    table.get(table.fingerprint_of(table.root()))
 }
 
 /// What a message that names both types says further.

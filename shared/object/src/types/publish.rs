@@ -92,7 +92,7 @@ impl<B: Backend> Guard<'_, B> {
         let bytes = table().encode();
         self.transact_once(|tx| {
             let area = tx.create_with(&type_object_spec(fingerprint))?;
-            tx.name_type(area, "twizzler.type")?;
+            tx.name_type(area, "twizzler.type", 0)?;
             tx.write_at(area, 0, &bytes)?;
             tx.set_len_bytes(area, bytes.len() as u64)
         })

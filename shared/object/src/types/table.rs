@@ -80,9 +80,13 @@ impl TypeTable {
     /// Of a program's own type.
     #[must_use]
     pub fn of<T: Stored>() -> Self {
+        Self::of_info(type_of::<T>())
+    }
+
+    pub(super) fn of_info(info: TypeInfo) -> Self {
         let mut table = Self { root: Kind::Flag, types: BTreeMap::new() };
         let mut waiting = Vec::new();
-        table.root = kind_of(type_of::<T>(), &mut waiting);
+        table.root = kind_of(info, &mut waiting);
         while let Some(info) = waiting.pop() {
             if table.types.contains_key(&info.fingerprint) || table.types.len() >= TYPES_MAX {
                 continue;

@@ -263,7 +263,7 @@ impl<'s, K: Value + Ord, V: Stored> OrderedMap<'s, K, V> {
     pub fn place_mut<B: Backend>(&self, tx: &mut Tx<'s, B>, key: K) -> Result<Ptr<'s, V>, Error> {
         let mut value = alloc::vec![0; size_of::<V>()];
         if let Some(place) = self.place(tx, &key)? {
-            tx.read(place.as_span().as_bytes(), 0, &mut value)?;
+            tx.read(place.as_span().memory(), 0, &mut value)?;
         }
         self.tree().insert(tx, &key, &value, &mut |_| ())?;
         self.place(tx, &key)?.ok_or(Error::Damaged)

@@ -59,7 +59,7 @@ impl<'s, P: Page> Tree<'s, P> {
     pub(super) fn begin<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<u64, Error> {
         tx.lock(self.area())?;
         let place = self.root.at(TreeRoot::version);
-        if tx.is_fresh(place.as_span().as_bytes()) {
+        if tx.is_fresh(place.as_span().memory()) {
             // The map itself is new. A savepoint may have staged a later version than the one in memory.
             Ok(tx.get(place).max(1))
         } else {
