@@ -7,14 +7,14 @@
 //! | 128 | the last age drawn |
 //! | 192 | 1: what earlier boots left in lanes is dealt with |
 //! | 4096 | for each lane a line: its owner, the age of its transaction (0: none drawn), its turn, and if it was chosen |
-//! | 64 KiB | for each lock stripe a line: writer, readers; who sleeps: readers, writers, holders of others; who was overtaken: readers, writers |
+//! | 64 KiB | for each lock stripe a line: writer, readers; who sleeps: readers, writers, holders of others; who was overtaken: readers, writers; changes |
 //! | 320 KiB | versions that readers keep ([`crate::keeps`]) |
 //!
 //! A *writer* word holds the number of a lane plus one; the others of a stripe have a bit for each lane. A lane's *turn* counts how
 //! often it was woken ([`crate::lock`]).
 //! Anything may stand there: a program that goes wild can make others wait, or wait no longer, but touch no memory.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use twizzler_abi::ObjId;
 
@@ -23,7 +23,7 @@ use crate::lane::LANES_MAX;
 use crate::space::Space;
 
 /// What the first word says.
-const FORMAT: u64 = u64::from_le_bytes(*b"TWZCOOR\x01");
+const FORMAT: u64 = u64::from_le_bytes(*b"TWZCOOR\x02");
 const LINE: u64 = 64;
 const LANES: u64 = 4096;
 const STRIPES_AT: u64 = 64 * 1024;
@@ -52,6 +52,8 @@ pub(crate) enum StripeWord {
     OvertakenReaders,
     /// The same of those who want to write: no younger one reads or writes before.
     OvertakenWriters,
+    /// Counts on when a commit begins to be put in place, and when it is: odd meanwhile.
+    Changes,
 }
 
 /// The stripe of an object's lock.
@@ -117,6 +119,32 @@ impl<B: Backend> Space<B> {
     #[inline]
     pub(crate) fn stripe_word(&self, stripe: usize, word: StripeWord) -> &AtomicU64 {
         self.shared_word(STRIPES_AT + (stripe % STRIPES) as u64 * LINE + word as u64 * 8)
+    }
+
+    /// Says that what these objects' stripes cover is about to be changed in place. Their locks are held.
+    pub(crate) fn begin_changes(&self, ids: impl Iterator<Item = ObjId>) {
+        for id in ids {
+            let changes = self.stripe_word(stripe_of(id), StripeWord::Changes);
+            // Two objects may share a stripe, and a program that was killed may have left it odd.
+            changes.store(changes.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        }
+        // Before all that is stored from here on; pairs with the acquire of who reads without locks.
+        fence(Ordering::Release);
+    }
+
+    /// Says that all is in place.
+    pub(crate) fn end_changes(&self, ids: impl Iterator<Item = ObjId>) {
+        ids.for_each(|id| self.end_changes_of(stripe_of(id)));
+    }
+
+    /// Says so of one stripe.
+    pub(crate) fn end_changes_of(&self, stripe: usize) {
+        let changes = self.stripe_word(stripe, StripeWord::Changes);
+        let now = changes.load(Ordering::Relaxed);
+        if now & 1 == 1 {
+            // Release: after all that was stored.
+            changes.store(now.wrapping_add(1), Ordering::Release);
+        }
     }
 
     /// Waits while the word is `value`.

@@ -7,12 +7,14 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::marker::PhantomData;
 use core::ops::Deref;
+use core::sync::atomic::AtomicU64;
 
 use twizzler_abi::call::CreateSpec;
 use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink};
+use crate::coordination::{StripeWord, stripe_of};
 use crate::epoch::Inside;
 use crate::error::OpenError;
 use crate::keeps::Keep;
@@ -277,9 +279,14 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
         self.space.backend().expect(bytes.address(), bytes.len());
     }
 
-    #[inline(always)]
-    fn has_locks(&self) -> bool {
-        false
+    #[inline]
+    fn changes(&self, area: Area<'g>) -> Option<&'g AtomicU64> {
+        let stripe = stripe_of(self.space.id_of(area));
+        Some(self.space.stripe_word(stripe, StripeWord::Changes))
+    }
+
+    fn wait_for_changes(&self, area: Area<'g>) -> Result<(), Error> {
+        self.lock(area).map(drop)
     }
 
     fn keep(&self, version: Ptr<'g, u64>) -> Result<Option<Keep<'g>>, Error> {

@@ -267,6 +267,12 @@ impl<B: Backend> Space<B> {
         owner != 0 && owner != self.owner && !self.backend().is_alive(owner)
     }
 
+    /// True if a dead program has the lock.
+    pub(crate) fn is_held_by_dead(&self, stripe: usize) -> bool {
+        let writer = self.stripe_word(stripe, Writer).load(Ordering::SeqCst);
+        writer.checked_sub(1).is_some_and(|lane| self.is_dead(lane as usize))
+    }
+
     /// Lets go of all that a lane holds. Its age is kept for the next run.
     pub(crate) fn release_all(&self, held: &mut Held) {
         while let Some(stripe) = held.stripes.pop() {
@@ -343,6 +349,8 @@ impl<B: Backend> Space<B> {
                 }
             }
             if self.stripe_word(stripe, Writer).load(Ordering::SeqCst) == lane as u64 + 1 {
+                // It may have been killed while it put a commit in place; that is finished.
+                self.end_changes_of(stripe);
                 self.free_writer(stripe);
             } else {
                 self.wake_sleepers(stripe);

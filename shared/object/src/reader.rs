@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::cmp::Ordering;
+use core::sync::atomic::AtomicU64;
 
 use twizzler_abi::Error;
 use twizzler_abi::pointer::PointerBits;
@@ -58,10 +59,22 @@ pub trait Reader<'s> {
     #[doc(hidden)]
     fn decoded<T: Stored>(&self, from: Area<'s>, bits: PointerBits) -> Result<Option<Ptr<'s, T>>, Error>;
 
-    /// True if nobody else changes what this reader reads: it has locks.
+    /// The word that counts changes of an object, and of those that share its lock: odd while one is being put in place. None: nobody else
+    /// changes what this reader reads, since it has locks.
     #[doc(hidden)]
-    fn has_locks(&self) -> bool {
-        true
+    fn changes(&self, area: Area<'s>) -> Option<&'s AtomicU64> {
+        let _ = area;
+        None
+    }
+
+    /// Waits until nobody changes an object.
+    ///
+    /// # Errors
+    /// As [`crate::Guard::lock`].
+    #[doc(hidden)]
+    fn wait_for_changes(&self, area: Area<'s>) -> Result<(), Error> {
+        let _ = area;
+        Ok(())
     }
 
     /// True where it pays to call [`Reader::expect`].

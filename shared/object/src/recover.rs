@@ -161,6 +161,9 @@ impl<B: Backend> Space<B> {
             }
             areas.push(area);
         }
+        // Locks of the dead are released when all is in place, and that ends it.
+        let held = |id: &ObjId| self.is_held_by_dead(crate::coordination::stripe_of(*id));
+        self.begin_changes(record.objects().map(|object| object.id).filter(held));
         for line in record.lines() {
             let (object, offset, line) = line?;
             if let Some(&Some(area)) = areas.get(object) {

@@ -1,12 +1,12 @@
 //! Freed memory is given out again when readers have passed, and not before: what a reader without a lock keeps is never another's.
 
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::collections::{List, ListRoot};
+use twizzler_object::collections::{HashMap, HashMapRoot, List, ListRoot};
 use twizzler_object::{Access, Area, Bytes, Guard, InvPtr, KEEPS_MAX, Ptr, Reader, Space, Stored};
 
 /// So many words that all say the same.
@@ -202,6 +202,98 @@ fn who_follows_pointers_beside_a_writer_sees_whole_blocks() {
         }
     });
     assert!(!torn.into_inner(), "a block changed under its reader");
+}
+
+#[derive(Stored)]
+#[stored(name = "test.churned", version = 1)]
+#[repr(C)]
+struct Churned {
+    numbers: HashMapRoot<u64, [u64; 6]>,
+    bytes: HashMapRoot<[u8], [u8]>,
+    list: ListRoot<[u64; 3]>,
+}
+
+/// Keys that are never taken out.
+const STAYING: u64 = 50;
+
+fn key_of(n: u64) -> Vec<u8> {
+    [vec![n as u8; (n % 300) as usize], n.to_le_bytes().to_vec()].concat()
+}
+
+/// Writers put in and take out, split buckets and clear; readers without locks look at everything all the time.
+#[test]
+fn readers_without_locks_see_whole_entries_beside_writers() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let id = space.transact(|tx| tx.create::<Churned>().map(|root| space.id_of(root.area()))).expect("made");
+    let churn = |guard: &Guard<'_, &MemoryBackend>, n: u64, put: bool, clear: bool| {
+        let root = guard.open::<Churned>(id, Access::Write).expect("there").base();
+        let (numbers, bytes) =
+            (HashMap::new(root.at(Churned::numbers)), HashMap::new(root.at(Churned::bytes)));
+        let list = List::new(root.at(Churned::list));
+        let change = guard.transact(|tx| {
+            tx.lock(root.object())?;
+            if put {
+                numbers.insert(tx, n, [n; 6])?;
+                bytes.insert(tx, &key_of(n), &key_of(n))?;
+                list.push_back(tx, [n; 3]).map(drop)
+            } else if clear {
+                bytes.clear(tx)?;
+                list.clear(tx)
+            } else {
+                numbers.remove(tx, &n)?;
+                bytes.remove(tx, &key_of(n))?;
+                list.pop_front(tx).map(drop)
+            }
+        });
+        change.expect("changed");
+    };
+    (0..STAYING).for_each(|n| churn(&space.enter(), n, true, false));
+    let left = AtomicU64::new(2);
+    let (space, left) = (&space, &left);
+    std::thread::scope(|threads| {
+        for thread in 0..2 {
+            threads.spawn(move || {
+                let mut seed = thread + 1;
+                for _ in 0..4000 {
+                    seed = u64::wrapping_mul(seed, 6_364_136_223_846_793_005).wrapping_add(1);
+                    let n = STAYING + (seed >> 33) % 1000;
+                    churn(&space.enter(), n, seed >> 40 & 1 == 0, seed >> 50 & 0x3ff == 0);
+                }
+                left.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        for _ in 0..2 {
+            threads.spawn(move || {
+                while left.load(Ordering::SeqCst) > 0 {
+                    let guard = space.enter();
+                    let reader = &guard;
+                    let root = guard.open::<Churned>(id, Access::Read).expect("there").base();
+                    let numbers = HashMap::new(root.at(Churned::numbers));
+                    let bytes = HashMap::new(root.at(Churned::bytes));
+                    let list = List::new(root.at(Churned::list));
+                    for n in 0..STAYING {
+                        assert_eq!(numbers.get(&reader, &n), Ok(Some([n; 6])));
+                    }
+                    for entry in numbers.iter(&reader) {
+                        assert!(entry.is_ok_and(|(key, value)| value == [key; 6]), "{entry:?}");
+                    }
+                    for entry in bytes.iter(&reader) {
+                        assert!(matches!(&entry, Ok((key, value)) if key == value), "{entry:?}");
+                    }
+                    for n in STAYING..STAYING + 20 {
+                        let value = bytes.get(&reader, &key_of(n)).expect("sound");
+                        assert!(value.is_none_or(|value| value == key_of(n)));
+                    }
+                    for element in list.iter(&reader) {
+                        assert!(element.is_ok_and(|[a, b, c]| a == b && b == c), "{element:?}");
+                    }
+                }
+            });
+        }
+    });
+    let guard = space.enter();
+    assert!(guard.heap_usage(guard.open_any(id, Access::Read).expect("there")).is_ok());
 }
 
 #[derive(Clone, Debug)]

@@ -92,7 +92,7 @@ impl<'s> HashMap<'s, [u8], [u8]> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn contains_key(&self, reader: &impl Reader<'s>, key: &[u8]) -> Result<bool, Error> {
-        Ok(self.find(reader, key)?.1.is_some())
+        steady(reader, self.area(), || Ok(self.find(reader, key)?.1.is_some()))
     }
 
     /// Gives a key a value. True if it had one before.
@@ -153,8 +153,8 @@ impl<'s> HashMap<'s, [u8], [u8]> {
         reader: &'r R,
     ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>> + use<'r, 's, R> {
         let map = *self;
-        self.table().slots(reader).map(move |slot| {
-            let (key, value) = map.parts(reader, &slot?)?;
+        self.table().slots(reader, move |reader, slot| {
+            let (key, value) = map.parts(reader, &slot)?;
             Ok((reader.to_vec(key), reader.to_vec(value)))
         })
     }
@@ -211,7 +211,7 @@ impl<'s> HashMap<'s, [u8], [u8]> {
     /// # Errors
     /// [`Error::Damaged`]; what the transaction says.
     pub fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
-        let slots: Vec<_> = self.table().slots(tx).collect::<Result<_, _>>()?;
+        let slots: Vec<_> = self.table().slots(tx, |_, slot| Ok(slot)).collect::<Result<_, _>>()?;
         slots.iter().try_for_each(|slot| self.free(tx, slot))?;
         self.table().clear(tx)
     }

@@ -7,7 +7,7 @@ use twizzler_abi::Error;
 
 use super::entry::{Entry, Keyed};
 use super::hash::hash_bytes;
-use super::raw::{Types, bytes_of};
+use super::raw::{Types, bytes_of, steady};
 use super::table::{Layout, Slot, Table, TableRoot};
 use crate::Stored;
 use crate::backend::Backend;
@@ -51,8 +51,8 @@ impl<K: ?Sized, V: ?Sized> HashMapRoot<K, V> {
 /// transaction up.
 ///
 /// Growing adds one bucket at a time, so that no insertion costs much more than another. What is taken out makes room for what comes;
-/// [`HashMap::clear`] gives the memory back. Who reads outside a transaction while others commit may see some of a commit's changes and not
-/// yet others; read in a transaction, or from an [`super::OrderedMap`], where that matters.
+/// [`HashMap::clear`] gives the memory back. Who reads outside a transaction while others commit sees each entry whole; an iteration may
+/// see some of a commit's changes and not yet others. Read in a transaction, or from an [`super::OrderedMap`], where that matters.
 pub struct HashMap<'s, K: ?Sized, V: ?Sized> {
     pub(super) root: Ptr<'s, HashMapRoot<K, V>>,
 }
@@ -139,7 +139,7 @@ impl<'s, K: Value, V: Stored> HashMap<'s, K, V> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn contains_key(&self, reader: &impl Reader<'s>, key: &K) -> Result<bool, Error> {
-        Ok(self.find(reader, key)?.is_some())
+        steady(reader, self.area(), || Ok(self.find(reader, key)?.is_some()))
     }
 
     /// The place of a key's value, to be written until the map grows; for a key without a value, one of zeros is put in.
@@ -176,7 +176,7 @@ impl<'s, K: Value, V: Stored> HashMap<'s, K, V> {
         reader: &'r R,
     ) -> impl Iterator<Item = Result<(K, Ptr<'s, V>), Error>> + use<'r, 's, R, K, V> {
         let table = self.table();
-        table.slots(reader).map(move |slot| slot.map(|slot| (slot.key, table.value(&slot))))
+        table.slots(reader, move |_, slot| Ok((slot.key, table.value(&slot))))
     }
 
     /// Takes all entries out, and gives the memory back.
@@ -195,7 +195,7 @@ impl<'s, K: Value, V: Value> HashMap<'s, K, V> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn get(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<V>, Error> {
-        Ok(self.place(reader, key)?.map(|place| reader.get(place)))
+        steady(reader, self.area(), || Ok(self.place(reader, key)?.map(|place| reader.get(place))))
     }
 
     /// Gives a key a value; gives back the one that it had.
@@ -255,7 +255,8 @@ impl<'s, K: Value, V: Value> HashMap<'s, K, V> {
         &self,
         reader: &'r R,
     ) -> impl Iterator<Item = Result<(K, V), Error>> + use<'r, 's, R, K, V> {
-        self.places(reader).map(|entry| entry.map(|(key, place)| (key, reader.get(place))))
+        let table = self.table();
+        table.slots(reader, move |reader, slot| Ok((slot.key, reader.get(table.value(&slot)))))
     }
 
     /// All keys, in no order. An error ends them.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 
-use super::raw::kept;
+use super::raw::{kept, steady};
 use crate::Stored;
 use crate::backend::Backend;
 use crate::pointer::{InvPtr, Ptr};
@@ -171,10 +171,14 @@ impl<'s, T: Stored> List<'s, T> {
     ) -> impl Iterator<Item = Result<Node<'s, T>, Error>> + use<'r, 's, R, T> {
         let (list, keep) = (*self, kept(reader, self.root.object()));
         let mut next = match &keep {
-            Ok(_) => self.front_node(reader),
+            Ok(_) => steady(reader, self.root.object(), || self.front_node(reader)),
             Err(error) => Err(*error),
         };
-        let mut left = self.len(reader);
+        // Others may put more in meanwhile, if they can: then only as many as fit the object.
+        let mut left = match reader.changes(self.root.object()) {
+            Some(_) => self.root.object().range_bytes() / size_of::<ListNode<T>>() as u64,
+            None => self.len(reader),
+        };
         core::iter::from_fn(move || {
             let _held = &keep;
             let node = core::mem::replace(&mut next, Ok(None)).transpose()?;
@@ -183,7 +187,7 @@ impl<'s, T: Stored> List<'s, T> {
                 return Some(Err(Error::Damaged));
             }
             left -= 1;
-            next = list.next(reader, node);
+            next = steady(reader, list.root.object(), || list.next(reader, node));
             Some(Ok(node))
         })
     }
@@ -303,6 +307,10 @@ impl<'s, T: Value> List<'s, T> {
         &self,
         reader: &'r R,
     ) -> impl Iterator<Item = Result<T, Error>> + use<'r, 's, R, T> {
-        self.nodes(reader).map(|node| Ok(reader.get(node?.at(ListNode::<T>::value))))
+        let area = self.root.object();
+        self.nodes(reader).map(move |node| {
+            let place = node?.at(ListNode::<T>::value);
+            steady(reader, area, || Ok(reader.get(place)))
+        })
     }
 }

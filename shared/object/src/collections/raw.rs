@@ -12,6 +12,10 @@ use crate::reader::Reader;
 use crate::recover::version_word;
 use crate::stored::{Stored, Value};
 
+/// Looks before a reader waits, and how often it does.
+const LOOKS: usize = 200;
+const WAITS: usize = 100;
+
 /// What a map is of, to the type checker.
 pub(super) type Types<K, V> = PhantomData<(fn() -> *const K, fn() -> *const V)>;
 
@@ -20,27 +24,37 @@ pub(super) fn kept<'s>(reader: &impl Reader<'s>, area: Area<'s>) -> Result<Optio
     reader.keep(version_word(area))
 }
 
-/// Reads something short: again, with what it reads kept, where the object was changed meanwhile. Memory that was freed when the first look began is
-/// given out after a further commit only.
+/// Looks at an object until nobody has changed it meanwhile: so what `read` gives belongs together. It should be short, and do nothing but read. What it says
+/// of a look beside a change is not believed.
 #[inline]
 pub(super) fn steady<'s, R: Reader<'s>, T>(
     reader: &R,
     area: Area<'s>,
     read: impl Fn() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    if reader.has_locks() {
-        return read();
+    let Some(changes) = reader.changes(area) else { return read() };
+    for _ in 0..WAITS {
+        for _ in 0..LOOKS {
+            // Acquire: pairs with the release at the end of a change.
+            let before = changes.load(Ordering::Acquire);
+            if before & 1 == 1 {
+                core::hint::spin_loop();
+                continue;
+            }
+            let result = read();
+            // Acquire: pairs with the release at the beginning of a change.
+            fence(Ordering::Acquire);
+            if changes.load(Ordering::Relaxed) == before {
+                return result;
+            }
+        }
+        // Whoever changes it is not running, or was killed. A thread that has locks itself can't wait for others.
+        match reader.wait_for_changes(area) {
+            Ok(()) | Err(Error::Nested) => {}
+            Err(error) => return Err(error),
+        }
     }
-    let version = version_word(area);
-    let before = reader.get(version);
-    let result = read();
-    // Acquire: pairs with the release before a commit's changes are put in place.
-    fence(Ordering::Acquire);
-    if reader.get(version) == before {
-        return result;
-    }
-    let _keep = reader.keep(version)?;
-    read()
+    Err(Error::Interrupted)
 }
 
 /// The value whose bytes are at `at`.

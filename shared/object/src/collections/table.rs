@@ -28,7 +28,7 @@ use crate::pointer::{Area, InvPtr, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Field, Value};
 use crate::tx::Tx;
-use slots::Slots;
+use slots::{Position, Slots};
 
 /// Entries of a bucket.
 const SLOTS: usize = 7;
@@ -442,10 +442,14 @@ impl<'s, L: Layout> Table<'s, L> {
         tx.set(self.root.at(TableRoot::len), 0)
     }
 
-    /// All entries, in no order. An error ends them.
-    pub(super) fn slots<'r, R: Reader<'s>>(&self, reader: &'r R) -> Slots<'r, 's, R, L> {
+    /// What `read` gives of all entries, in no order. An error ends them.
+    pub(super) fn slots<'r, R: Reader<'s>, T, F: Fn(&R, Slot<'s, L>) -> Result<T, Error>>(
+        &self,
+        reader: &'r R,
+        read: F,
+    ) -> Slots<'r, 's, R, L, F> {
         let keep = kept(reader, self.area());
         let buckets = reader.get(self.root.at(TableRoot::buckets)).min(self.chunks().room(reader));
-        Slots { table: *self, reader, bucket: None, rest: 0, steps: 0, number: 0, buckets, keep }
+        Slots { table: *self, reader, read, at: Position::START, buckets, keep, over: false }
     }
 }

@@ -172,6 +172,14 @@ impl<B: Backend> Tx<'_, B> {
     #[inline]
     fn apply_lines(&self, is_wanted: impl Fn(Area<'_>) -> bool) -> Result<(), Error> {
         let (space, work) = (self.space, &self.lane.work);
+        // What it made itself nobody else reads yet, and has no lock.
+        let shared = || {
+            let is_shared = |&&(start, _): &&(u64, Changed)| {
+                is_wanted(area_at(start)) && !work.fresh.made(area_at(start))
+            };
+            work.changed.iter().filter(is_shared).map(|&(_, Changed { id, .. })| id)
+        };
+        space.begin_changes(shared());
         for &(address, ref line) in work.overlay.lines() {
             let area = area_at(address);
             if is_wanted(area) {
@@ -185,6 +193,7 @@ impl<B: Backend> Tx<'_, B> {
                 space.store_flushed(version_word(area_at(start)), &version);
             }
         }
+        space.end_changes(shared());
         Ok(())
     }
 

@@ -201,6 +201,8 @@ impl<B: Backend> Space<B> {
                 break;
             }
             let Some(record) = queue.records.pop_front() else { break };
+            let ids = || record.changed.iter().map(|&(_, Changed { id, .. })| id);
+            self.begin_changes(ids());
             // Under the queue's lock: readers find each line here or in place.
             for &(address, ref line) in &record.lines {
                 // Pairs with the acquire of who reads without locks what this line makes reachable.
@@ -214,6 +216,7 @@ impl<B: Backend> Space<B> {
             for &(start, Changed { version, .. }) in &record.changed {
                 self.store_flushed(version_word(area_at(start)), &version);
             }
+            self.end_changes(ids());
             queue.forget(&record);
             self.backend().applied(record.ticket);
             self.drop_record(queue, &record);
