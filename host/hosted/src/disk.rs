@@ -45,6 +45,12 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the step is to fail with; it is not taken then.
     fn before(&self, step: Step<'_>) -> io::Result<()>;
+
+    /// What the host is to have said when it was asked for mappings whose stores are durable without it (`MAP_SYNC`); None: it is asked. For tests of
+    /// that path where there is no such device: everything is done as for one, but that files are mapped in the ordinary way.
+    fn is_direct(&self) -> Option<bool> {
+        None
+    }
 }
 
 /// A store's directory.

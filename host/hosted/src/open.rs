@@ -47,7 +47,7 @@ impl HostedBackend {
                 replayed = found;
                 Persistence::Log(Box::new(log))
             }
-            (other, _) => Persistence::stores(other),
+            (other, _) => Persistence::stores(other, options.observer.as_deref()),
         };
         if let Some(number) = options.first_slot {
             twizzler_slots::start_at(number);
@@ -119,7 +119,8 @@ fn kind(disk: &Disk, options: &Options, block: &Superblock, medium: Medium) -> R
         return Ok(Kind::Kept);
     }
     let file = disk.open_file(superblock::FILE, OFlags::RDWR);
-    if file.is_ok_and(|file| medium::is_direct(&file)) {
+    let told = options.observer.as_ref().and_then(|observer| observer.is_direct());
+    if told.unwrap_or_else(|| file.is_ok_and(|file| medium::is_direct(&file))) {
         return Ok(Kind::Direct);
     }
     if medium == Medium::Memory && options.observer.is_none() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use rustix::mm::MapFlags;
 use twizzler_pmem::cache::{self, WriteBack};
 
+use crate::disk::Observer;
 use crate::log::Log;
 
 /// How stores become durable. All processes that share a store must agree; the number is in the coordination segment.
@@ -43,13 +44,18 @@ pub(crate) enum Persistence {
         flush: Option<WriteBack>,
         /// [`Kind::Direct`].
         direct: bool,
+        /// Files are mapped so that the host keeps its word about that.
+        map_sync: bool,
     },
 }
 
 impl Persistence {
     /// For all kinds but the log.
-    pub(crate) fn stores(kind: Kind) -> Self {
-        Self::Stores { flush: (kind != Kind::Kept).then(WriteBack::detect), direct: kind == Kind::Direct }
+    pub(crate) fn stores(kind: Kind, observer: Option<&dyn Observer>) -> Self {
+        let direct = kind == Kind::Direct;
+        let is_pretended = observer.is_some_and(|observer| observer.is_direct() == Some(true));
+        let flush = (kind != Kind::Kept).then(WriteBack::detect);
+        Self::Stores { flush, direct, map_sync: direct && !is_pretended }
     }
 
     /// True where files and directories have to be synced when objects are made and deleted.
@@ -58,7 +64,10 @@ impl Persistence {
     }
 
     pub(crate) fn map_flags(&self) -> MapFlags {
-        if self.syncs_names() { MapFlags::SHARED_VALIDATE | MapFlags::SYNC } else { MapFlags::SHARED }
+        match self {
+            Self::Stores { map_sync: true, .. } => MapFlags::SHARED_VALIDATE | MapFlags::SYNC,
+            _ => MapFlags::SHARED,
+        }
     }
 
     #[inline]

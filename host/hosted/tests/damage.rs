@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use twizzler::{Error, Mode, Names, Observer, Options, Ptr, Step, Store, StoreError, Stored};
+use twizzler::{Access, Error, Mode, Names, Observer, Options, Ptr, Step, Store, StoreError, Stored};
 
 /// Names the store for [`one_of_many`].
 const STORE: &str = "TWIZZLER_TEST_STORE";
@@ -172,6 +172,30 @@ fn a_log_that_is_damaged_in_the_middle_is_refused_and_can_be_salvaged() {
     let recovered = logged().open(&copy).expect("opens");
     assert!(!recovered.backend().replayed().cut);
     assert_eq!(count(&recovered), 99);
+}
+
+#[test]
+fn a_damaged_object_is_refused_and_takes_nothing_else_along() {
+    let (_keep, path) = place();
+    let store = logged().create(&path).expect("new");
+    let make = || {
+        store.transact(|tx| {
+            let object = tx.create::<Count>()?;
+            tx.set(count_of(object.base()), 5)?;
+            Ok::<_, Error>(tx.space().id_of(object.area()))
+        })
+    };
+    let (spoiled, sound) = (make().expect("room"), make().expect("room"));
+    store.close().expect("closes");
+    let file = path.join("objects").join(spoiled.to_string());
+    let file = fs::OpenOptions::new().write(true).open(file).expect("there");
+    file.write_all_at(&[0xa5; 64], 4096).expect("written");
+    let store = logged().open(&path).expect("the store is sound");
+    let guard = store.enter();
+    let refused = guard.open::<Count>(spoiled, Access::Write).err().map(Error::from);
+    assert_eq!(refused, Some(Error::Damaged));
+    let object = guard.open::<Count>(sound, Access::Write).expect("sound");
+    assert_eq!(guard.get(count_of(object.base())), 5);
 }
 
 #[test]

@@ -109,6 +109,14 @@ fn what_is_no_store_is_refused_by_what_it_is() {
 }
 
 #[test]
+fn main_memory_does_not_survive_a_power_cut() {
+    let Ok(keep) = tempfile::tempdir_in("/dev/shm") else { return };
+    let refused = Store::create(keep.path().join("here"));
+    assert!(matches!(refused, Err(StoreError::Unsuitable { .. })), "{refused:?}");
+    drop(options().create(keep.path().join("there")).expect("killed processes it does survive"));
+}
+
+#[test]
 fn a_store_is_made_once() {
     let (_keep, path) = place();
     drop(options().create(&path).expect("new"));

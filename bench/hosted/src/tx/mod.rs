@@ -21,7 +21,7 @@ const ALONE: &str = "Twizzler, our work alone";
 const PEER: &str = "libpmemobj";
 const DURABLE: &str = "durable";
 /// Transactions that are counted.
-const COUNTED: u64 = 16;
+const COUNTED: u64 = 4;
 
 /// What a transaction does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +53,7 @@ pub(crate) const NOTES: [&str; 2] = [
      over two pools: *two objects* are two transactions there, which are not atomic together. Times are processor times; p99 includes 0.2 us of the clock. Two threads: half of the processor time of both, \
      so it would not show if they waited for each other; they have no reason to, as each has an object, or memory, of its own.",
     "*Our work alone* leaves flushes and fences out: nothing of it would be durable. Instructions, flushes (lines) and fences are exact, for everybody: children are run step by step, while \
-     they do 16 transactions more than before. *Streamed* is what is stored past the caches and needs no flush: records, and libpmemobj's log.",
+     they do 4 transactions more than before. *Streamed* is what is stored past the caches and needs no flush: records, and libpmemobj's log.",
 ];
 
 pub(crate) const NOTES_CACHES: [&str; 1] = [

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use twizzler_abi::Error;
 
@@ -16,7 +17,7 @@ pub(super) struct Walk<'s, P> {
     page: PhantomData<P>,
 }
 
-/// Leaves that are announced together.
+/// Leaves that are announced together where a walk may end soon.
 const AHEAD: usize = 16;
 
 /// Which end of a subtree.
@@ -62,7 +63,7 @@ impl<'s, P: Page> Walk<'s, P> {
         while at.level > 0 {
             let i = P::seek_child(reader, &at, key)?;
             self.path.push((at, i));
-            Self::announce(reader, &at, i / AHEAD);
+            Self::announce(reader, &at, || i..i + AHEAD);
             at = self.child(reader, &at, i)?;
         }
         let (i, equal) = P::seek(reader, &at, key)?;
@@ -109,12 +110,11 @@ impl<'s, P: Page> Walk<'s, P> {
             if let Some(neighbour) = neighbour {
                 *i = neighbour;
                 let at = *at;
-                let is_first_of_piece = match end {
-                    End::First => neighbour.is_multiple_of(AHEAD),
-                    End::Last => (neighbour + 1).is_multiple_of(AHEAD),
-                };
-                if is_first_of_piece {
-                    Self::announce_next(reader, &at, neighbour, end);
+                if neighbour.is_multiple_of(AHEAD) {
+                    Self::announce(reader, &at, || match end {
+                        End::First => neighbour..neighbour + 2 * AHEAD,
+                        End::Last => neighbour.saturating_sub(2 * AHEAD)..neighbour,
+                    });
                 }
                 let below = self.child(reader, &at, neighbour)?;
                 return self.descend(reader, below, end);
@@ -132,33 +132,26 @@ impl<'s, P: Page> Walk<'s, P> {
             if at.level == 0 {
                 return Ok(());
             }
-            Self::announce(reader, &at, i / AHEAD);
-            Self::announce_next(reader, &at, i, end);
+            // The walk has come from another leaf, so it is a long one.
+            Self::announce(reader, &at, || 0..at.len);
             at = self.child(reader, &at, i)?;
         }
     }
 
-    /// Announces the leaves that come after those of the piece that the `i`th child belongs to.
-    fn announce_next(reader: &impl Reader<'s>, at: &At<'s>, i: usize, end: End) {
-        let next = if end == End::First { Some(i / AHEAD + 1) } else { (i / AHEAD).checked_sub(1) };
-        next.into_iter().for_each(|piece| Self::announce(reader, at, piece));
-    }
-
-    /// Says that the leaves of this piece of a node's children will be read, where they may have to come from a disk: together, not each when the
-    /// walk gets there.
+    /// Says that these of a node's leaves will be read, where they may have to come from a disk: together, not each when the walk gets there.
     #[inline]
-    fn announce(reader: &impl Reader<'s>, at: &At<'s>, piece: usize) {
+    fn announce(reader: &impl Reader<'s>, at: &At<'s>, children: impl FnOnce() -> Range<usize>) {
         if at.level == 1 && reader.reads_slowly() {
-            Self::expect(reader, at, piece);
+            Self::expect(reader, at, children());
         }
     }
 
     #[cold]
-    fn expect(reader: &impl Reader<'s>, at: &At<'s>, piece: usize) {
+    fn expect(reader: &impl Reader<'s>, at: &At<'s>, children: Range<usize>) {
         /// Leaves that are so near each other are announced as one.
         const NEAR_BYTES: u64 = 8192;
         let bytes = P::node_bytes(0) as u64;
-        let children = (piece * AHEAD..at.len).take(AHEAD);
+        let children = children.start..children.end.min(at.len);
         // What can't be read now is an error when it is needed.
         let mut leaves: Vec<u64> = children.filter_map(|i| P::read_child(reader, at, i).ok()).collect();
         leaves.sort_unstable();
