@@ -233,7 +233,10 @@ fn load<E: Engine, const N: usize>(
 ) -> Result<E> {
     let folder = folder.join(E::NAME.replace([' ', ','], ""));
     std::fs::create_dir(&folder)?;
-    let engine = E::open(&folder, survives).with_context(|| format!("can't open {}", E::NAME))?;
+    let mut engine = E::open(&folder, survives).with_context(|| format!("can't open {}", E::NAME))?;
+    if entries > IN_MEMORY_MAX {
+        engine.grow()?;
+    }
     let mut keys: Vec<u64> = (0..entries).map(key).collect();
     keys.sort_unstable();
     let before = on_disk(&folder)?;

@@ -32,6 +32,10 @@ impl<const N: usize> Engine for TwizzlerHash<N> {
         Ok(Self { store, id })
     }
 
+    fn grow(&mut self) -> Result<()> {
+        Ok(self.store.promote(self.id)?)
+    }
+
     fn session(&self) -> Result<Self::Session<'_>> {
         Ok(self)
     }

@@ -63,6 +63,11 @@ pub(crate) trait Engine: Send + Sync + Sized {
     /// Makes a store in an empty folder, or opens the one that is there.
     fn open(folder: &Path, survives: Survives) -> Result<Self>;
 
+    /// Makes room for more than a GiB, where that has to be asked for.
+    fn grow(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// For one thread.
     fn session(&self) -> Result<Self::Session<'_>>;
 }

@@ -31,6 +31,10 @@ impl<const N: usize> Engine for Twizzler<N> {
         Ok(Self { store, id })
     }
 
+    fn grow(&mut self) -> Result<()> {
+        Ok(self.store.promote(self.id)?)
+    }
+
     fn session(&self) -> Result<Self::Session<'_>> {
         Ok(self)
     }
