@@ -66,12 +66,17 @@ fn add<'g>(
     tx.edit(word, |value| *value += 1)
 }
 
-/// So many threads commit, once each, while the log's write of the first one goes on: then the others have one write together.
-fn together(store: &Store, disk: &Disk, object_of: impl Fn(u64) -> u64 + Sync) {
+/// What a transaction does.
+type Change<'c> =
+    &'c dyn for<'g> Fn(&mut Tx<'g, HostedBackend>, &'g Guard<'_, HostedBackend>) -> Result<(), Error>;
+
+/// So many threads commit, once each, in these programs in turn, while the log's write of the first one goes on: then the others have one write
+/// together, if they can.
+fn together(programs: &[Store], disk: &Disk, threads: u64, object_of: impl Fn(u64) -> u64 + Sync) {
     disk.hold(true);
     let before = disk.counts()[0];
     let commit = |thread: u64| {
-        let guard = store.enter();
+        let guard = programs[thread as usize % programs.len()].enter();
         guard.transact(|tx| add(tx, &guard, object_of(thread))).expect("committed");
     };
     let commit = &commit;
@@ -80,14 +85,14 @@ fn together(store: &Store, disk: &Disk, object_of: impl Fn(u64) -> u64 + Sync) {
         while disk.counts()[0] == before {
             thread::sleep(Duration::from_millis(1));
         }
-        (1..COMMITTERS).for_each(|thread| {
+        (1..threads).for_each(|thread| {
             scope.spawn(move || commit(thread));
         });
         // All the others have logged when the log grows no more.
         let mut last = 0;
         loop {
             thread::sleep(Duration::from_millis(200));
-            let now = store.backend().log_bytes_in_use();
+            let now = programs[0].backend().log_bytes_in_use();
             if now == last {
                 break;
             }
@@ -102,23 +107,24 @@ fn commits_cost_exactly_what_the_documentation_says() {
     let keep = tempfile::tempdir().expect("a temporary directory");
     let disk = Arc::new(Disk::default());
     let options = Options::new().log_bytes(1 << 20).observer(disk.clone());
-    let store = options.create(&keep.path().join("store")).expect("new");
+    let store = options.clone().create(keep.path().join("store")).expect("new");
     for number in 0..COMMITTERS {
         let guard = store.enter();
         guard.well_known::<u64>(nonce(number)).expect("made");
         // The first record of a store begins the log.
         guard.transact(|tx| add(tx, &guard, number)).expect("committed");
     }
-    let one = |change: &dyn for<'g> Fn(
-        &mut Tx<'g, HostedBackend>,
-        &'g Guard<'_, HostedBackend>,
-    ) -> Result<(), Error>| {
+    let one = |change: Change<'_>| {
         let guard = store.enter();
         match guard.transact(|tx| change(tx, &guard)) {
             Ok(()) | Err(Error::Interrupted) => {}
             Err(error) => panic!("{error:?}"),
         }
     };
+    // As far as locks go, programs of their own.
+    let open = || options.clone().open(keep.path().join("store")).expect("shared");
+    let programs = [open(), open(), open(), open()];
+    let alone = std::slice::from_ref(&store);
     let mut found = String::new();
     let mut row = |name: &str, run: &dyn Fn()| {
         let before = disk.counts();
@@ -156,9 +162,15 @@ fn commits_cost_exactly_what_the_documentation_says() {
         });
     });
     row("16 threads commit, each to an object of its own, while the disk writes for the first", &|| {
-        together(&store, &disk, |thread| thread);
+        together(alone, &disk, COMMITTERS, |thread| thread);
     });
-    row("the same, all to one object", &|| together(&store, &disk, |_| 0));
+    row("the same, all to one object", &|| together(alone, &disk, COMMITTERS, |_| 0));
+    row("4 programs commit, each to an object of its own, while the disk writes for the first", &|| {
+        together(&programs, &disk, 4, |thread| thread);
+    });
+    row("the same, all to one object: it is handed over when it is in place", &|| {
+        together(&programs, &disk, 4, |_| 0)
+    });
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/programming.md"));
     assert!(
         page.expect("the page is there").contains(&found),

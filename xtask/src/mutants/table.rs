@@ -13,7 +13,7 @@ const AGAIN: Test =
 const MADE_AGAIN: Test =
     Test("twizzler-object", "crash_again", "an_object_is_kept_that_another_transaction_made_in_vain_before");
 const TRANSFERS: Test = Test("twizzler-object", "crash", "transfers_are_atomic");
-const LISTS: Test = Test("twizzler-object", "crash", "nothing_leaks_and_nothing_is_given_out_twice");
+const GUESTS: Test = Test("twizzler-object", "crash", "objects_come_and_go_with_their_transaction");
 const QUEUE: Test = Test("twizzler", "crash", "what_waits_survives_whole_and_in_order");
 const LOGGED: Test =
     Test("twizzler-object", "schedules", "what_waits_for_the_log_is_seen_by_whoever_takes_the_lock");
@@ -54,7 +54,7 @@ pub(super) const MUTANTS: [Mutant; 12] = [
         file: COMMIT,
         from: "            work.fresh.flush(backend);\n            backend.fence();",
         to: "            work.fresh.flush(backend);",
-        test: LISTS,
+        test: GUESTS,
     },
     Mutant {
         name: "the record after fence 1",
