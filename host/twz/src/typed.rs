@@ -4,10 +4,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::types::{Dump, Shown, Target, TypeTable, dump, held_types, type_object};
+use twizzler_object::types::{Dump, Shown, Source, Target, TypeTable, dump, held_types, type_object};
 
 use crate::medium::Medium;
-use crate::object::header;
+use crate::object::{class_of, header};
 
 /// Bytes of a description at most.
 const DESCRIPTION_BYTES_MAX: u64 = 16 << 20;
@@ -23,8 +23,8 @@ pub fn read<M: Medium>(
     places_max: usize,
 ) -> Result<Option<Dump>, Error> {
     let Some(table) = description(medium, fingerprint)? else { return Ok(None) };
-    let source = |offset: u64, buffer: &mut [u8]| medium.read_raw(id, offset, buffer);
-    dump(&source, &table, places_max).map(Some)
+    let object = Object { medium, id, range_bytes: class_of(medium, id)?.range_bytes() };
+    dump(&object, &table, places_max).map(Some)
 }
 
 /// The description of a type. None: the store has none.
@@ -78,6 +78,23 @@ pub fn held<M: Medium>(medium: &M, id: ObjId, fingerprint: u64) -> Result<Vec<He
     Ok(named.collect())
 }
 
+/// An object's bytes.
+struct Object<'a, M> {
+    medium: &'a M,
+    id: ObjId,
+    range_bytes: u64,
+}
+
+impl<M: Medium> Source for Object<'_, M> {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.medium.read_raw(self.id, offset, buffer)
+    }
+
+    fn range_bytes(&self) -> u64 {
+        self.range_bytes
+    }
+}
+
 /// The same as JSON: places with their types and values; numbers over 64 bits, IDs and bytes as text.
 #[must_use]
 pub fn as_json(dump: &Dump) -> Value {
@@ -105,6 +122,10 @@ fn value(shown: &Shown) -> Value {
         }
         Shown::List(items, more) => {
             json!({ "items": items.iter().map(value).collect::<Vec<_>>(), "more": more })
+        }
+        Shown::Entries(entries, more) => {
+            let entries = entries.iter().map(|(key, of)| json!([value(key), value(of)]));
+            json!({ "entries": entries.collect::<Vec<_>>(), "more": more })
         }
         Shown::Record(fields) => Value::Object(
             fields.iter().map(|(name, field)| (name.clone(), value(field))).collect::<Map<_, _>>(),

@@ -7,6 +7,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use common::{Bed, KINDS};
+use twizzler::collections::{
+    BytesMap, HashMap, HashMapRoot, MapRoot, OrderedMap, OrderedMapRoot, Text, TextRoot, Vector, VectorRoot,
+};
 use twizzler::{Access, Durability, Error, InvBytes, InvPtr, NameError, Names, Options, Stored};
 
 const TARGETS: usize = 150;
@@ -25,6 +28,68 @@ struct Letter {
     before: InvPtr<Letter>,
     number: u64,
     text: InvBytes,
+}
+
+#[derive(Stored)]
+#[stored(name = "test.collections", version = 1)]
+#[repr(C)]
+struct Collections {
+    numbers: VectorRoot<u64>,
+    none: VectorRoot<u64>,
+    text: TextRoot,
+    ages: HashMapRoot<u32, [u16; 3]>,
+    words: HashMapRoot<[u8], [u8]>,
+    squares: OrderedMapRoot<u64, u128>,
+    files: MapRoot,
+    letters: VectorRoot<InvPtr<Letter>>,
+}
+
+#[test]
+fn collections_are_shown_entry_by_entry() {
+    let bed = Bed::new();
+    let store = Options::new().durability(Durability::ProcessKill).create(bed.path("s")).expect("created");
+    {
+        let guard = store.enter();
+        let names = Names::open(&guard).expect("names");
+        let made = guard.transact(|tx| {
+            let root = names.create::<Collections>(tx, "c")?.base();
+            let numbers = Vector::new(root.at(Collections::numbers));
+            (0..70).try_for_each(|n| numbers.push(tx, 10 * n))?;
+            Text::new(root.at(Collections::text)).push_str(tx, "some text")?;
+            HashMap::new(root.at(Collections::ages)).insert(tx, 7, [1, 2, 3])?;
+            HashMap::new(root.at(Collections::words)).insert(tx, b"ada", b"love")?;
+            let squares = OrderedMap::new(root.at(Collections::squares));
+            (0..5000u64).try_for_each(|n| squares.insert(tx, n, u128::from(n * n)).map(drop))?;
+            let files = BytesMap::new(root.at(Collections::files));
+            files.insert(tx, b"long", &[b'x'; 4000])?;
+            files.insert(tx, b"short", b"value")?;
+            let letter = tx.alloc::<Letter>(root.object())?;
+            tx.set(letter.at(Letter::number), 77)?;
+            let place = Vector::new(root.at(Collections::letters)).push_zeroed(tx)?;
+            tx.link(place, Some(letter))?;
+            Ok::<_, NameError>(())
+        });
+        made.expect("made");
+    }
+    store.close().expect("closes");
+    let shown = bed.ok(&["show", "s", "c"]);
+    for line in [
+        "    none: []",
+        "        bytes: \"some text\"",
+        "        7 => [1, 2, 3]",
+        "        \"ada\" => \"love\"",
+        "        63 => 3969",
+        "    } and 4936 more",
+        "        \"short\" => \"value\"",
+        "    number: 77",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line:?} is not in\n{shown}");
+    }
+    assert!(shown.contains("    numbers: [0, 10, 20,") && shown.contains("630] and 6 more"), "{shown}");
+    let values = bed.json(&["show", "s", "c"])["values"]["places"][0]["value"].clone();
+    assert_eq!(values["squares"]["entries"][3], serde_json::json!([3, 9]));
+    assert_eq!(values["squares"]["more"], 4936);
+    assert_eq!(values["numbers"]["items"][5], 50);
 }
 
 fn make(bed: &Bed, store: &str) {

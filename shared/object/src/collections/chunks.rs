@@ -17,6 +17,13 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 /// Elements of the first chunk at first.
 const FIRST: u64 = 4;
 
+/// The logarithm of a whole chunk's elements, of that size.
+#[inline(always)]
+pub(super) const fn shift_of(size: u64) -> u32 {
+    let whole = CHUNK_BYTES / if size == 0 { 1 } else { size };
+    if whole < FIRST { FIRST.ilog2() } else { whole.ilog2() }
+}
+
 /// A chunk's first byte.
 type Chunk = u8;
 
@@ -26,9 +33,9 @@ type Chunk = u8;
 #[repr(C)]
 pub(super) struct ChunksRoot {
     /// Pointers to the chunks: as many as a power of two holds.
-    directory: InvPtr<InvPtr<Chunk>>,
+    pub(super) directory: InvPtr<InvPtr<Chunk>>,
     /// Elements that there is memory for.
-    room: u64,
+    pub(super) room: u64,
 }
 
 /// Elements of `size` bytes, a multiple of their alignment.
@@ -42,9 +49,7 @@ pub(super) struct Chunks<'s> {
 impl<'s> Chunks<'s> {
     #[inline(always)]
     pub(super) const fn new(root: Ptr<'s, ChunksRoot>, size: u64) -> Self {
-        let whole = CHUNK_BYTES / if size == 0 { 1 } else { size };
-        let shift = if whole < FIRST { FIRST.ilog2() } else { whole.ilog2() };
-        Self { root, size, shift }
+        Self { root, size, shift: shift_of(size) }
     }
 
     pub(super) const fn area(&self) -> Area<'s> {

@@ -19,13 +19,13 @@ use crate::tx::Tx;
 pub(super) struct OfBytes;
 
 /// Where an entry of bytes lies: the key, then the value.
-#[derive(Stored, Clone, Copy)]
+#[derive(Stored, Clone, Copy, Default)]
 #[stored(name = "twizzler.hash-map-pair", version = 1)]
 #[repr(C)]
 pub(super) struct Pair {
-    offset: u64,
-    key_bytes: u32,
-    value_bytes: u32,
+    pub(super) offset: u64,
+    pub(super) key_bytes: u32,
+    pub(super) value_bytes: u32,
 }
 
 impl Layout for OfBytes {

@@ -5,15 +5,17 @@ use core::marker::PhantomData;
 
 use twizzler_abi::Error;
 
+use super::entries::described;
 use super::entry::{Entry, Keyed};
 use super::hash::hash_bytes;
+use super::hash_bytes::Pair;
 use super::raw::{Types, bytes_of, steady};
 use super::table::{Layout, Slot, Table, TableRoot};
 use crate::Stored;
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
-use crate::stored::{Field, Fingerprint, Value};
+use crate::stored::{Collected, Field, Shape, Value, type_of};
 use crate::tx::Tx;
 
 /// What a hash map is in an object: put one into a record of your own. All zero is an empty map.
@@ -27,17 +29,24 @@ pub struct HashMapRoot<K: ?Sized, V: ?Sized> {
 unsafe impl<K: Stored, V: Stored> Stored for HashMapRoot<K, V> {
     const NAME: &'static str = "twizzler.hash-map";
     const FINGERPRINT: u64 =
-        Fingerprint::new("hash-map", 1).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
+        Collected::HashMap.fingerprint(false).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
     const LAYOUT: () = {
         let () = K::LAYOUT;
         V::LAYOUT
+    };
+    const SHAPE: Shape = Shape::Collection {
+        form: Collected::HashMap,
+        parts: &[type_of::<K>, type_of::<V>],
+        layout: &described::<K, V>(),
     };
 }
 
 // SAFETY: as above.
 unsafe impl Stored for HashMapRoot<[u8], [u8]> {
     const NAME: &'static str = "twizzler.hash-map-of-bytes";
-    const FINGERPRINT: u64 = Fingerprint::new("hash-map-of-bytes", 1).finish();
+    const FINGERPRINT: u64 = Collected::HashMap.fingerprint(true).finish();
+    const SHAPE: Shape =
+        Shape::Collection { form: Collected::HashMap, parts: &[], layout: &described::<u64, Pair>() };
 }
 
 impl<K: ?Sized, V: ?Sized> HashMapRoot<K, V> {

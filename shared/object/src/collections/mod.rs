@@ -5,6 +5,7 @@
 
 mod by_target;
 mod chunks;
+pub(crate) mod entries;
 pub mod entry;
 mod hash;
 mod hash_bytes;

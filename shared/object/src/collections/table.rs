@@ -31,7 +31,7 @@ use crate::tx::Tx;
 use slots::{Position, Slots};
 
 /// Entries of a bucket.
-const SLOTS: usize = 7;
+pub(super) const SLOTS: usize = 7;
 /// Entries for each ten buckets, beyond which a bucket is added. Buckets that are still to be split have up to twice as many.
 const FULL: u64 = 40;
 /// Buckets of a chain at most: far more than a hash with a secret seed ever makes.
@@ -46,11 +46,11 @@ const ONES: u64 = 0x0001_0101_0101_0101;
 #[stored(name = "twizzler.hash-table", version = 1)]
 #[repr(C)]
 pub(super) struct TableRoot {
-    chunks: ChunksRoot,
+    pub(super) chunks: ChunksRoot,
     /// Buckets that are not behind another.
-    buckets: u64,
+    pub(super) buckets: u64,
     /// Entries.
-    len: u64,
+    pub(super) len: u64,
     /// Keys the hash.
     seed: u64,
 }
@@ -77,16 +77,21 @@ impl<L> Copy for Table<'_, L> {}
 
 /// A bucket as it lies in an object. There may be gaps between keys and values, so it is looked at field by field.
 #[repr(C)]
-struct Cells<K, V> {
+pub(super) struct Cells<K, V> {
     tags: u64,
     next: InvPtr<u64>,
-    slots: [Cell<K, V>; SLOTS],
+    pub(super) slots: [Cell<K, V>; SLOTS],
 }
 
 #[repr(C)]
-struct Cell<K, V> {
+pub(super) struct Cell<K, V> {
     key: K,
-    value: V,
+    pub(super) value: V,
+}
+
+/// Bytes from one bucket to the next.
+pub(super) const fn bucket_bytes<K, V>() -> u64 {
+    size_of::<Cells<K, V>>().next_multiple_of(16) as u64
 }
 
 /// A bucket: where all of it is.
@@ -108,7 +113,7 @@ impl<L: Layout> PartialEq for Bucket<'_, L> {
 
 impl<'s, L: Layout> Bucket<'s, L> {
     /// Bytes from one bucket to the next.
-    const BYTES: u64 = size_of::<Cells<L::Key, L::Value>>().next_multiple_of(16) as u64;
+    const BYTES: u64 = bucket_bytes::<L::Key, L::Value>();
     const SOUND: () = {
         assert!(align_of::<Cells<L::Key, L::Value>>() <= 16, "buckets are aligned to 16 bytes");
         assert!(Self::BYTES <= 8192, "the value is too large for a bucket: store a pointer to it");

@@ -13,16 +13,16 @@ use crate::Stored;
 use crate::backend::Backend;
 use crate::pointer::{Ptr, Span};
 use crate::reader::Reader;
-use crate::stored::{Field, Fingerprint, Value};
+use crate::stored::{Collected, Field, Shape, Value, type_of};
 use crate::tx::Tx;
 
 /// What a vector is in an object, whatever the type of its elements.
 #[derive(Stored)]
 #[stored(name = "twizzler.vector-root", version = 1)]
 #[repr(C)]
-struct Root {
-    chunks: ChunksRoot,
-    len: u64,
+pub(super) struct Root {
+    pub(super) chunks: ChunksRoot,
+    pub(super) len: u64,
 }
 
 /// What a vector is in an object: put one into a record of your own. All zero is an empty vector.
@@ -35,8 +35,9 @@ pub struct VectorRoot<T> {
 // SAFETY: transparent over a stored record.
 unsafe impl<T: Stored> Stored for VectorRoot<T> {
     const NAME: &'static str = "twizzler.vector";
-    const FINGERPRINT: u64 = Fingerprint::new("vector", 1).word(T::FINGERPRINT).finish();
+    const FINGERPRINT: u64 = Collected::Vector.fingerprint(false).word(T::FINGERPRINT).finish();
     const LAYOUT: () = T::LAYOUT;
+    const SHAPE: Shape = Shape::Collection { form: Collected::Vector, parts: &[type_of::<T>], layout: &[] };
 }
 
 impl<T> VectorRoot<T> {

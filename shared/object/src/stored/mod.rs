@@ -23,7 +23,7 @@ pub use choice::{Choice, Damaged, Flag, StoredEnum};
 pub use field::Field;
 pub use fingerprint::Fingerprint;
 pub use layout::{no_drop_glue, no_gap_at_end_of, no_gap_before};
-pub use shape::{FieldShape, Plain, Shape, TypeInfo, TypeOf, type_of};
+pub use shape::{Collected, FieldShape, Plain, Shape, TypeInfo, TypeOf, type_of};
 
 /// A type that may lie in an object. Derive it:
 ///

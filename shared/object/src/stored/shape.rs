@@ -1,6 +1,6 @@
 //! What a stored type is made of, as its program knows it. [`crate::types`] turns this into a description that lies in the store.
 
-use super::Stored;
+use super::{Fingerprint, Stored};
 
 /// A type that a program has.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,15 @@ pub enum Shape {
         /// Its fields.
         fields: &'static [FieldShape],
     },
+    /// A collection's root.
+    Collection {
+        /// Which one.
+        form: Collected,
+        /// The type of its elements, or those of keys and values; none where they are bytes.
+        parts: &'static [TypeOf],
+        /// Where things are in its memory: what the compiler made of the types.
+        layout: &'static [u64],
+    },
     /// [`crate::Choice`] of an enum.
     Choice {
         /// Its declared version.
@@ -66,6 +75,33 @@ pub enum Shape {
         /// Names and numbers.
         variants: &'static [(&'static str, u64)],
     },
+}
+
+/// Collections that are read entry by entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Collected {
+    /// [`crate::collections::Vector`].
+    Vector,
+    /// [`crate::collections::HashMap`].
+    HashMap,
+    /// [`crate::collections::OrderedMap`].
+    OrderedMap,
+}
+
+impl Collected {
+    /// All of them; the place of each is its number in descriptions.
+    pub const ALL: [Self; 3] = [Self::Vector, Self::HashMap, Self::OrderedMap];
+
+    /// What the fingerprints of such collections begin with; those of their parts follow. A new layout is a new version.
+    pub(crate) const fn fingerprint(self, of_bytes: bool) -> Fingerprint {
+        match (self, of_bytes) {
+            (Self::Vector, _) => Fingerprint::new("vector", 1),
+            (Self::HashMap, false) => Fingerprint::new("hash-map", 1),
+            (Self::HashMap, true) => Fingerprint::new("hash-map-of-bytes", 1),
+            (Self::OrderedMap, false) => Fingerprint::new("ordered-map", 3),
+            (Self::OrderedMap, true) => Fingerprint::new("ordered-map-of-bytes", 2),
+        }
+    }
 }
 
 /// A field of a struct.

@@ -3,7 +3,8 @@
 //! ```text
 //! table   "TWZTYPES" version:u32=1 types:u32 kind type*
 //! type    form:u8 text version:u64 fingerprint:u64 arguments:u64 size:u64 parts:u32 part*
-//! form    0 opaque (no parts), 1 record (part: text offset:u64 kind), 2 choice (part: text number:u64)
+//! form    0 opaque (no parts), 1 record (part: text offset:u64 kind), 2 choice (part: text number:u64),
+//!         3 vector, 4 hash map, 5 ordered map (part: kind; then words:u32 word:u64*, which say where things are)
 //! kind    0 plain:u8 | 1 flag | 2 array:u64 kind | 3 pointer kind | 4 span kind | 5 named:u64
 //! ```
 
@@ -14,8 +15,10 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 
-use super::table::{FieldDescription, Form, Kind, TYPES_MAX, TypeDescription, TypeTable};
-use crate::stored::Plain;
+use super::table::{
+    CollectionDescription, FieldDescription, Form, Kind, TYPES_MAX, TypeDescription, TypeTable,
+};
+use crate::stored::{Collected, Plain};
 
 const MAGIC: &[u8; 8] = b"TWZTYPES";
 const VERSION: u32 = 1;
@@ -37,6 +40,10 @@ impl TypeTable {
                 Form::Opaque => (0, 0),
                 Form::Record(fields) => (1, fields.len()),
                 Form::Choice(variants) => (2, variants.len()),
+                Form::Collection(collection) => {
+                    let number = Collected::ALL.iter().position(|known| *known == collection.form);
+                    (3 + number.expect("all are listed") as u8, collection.parts.len())
+                }
             };
             to.push(form);
             put_text(&mut to, &found.name);
@@ -52,6 +59,11 @@ impl TypeTable {
                         to.extend(field.offset.to_le_bytes());
                         put_kind(&mut to, &field.kind);
                     }
+                }
+                Form::Collection(collection) => {
+                    collection.parts.iter().for_each(|part| put_kind(&mut to, part));
+                    to.extend((collection.layout.len() as u32).to_le_bytes());
+                    collection.layout.iter().for_each(|word| to.extend(word.to_le_bytes()));
                 }
                 Form::Choice(variants) => {
                     for (name, number) in variants {
@@ -200,7 +212,14 @@ impl<'a> From<'a> {
                 }
                 Form::Choice(variants)
             }
-            _ => return Err(Error::Damaged),
+            number => {
+                let number = usize::from(number.checked_sub(3).ok_or(Error::Damaged)?);
+                let form = *Collected::ALL.get(number).ok_or(Error::Damaged)?;
+                let parts = (0..parts).map(|_| self.kind(0)).collect::<Result<_, _>>()?;
+                let words = self.u32()?;
+                let layout = (0..words).map(|_| self.u64()).collect::<Result<_, _>>()?;
+                Form::Collection(CollectionDescription { form, parts, layout })
+            }
         };
         Ok(TypeDescription { name, version, fingerprint, arguments, size, form })
     }

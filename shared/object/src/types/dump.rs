@@ -12,9 +12,10 @@ use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES, FOT_OFFSET};
 use twizzler_abi::pointer::{FotEntry, FotKind, PointerBits};
 use twizzler_abi::{Error, ObjId};
 
-use super::table::{Form, Kind, TypeTable};
+use super::table::{CollectionDescription, Form, Kind, TypeTable};
+use crate::collections::entries::{self, Entries, Part};
 use crate::memory;
-use crate::stored::Plain;
+use crate::stored::{Collected, Plain};
 
 /// Types within types.
 const DEPTH_MAX: u32 = 32;
@@ -32,6 +33,11 @@ pub trait Source {
     /// # Errors
     /// What keeps it from reading.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// How far the object reaches.
+    fn range_bytes(&self) -> u64 {
+        SLOT_BYTES
+    }
 }
 
 impl<F: Fn(u64, &mut [u8]) -> Result<(), Error>> Source for F {
@@ -77,6 +83,8 @@ pub enum Shown {
     Bytes(Vec<u8>, u64),
     /// Values, and how many more there are.
     List(Vec<Shown>, u64),
+    /// Keys and values, and how many more there are.
+    Entries(Vec<(Shown, Shown)>, u64),
     /// Fields by name.
     Record(Vec<(String, Shown)>),
     /// A variant by name, if the number is that of one.
@@ -135,12 +143,17 @@ struct Reading<'a, S> {
 impl<S: Source> Reading<'_, S> {
     /// Remembers a place to be read, if it lies within the object's range.
     fn visit(&mut self, offset: u64, kind: Kind) -> bool {
-        let end = self.table.size_of(&kind).and_then(|size| offset.checked_add(size));
-        let fits = offset >= BASE_OFFSET && end.is_some_and(|end| end <= SLOT_BYTES);
+        let fits = self.table.size_of(&kind).is_some_and(|size| self.fits(offset, size));
         if fits && self.seen.insert((offset, kind.clone())) {
             self.waiting.push_back((offset, kind));
         }
         fits
+    }
+
+    /// Whether so many bytes at an offset lie within the object, behind its header.
+    fn fits(&self, offset: u64, len: u64) -> bool {
+        let end = offset.checked_add(len);
+        offset >= BASE_OFFSET && end.is_some_and(|end| end <= self.source.range_bytes())
     }
 
     fn bytes<const N: usize>(&self, offset: u64) -> Result<[u8; N], Error> {
@@ -195,12 +208,63 @@ impl<S: Source> Reading<'_, S> {
         Ok(id)
     }
 
+    fn raw(&self, offset: u64, len: u64) -> Result<Shown, Error> {
+        let shown = len.min(BYTES_MAX);
+        let mut bytes = alloc::vec![0; shown as usize];
+        self.source.read(offset, &mut bytes)?;
+        Ok(Shown::Bytes(bytes, len - shown))
+    }
+
+    fn collection(&mut self, at: u64, of: &CollectionDescription, depth: u32) -> Result<Shown, Error> {
+        let sizes = of.parts.iter().map(|part| self.table.size_of(part)).collect::<Option<Vec<_>>>();
+        let sizes = sizes.ok_or(Error::Damaged)?;
+        let is_text = of.form == Collected::Vector && of.parts == [Kind::Plain(Plain::U8)];
+        let max = if is_text { BYTES_MAX } else { ELEMENTS_MAX } as usize;
+        let Entries { some, len } = entries::read(self.source, (of.form, at), &sizes, &of.layout, max)?;
+        let more = len.saturating_sub(some.len() as u64);
+        if is_text {
+            let mut bytes = Vec::new();
+            for (_, part) in some {
+                match part {
+                    Part::At(place) if self.fits(place, 1) => bytes.extend(self.bytes::<1>(place)?),
+                    _ => return Err(Error::Damaged),
+                }
+            }
+            return Ok(Shown::Bytes(bytes, more));
+        }
+        let (mut items, mut pairs) = (Vec::new(), Vec::new());
+        for (key, value) in some {
+            let key = key.map(|key| self.part(key, of.parts.first(), depth)).transpose()?;
+            let value = self.part(value, of.parts.last(), depth)?;
+            match key {
+                Some(key) => pairs.push((key, value)),
+                None => items.push(value),
+            }
+        }
+        let is_list = of.form == Collected::Vector;
+        Ok(if is_list { Shown::List(items, more) } else { Shown::Entries(pairs, more) })
+    }
+
+    fn part(&mut self, part: Part, kind: Option<&Kind>, depth: u32) -> Result<Shown, Error> {
+        match part {
+            Part::At(place) => {
+                let kind = kind.ok_or(Error::Damaged)?;
+                let size = self.table.size_of(kind).ok_or(Error::Damaged)?;
+                if self.fits(place, size) { self.value(place, kind, depth + 1) } else { Err(Error::Damaged) }
+            }
+            Part::BytesAt(place, len) if self.fits(place, len) => self.raw(place, len),
+            Part::BytesAt(..) => Err(Error::Damaged),
+            Part::Bytes(mut bytes) => {
+                let more = (bytes.len() as u64).saturating_sub(BYTES_MAX);
+                bytes.truncate(BYTES_MAX as usize);
+                Ok(Shown::Bytes(bytes, more))
+            }
+        }
+    }
+
     fn array(&mut self, offset: u64, len: u64, element: &Kind, depth: u32) -> Result<Shown, Error> {
         if *element == Kind::Plain(Plain::U8) {
-            let shown = len.min(BYTES_MAX);
-            let mut bytes = alloc::vec![0; shown as usize];
-            self.source.read(offset, &mut bytes)?;
-            return Ok(Shown::Bytes(bytes, len - shown));
+            return self.raw(offset, len);
         }
         let size = self.table.size_of(element).ok_or(Error::Damaged)?;
         let shown = len.min(ELEMENTS_MAX);
@@ -215,7 +279,12 @@ impl<S: Source> Reading<'_, S> {
         let table = self.table;
         let found = table.get(fingerprint).ok_or(Error::Damaged)?;
         Ok(match &found.form {
-            Form::Opaque => self.array(offset, found.size, &Kind::Plain(Plain::U8), depth)?,
+            Form::Opaque => self.raw(offset, found.size)?,
+            // What makes no sense as a collection shows as what it is.
+            Form::Collection(collection) => match self.collection(offset, collection, depth) {
+                Err(Error::Damaged | Error::OutOfRange) => self.raw(offset, found.size)?,
+                shown => shown?,
+            },
             Form::Record(fields) => {
                 let mut values = Vec::new();
                 for field in fields {

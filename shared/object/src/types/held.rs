@@ -79,7 +79,9 @@ pub(crate) fn named_in(root: TypeInfo, follow: Follow) -> Named {
                     waiting.push(target());
                 }
             }
-            Shape::Opaque | Shape::Choice { .. } => drop(found.insert(info.fingerprint, info)),
+            Shape::Opaque | Shape::Choice { .. } | Shape::Collection { .. } => {
+                found.insert(info.fingerprint, info);
+            }
             Shape::Record { fields, .. } => {
                 if found.insert(info.fingerprint, info).is_none() {
                     waiting.extend(fields.iter().map(|field| (field.of)()));

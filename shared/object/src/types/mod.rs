@@ -26,6 +26,6 @@ pub use held::{HeldType, held_types, type_key};
 pub(crate) use publish::Described;
 
 pub use object::{TYPE_OBJECT_FINGERPRINT, type_object, type_object_spec};
-pub use table::{FieldDescription, Form, Kind, TypeDescription, TypeTable};
+pub use table::{CollectionDescription, FieldDescription, Form, Kind, TypeDescription, TypeTable};
 
-pub use crate::stored::{FieldShape, Plain, Shape, TypeInfo, TypeOf, type_of};
+pub use crate::stored::{Collected, FieldShape, Plain, Shape, TypeInfo, TypeOf, type_of};

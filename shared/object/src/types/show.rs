@@ -67,6 +67,18 @@ fn show(f: &mut fmt::Formatter<'_>, value: &Shown, depth: usize) -> fmt::Result 
             write!(f, "]")?;
             more(f, *rest)
         }
+        Shown::Entries(entries, rest) => {
+            writeln!(f, "{{")?;
+            for (key, value) in entries {
+                write!(f, "{:indent$}", "", indent = 4 * (depth + 1))?;
+                show(f, key, depth + 1)?;
+                write!(f, " => ")?;
+                show(f, value, depth + 1)?;
+                writeln!(f)?;
+            }
+            write!(f, "{:indent$}}}", "", indent = 4 * depth)?;
+            more(f, *rest)
+        }
         Shown::Record(fields) => {
             writeln!(f, "{{")?;
             for (name, field) in fields {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 
-use crate::stored::{Fingerprint, Plain, Shape, Stored, TypeInfo, type_of};
+use crate::stored::{Collected, Fingerprint, Plain, Shape, Stored, TypeInfo, type_of};
 
 /// Types that a table can hold.
 pub(super) const TYPES_MAX: usize = 1024;
@@ -63,6 +63,19 @@ pub enum Form {
     Record(Vec<FieldDescription>),
     /// Names and numbers, of which one is there.
     Choice(Vec<(String, u64)>),
+    /// A collection's root.
+    Collection(CollectionDescription),
+}
+
+/// A collection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CollectionDescription {
+    /// Which one.
+    pub form: Collected,
+    /// What its elements are, or keys and values; none where they are bytes.
+    pub parts: Vec<Kind>,
+    /// Where things are in its memory.
+    pub layout: Vec<u64>,
 }
 
 /// A field.
@@ -193,6 +206,10 @@ impl TypeTable {
             let computed = match &found.form {
                 // It says nothing, so there is nothing to prove.
                 Form::Opaque => found.fingerprint,
+                Form::Collection(collection) => {
+                    collection.parts.iter().try_for_each(|part| self.check_kind(part))?;
+                    self.fingerprint_of_collection(collection)
+                }
                 Form::Record(fields) => {
                     let mut hash = named.word(found.size);
                     let mut end = 0u64;
@@ -229,6 +246,11 @@ impl TypeTable {
         Ok(())
     }
 
+    fn fingerprint_of_collection(&self, collection: &CollectionDescription) -> u64 {
+        let start = collection.form.fingerprint(collection.parts.is_empty());
+        collection.parts.iter().fold(start, |hash, part| hash.word(self.fingerprint_of(part))).finish()
+    }
+
     /// Checks that all types that a kind names are there.
     fn check_kind(&self, kind: &Kind) -> Result<(), Error> {
         match kind {
@@ -246,7 +268,7 @@ fn kind_of(info: TypeInfo, waiting: &mut Vec<TypeInfo>) -> Kind {
         Shape::Array { len, element } => Kind::Array(len, Box::new(kind_of(element(), waiting))),
         Shape::Pointer(target) => Kind::Pointer(Box::new(kind_of(target(), waiting))),
         Shape::Span(target) => Kind::Span(Box::new(kind_of(target(), waiting))),
-        Shape::Opaque | Shape::Record { .. } | Shape::Choice { .. } => {
+        Shape::Opaque | Shape::Record { .. } | Shape::Choice { .. } | Shape::Collection { .. } => {
             waiting.push(info);
             Kind::Named(info.fingerprint)
         }
@@ -267,6 +289,10 @@ fn describe(info: TypeInfo, waiting: &mut Vec<TypeInfo>) -> TypeDescription {
             version,
             Form::Choice(variants.iter().map(|&(name, number)| (name.to_string(), number)).collect()),
         ),
+        Shape::Collection { form, parts, layout } => {
+            let parts = parts.iter().map(|part| kind_of(part(), waiting)).collect();
+            (0, Form::Collection(CollectionDescription { form, parts, layout: layout.to_vec() }))
+        }
         _ => (0, Form::Opaque),
     };
     TypeDescription {

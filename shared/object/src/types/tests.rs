@@ -9,6 +9,7 @@ use twizzler_abi::pointer::{FotEntry, PointerBits};
 use twizzler_abi::{Error, ObjId, Rights};
 
 use super::*;
+use crate::collections::{HashMapRoot, MapRoot, OrderedMapRoot, TextRoot, VectorRoot};
 use crate::{Choice, Flag, InvBytes, InvPtr, InvSpan, Stored, StoredEnum};
 
 #[derive(Stored)]
@@ -169,6 +170,31 @@ fn pointers_out_of_the_object_are_shown_as_damaged() {
     assert_eq!(shown.places.len(), 1);
 }
 
+#[derive(Stored)]
+#[stored(name = "test.collections", version = 1)]
+#[repr(C)]
+struct Collections {
+    numbers: VectorRoot<u64>,
+    text: TextRoot,
+    ages: HashMapRoot<u32, [u16; 3]>,
+    words: HashMapRoot<[u8], [u8]>,
+    squares: OrderedMapRoot<u64, u128>,
+    files: MapRoot,
+}
+
+#[test]
+fn descriptions_of_collections_are_decoded_and_proven() {
+    let table = TypeTable::of::<Collections>();
+    assert_eq!(TypeTable::decode(Collections::FINGERPRINT, &table.encode()), Ok(table.clone()));
+    for strange in 0..table.types.len() {
+        let mut table = table.clone();
+        let found = table.types.values_mut().nth(strange).expect("there");
+        let Form::Collection(collection) = &mut found.form else { continue };
+        collection.parts.push(Kind::Flag);
+        assert_eq!(TypeTable::decode(Collections::FINGERPRINT, &table.encode()), Err(Error::Damaged));
+    }
+}
+
 /// A table whose record holds itself: no fingerprint allows it, so it can't be decoded; a dump ends all the same.
 #[test]
 fn types_within_types_come_to_an_end() {
@@ -203,6 +229,28 @@ proptest! {
         bytes[at] = to;
         if let Ok(table) = TypeTable::decode(Diary::FINGERPRINT, &bytes) {
             let _ = dump(&diary(), &table, 10);
+        }
+    }
+
+    #[test]
+    fn a_dump_of_damaged_collections_ends(
+        words in prop::collection::vec((0u64..0x400 / 8, any::<u64>(), 0u64..0x4000), 0..200),
+        layout in prop::array::uniform4(prop_oneof![0u64..64, any::<u64>()]),
+    ) {
+        let mut memory = Memory::new();
+        for (at, word, near) in words {
+            let word = if word % 4 > 0 { (near + 0x2fff) & !7 } else { word };
+            memory.put(0x3000 + at * 8, &word.to_le_bytes());
+        }
+        let mut table = TypeTable::of::<Collections>();
+        for strange in [false, true] {
+            for found in table.types.values_mut() {
+                if let (true, Form::Collection(collection)) = (strange, &mut found.form) {
+                    collection.layout.iter_mut().zip(layout).for_each(|(word, to)| *word = to);
+                }
+            }
+            let shown = dump(&memory, &table, 50).expect("the source never fails");
+            let _ = shown.to_string();
         }
     }
 

@@ -45,6 +45,8 @@ impl<K: Value + Ord, V: Stored> Arrays<K, V> {
     const INNER_MAX: usize = (Self::INNER_BYTES - HEAD_BYTES - 7) / (Self::KEY + 8);
     const VALUES: usize = aligned::<V>(HEAD_BYTES + Self::LEAF_MAX * Self::KEY);
     const CHILDREN: usize = aligned::<u64>(HEAD_BYTES + Self::INNER_MAX * Self::KEY);
+    /// What a description says: where values and children begin.
+    pub(super) const DESCRIBED: [u64; 2] = [Self::VALUES as u64, Self::CHILDREN as u64];
     const SOUND: () = {
         assert!(Self::KEY > 0, "a key has at least one byte");
         assert!(align_of::<K>() <= 16 && align_of::<V>() <= 16, "nodes are aligned to 16 bytes");

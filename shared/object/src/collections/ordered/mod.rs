@@ -11,6 +11,7 @@ mod arrays;
 mod bulk;
 mod bytes;
 mod cursor;
+pub(super) mod entries;
 mod page;
 mod range;
 mod remove;
@@ -32,7 +33,7 @@ use super::raw::{Types, bytes_of, value_at};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
-use crate::stored::{Field, Fingerprint, Stored, Value};
+use crate::stored::{Collected, Field, Shape, Stored, Value, type_of};
 use crate::tx::Tx;
 use arrays::Arrays;
 pub use cursor::Cursor;
@@ -55,17 +56,26 @@ pub trait Entries<V: ?Sized>: Ord + ToOwned<Owned: Clone> {
     /// Identifies the types of key and value.
     #[doc(hidden)]
     const FINGERPRINT: u64;
+    /// What it is to who reads it without the program.
+    #[doc(hidden)]
+    const SHAPE: Shape;
 }
 
 impl<K: Value + Ord, V: Stored> Entries<V> for K {
     type Page = Arrays<K, V>;
     const FINGERPRINT: u64 =
-        Fingerprint::new("ordered-map", 3).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
+        Collected::OrderedMap.fingerprint(false).word(K::FINGERPRINT).word(V::FINGERPRINT).finish();
+    const SHAPE: Shape = Shape::Collection {
+        form: Collected::OrderedMap,
+        parts: &[type_of::<K>, type_of::<V>],
+        layout: &Arrays::<K, V>::DESCRIBED,
+    };
 }
 
 impl Entries<[u8]> for [u8] {
     type Page = Slots;
-    const FINGERPRINT: u64 = Fingerprint::new("ordered-map-of-bytes", 2).finish();
+    const FINGERPRINT: u64 = Collected::OrderedMap.fingerprint(true).finish();
+    const SHAPE: Shape = Shape::Collection { form: Collected::OrderedMap, parts: &[], layout: &[] };
 }
 
 /// What a map is in an object: put one into a record of your own. All zero is an empty map.
@@ -79,6 +89,7 @@ pub struct OrderedMapRoot<K: ?Sized, V: ?Sized> {
 unsafe impl<K: Entries<V> + ?Sized + 'static, V: ?Sized + 'static> Stored for OrderedMapRoot<K, V> {
     const NAME: &'static str = "twizzler.map";
     const FINGERPRINT: u64 = K::FINGERPRINT;
+    const SHAPE: Shape = K::SHAPE;
 }
 
 impl<K: ?Sized, V: ?Sized> OrderedMapRoot<K, V> {
