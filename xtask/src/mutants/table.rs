@@ -68,7 +68,7 @@ pub(super) const MUTANTS: [Mutant; 12] = [
         file: COMMIT,
         from: "            if lane.work.deletes.is_empty() {\n                memory::store",
         to: "            {\n                memory::store",
-        test: AGAIN,
+        test: GUESTS,
     },
     Mutant {
         name: "deletes without what other lanes know",
