@@ -40,7 +40,7 @@ struct Arguments {
     /// So short that the figures mean little
     #[arg(long)]
     quick: bool,
-    /// Also what takes many gigabytes, `maps-large` and `open-large`
+    /// Also what takes many gigabytes: `maps-large`, `maps-large-100`, `maps-large-pmem`, `open-large`
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// Folder on the disk to measure; made, and emptied at the end
@@ -78,8 +78,13 @@ enum Name {
     Ycsb,
     /// Opening a store
     Open,
-    /// Maps of 20,000,000 entries: 30 GB on the disk, 16 GB of memory
+    /// Maps of 20,000,000 entries with values of 8 bytes
     MapsLarge,
+    /// The same with values of 100 bytes: 20 GB on the disk, 8 GB of memory
+    #[value(name = "maps-large-100")]
+    MapsLarge100,
+    /// Maps of 20,000,000 entries in persistent memory: 10 GB of memory
+    MapsLargePmem,
     /// Opening a store of 10 GiB
     OpenLarge,
 }
@@ -87,7 +92,7 @@ enum Name {
 impl Name {
     /// True for what is only measured where it is named, or with `--full`.
     const fn is_large(self) -> bool {
-        matches!(self, Self::MapsLarge | Self::OpenLarge)
+        matches!(self, Self::MapsLarge | Self::MapsLarge100 | Self::MapsLargePmem | Self::OpenLarge)
     }
 }
 
@@ -166,7 +171,9 @@ fn main() -> Result<()> {
             Name::Tx => (tx::NOTES.as_slice(), tx::run(&context, Caches::Lost)?),
             Name::Disk => (disk::NOTES.as_slice(), disk::run(&context)?),
             Name::Maps => (maps::NOTES.as_slice(), maps::run(&context)?),
-            Name::MapsLarge => (maps::NOTES_LARGE.as_slice(), maps::run_large(&context)?),
+            Name::MapsLarge => (maps::NOTES_LARGE.as_slice(), maps::run_large::<8>(&context)?),
+            Name::MapsLarge100 => (maps::NOTES_LARGE.as_slice(), maps::run_large::<100>(&context)?),
+            Name::MapsLargePmem => (maps::NOTES_LARGE.as_slice(), maps::run_large_pmem(&context)?),
             Name::Limit => (limit::NOTES.as_slice(), limit::run(&context)?),
             Name::Kv13 => (kv13::NOTES.as_slice(), kv13::run(&context)?),
             Name::Open => (open::NOTES.as_slice(), open::run(&context)?),
@@ -176,7 +183,16 @@ fn main() -> Result<()> {
         };
         machine::loaded(&mut machine);
         let mut notes: Vec<String> = notes.iter().map(|&note| note.to_owned()).collect();
-        if matches!(name, Name::Disk | Name::Maps | Name::MapsLarge | Name::Limit | Name::Ycsb | Name::Open) {
+        if matches!(
+            name,
+            Name::Disk
+                | Name::Maps
+                | Name::MapsLarge
+                | Name::MapsLarge100
+                | Name::Limit
+                | Name::Ycsb
+                | Name::Open
+        ) {
             notes.push(engine::SETTINGS.to_owned());
         }
         let section = Section { machine, notes, contests };

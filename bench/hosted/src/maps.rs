@@ -19,7 +19,7 @@ use crate::race::{Course, Racer, race, threads};
 use crate::report::{Contest, Percentile, Unit};
 
 pub(crate) const NOTES_LARGE: [&str; 1] = [
-    "As the section before, with 20,000,000 entries. The stores lie on the disk (those in persistent memory on tmpfs), and fit into the page cache one at a time: where a contender's \
+    "As in the section about maps, with 20,000,000 entries. The stores lie on the disk (those in persistent memory on tmpfs), and fit into the page cache one at a time: where a contender's \
      turn begins with reading back what others have pushed out, that is measured too. An object of over 1 GiB is a large one.",
 ];
 
@@ -57,13 +57,21 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
 }
 
 /// Measures maps of which not all fit into memory at the same time.
-pub(crate) fn run_large(context: &Context) -> Result<Vec<Contest>> {
-    let entries = if context.quick { 2 * IN_MEMORY_MAX } else { 20_000_000 };
+pub(crate) fn run_large<const N: usize>(context: &Context) -> Result<Vec<Contest>> {
     let mut contests = Vec::new();
-    of_value::<8>(context, entries, &mut contests)?;
-    of_value::<100>(context, entries, &mut contests)?;
-    in_persistent_memory::<8>(context, entries, &mut contests)?;
+    of_value::<N>(context, many(context), &mut contests)?;
     Ok(contests)
+}
+
+/// The same in persistent memory.
+pub(crate) fn run_large_pmem(context: &Context) -> Result<Vec<Contest>> {
+    let mut contests = Vec::new();
+    in_persistent_memory::<8>(context, many(context), &mut contests)?;
+    Ok(contests)
+}
+
+const fn many(context: &Context) -> u64 {
+    if context.quick { 2 * IN_MEMORY_MAX } else { 20_000_000 }
 }
 
 /// Entries beyond which a contest's stores don't all fit into memory.

@@ -9,13 +9,15 @@ use crate::plot;
 use crate::report::{Contest, Percentile, Report, Section, Unit};
 
 /// What each section is about; in the order of the page.
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("hop", "Following a pointer"),
     ("tx", "Durable transactions in memory"),
     ("tx-caches", "The same where caches survive a power cut"),
     ("disk", "Durable commits on a disk"),
     ("maps", "Maps"),
-    ("maps-large", "Maps of 20,000,000 entries (`--full`)"),
+    ("maps-large", "Maps of 20,000,000 entries, values of 8 bytes (`--full`)"),
+    ("maps-large-100", "Maps of 20,000,000 entries, values of 100 bytes (`--full`)"),
+    ("maps-large-pmem", "Maps of 20,000,000 entries in persistent memory (`--full`)"),
     ("limit", "Maps larger than memory"),
     ("kv13", "A key-value store, against the same store over file I/O"),
     ("ycsb", "YCSB, and transfers between accounts"),
