@@ -12,7 +12,8 @@ use crate::paths;
 use crate::progress::say;
 
 /// The tests.
-const TESTS: [&str; 6] = ["hostile", "pointers", "foreign", "typed", "chains", "types"];
+const TESTS: [&str; 9] =
+    ["hostile", "pointers", "foreign", "entries", "typed", "chains", "types", "type_lists", "threads"];
 /// What is compiled; the sanitizer asks that it be named, so that build scripts are left alone.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 

@@ -149,6 +149,14 @@ mod tests {
             Presence { file: Some(file.expect("opens")), alone: Mutex::default() }
         };
         let [one, other] = [open(), open()];
+        let id = ObjId::new(5);
+        one.mapped(id).expect("mapped");
+        assert!(one.is_sole(id));
+        other.mapped(id).expect("mapped by both");
+        assert!(!one.is_sole(id) && !other.is_sole(id));
+        one.unmapped(id);
+        assert!(other.is_sole(id));
+        other.unmapped(id);
         let [this, that] = [ObjId::new(7 << 70), ObjId::new(5 << 9)];
         assert_eq!((one.mapped(this), other.mapped(this)), (Ok(()), Ok(())));
         assert_eq!(one.be_alone(this), Err(Error::Busy));

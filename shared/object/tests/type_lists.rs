@@ -68,7 +68,7 @@ mod after {
 }
 
 /// An object with a node.
-fn write<'g, 'b>(tx: &mut Tx<'g, &'b MemoryBackend>) -> Result<Area<'g>, Error> {
+fn write<'g>(tx: &mut Tx<'g, &MemoryBackend>) -> Result<Area<'g>, Error> {
     let root = tx.create::<before::Root>()?.base();
     let node = tx.alloc::<before::Node>(root.object())?;
     tx.set(node.at(before::Node::value), 7)?;

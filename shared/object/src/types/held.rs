@@ -13,6 +13,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use twizzler_abi::Error;
+use twizzler_abi::address::LARGE_BYTES;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 
 use crate::backend::Backend;
@@ -140,7 +141,7 @@ pub(crate) fn read_types(
         if block == 0 {
             return Ok((found, is_sound));
         }
-        if !block.is_multiple_of(8) || block < BASE_OFFSET || block >= twizzler_abi::address::LARGE_BYTES {
+        if !block.is_multiple_of(8) || !(BASE_OFFSET..LARGE_BYTES).contains(&block) {
             break;
         }
         (types, next) = (block + More::types.offset(), block + More::next.offset());
