@@ -345,7 +345,9 @@ impl<B: Backend> Space<B> {
         if known != 0 { Ok(known) } else { self.translate(slot, index, of) }
     }
 
-    /// A miss: reads the FOT entry, maps its target and remembers where.
+    /// A miss: reads the FOT entry, maps its target and remembers where. Out of line, so that hops by the second level save no registers.
+    #[cold]
+    #[inline(never)]
     fn translate(&self, slot: Slot, index: u64, of: TypeOf) -> Result<u64, Error> {
         let (target, rights, expected) = self.target(area_of(slot), index)?;
         self.enter_target(slot, index, (target, rights, expected), of)
