@@ -4,12 +4,13 @@
 //! `PMEM_IS_PMEM_FORCE=1`, which is the same. With [`Caches::Durable`] the write-back instructions are left out, as on a
 //! machine whose caches survive a power cut; libpmemobj's name for that is `PMEM_NO_FLUSH=1`.
 
+use twizzler::stream;
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_image::MemoryBackend;
 use twizzler_object::{Backend, Span, Waited};
-use twizzler_pmem::cache::{WriteBack, fence, stream};
+use twizzler_pmem::cache::{WriteBack, fence};
 
 /// What a power cut leaves of the caches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use twizzler_abi::address::{PAGE_BYTES, Slot};
+use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
-use twizzler_abi::object::METADATA_OFFSET;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket, Waited};
 use twizzler_object::{Backend, Span};
@@ -20,6 +19,7 @@ use crate::background::Background;
 use crate::commit;
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::extent::{pages_of, step_end};
 use crate::fork::Birth;
 use crate::limits::mapping_error;
 use crate::log::{Log, Who};
@@ -99,22 +99,6 @@ impl Unpublished {
         self.len.load(Ordering::Relaxed) != 0
             && self.ids.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
-}
-
-/// Space is set aside in steps that grow with the object, so that growing it costs few calls.
-const STEP_BYTES_MAX: u64 = 16 << 20;
-
-/// Pages that a range touches in an object of so many bytes, as bytes.
-fn pages_of(offset: u64, len_bytes: u64, object_bytes: u64) -> Result<Range<u64>, Error> {
-    let end = offset.checked_add(len_bytes).filter(|&end| end <= object_bytes).ok_or(Error::OutOfRange)?;
-    let start = offset / PAGE_BYTES * PAGE_BYTES;
-    if start < METADATA_OFFSET { Err(Error::OutOfRange) } else { Ok(start..end.next_multiple_of(PAGE_BYTES)) }
-}
-
-/// Where the next step ends, for an object that is to have space up to `end`.
-fn step_end(end: u64, object_bytes: u64) -> u64 {
-    let step = (end.next_power_of_two() / 8).clamp(PAGE_BYTES, STEP_BYTES_MAX);
-    end.next_multiple_of(step).min(object_bytes)
 }
 
 impl HostedBackend {
@@ -483,29 +467,4 @@ unsafe impl Backend for HostedBackend {
 fn word_at(address: u64) -> &'static AtomicU64 {
     // SAFETY: the caller has the word mapped while it waits or wakes, aligned by eight; the reference does not outlive the call.
     unsafe { &*std::ptr::with_exposed_provenance(address as usize) }
-}
-
-#[cfg(test)]
-mod tests {
-    use twizzler_abi::address::{LARGE_BYTES, SLOT_BYTES};
-
-    use super::*;
-
-    #[test]
-    fn steps_grow_with_the_object() {
-        assert_eq!(step_end(3 * PAGE_BYTES, SLOT_BYTES), 3 * PAGE_BYTES);
-        assert_eq!(step_end((1 << 20) + 1, SLOT_BYTES), (1 << 20) + (1 << 18));
-        assert_eq!(step_end(SLOT_BYTES - 1, SLOT_BYTES), SLOT_BYTES);
-        assert_eq!(step_end((512 << 20) + 1, SLOT_BYTES), (512 << 20) + STEP_BYTES_MAX);
-        assert_eq!(step_end(SLOT_BYTES + 1, LARGE_BYTES), SLOT_BYTES + STEP_BYTES_MAX);
-    }
-
-    #[test]
-    fn ranges_stay_within_the_object() {
-        assert_eq!(pages_of(0x3001, 1, SLOT_BYTES), Ok(0x3000..0x4000));
-        assert_eq!(pages_of(0xfff, 2, SLOT_BYTES), Err(Error::OutOfRange));
-        assert_eq!(pages_of(SLOT_BYTES, 1, SLOT_BYTES), Err(Error::OutOfRange));
-        assert_eq!(pages_of(SLOT_BYTES, 1, LARGE_BYTES), Ok(SLOT_BYTES..SLOT_BYTES + PAGE_BYTES));
-        assert_eq!(pages_of(u64::MAX, 2, LARGE_BYTES), Err(Error::OutOfRange));
-    }
 }

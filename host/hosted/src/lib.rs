@@ -44,6 +44,7 @@ mod background;
 mod commit;
 mod disk;
 mod error;
+mod extent;
 mod fork;
 mod hosted;
 mod limits;
@@ -64,6 +65,7 @@ mod segment;
 mod shared_lock;
 mod sigbus;
 mod store;
+mod stream;
 mod superblock;
 mod sweep;
 
@@ -75,6 +77,8 @@ pub use raw::{Alone, Description};
 pub use recover::Replayed;
 pub use sigbus::survive_file_size_limits;
 pub use store::Store;
+#[doc(hidden)]
+pub use stream::stream;
 pub use twizzler_abi::{Error, ObjId, Rights};
 // These speak of this crate, so that it is all that a program depends on. They hide those of `twizzler_object`.
 pub use twizzler_derive::{StoredEnumOfTwizzler as StoredEnum, StoredOfTwizzler as Stored};

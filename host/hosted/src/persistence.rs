@@ -7,6 +7,7 @@ use twizzler_pmem::cache::{self, WriteBack};
 
 use crate::disk::Observer;
 use crate::log::Log;
+use crate::stream::stream;
 
 /// How stores become durable. All processes that share a store must agree; the number is in the coordination segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +78,7 @@ impl Persistence {
         }
     }
 
-    /// [`cache::stream`].
+    /// [`stream`].
     ///
     /// # Safety
     /// As there.
@@ -85,7 +86,7 @@ impl Persistence {
     pub(crate) unsafe fn stream(&self, address: u64, words: &[u64]) {
         let write_back = if let Self::Stores { flush, .. } = self { *flush } else { None };
         // SAFETY: the caller's promise.
-        unsafe { cache::stream(write_back, address, words) };
+        unsafe { stream(write_back, address, words) };
     }
 
     #[inline]

@@ -1,0 +1,48 @@
+//! Ranges of objects, as the pages that space is set aside for.
+
+use std::ops::Range;
+
+use twizzler_abi::Error;
+use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::object::METADATA_OFFSET;
+
+/// Space is set aside in steps that grow with the object, so that growing it costs few calls.
+const STEP_BYTES_MAX: u64 = 16 << 20;
+
+/// Pages that a range touches in an object of so many bytes, as bytes.
+pub(crate) fn pages_of(offset: u64, len_bytes: u64, object_bytes: u64) -> Result<Range<u64>, Error> {
+    let end = offset.checked_add(len_bytes).filter(|&end| end <= object_bytes).ok_or(Error::OutOfRange)?;
+    let start = offset / PAGE_BYTES * PAGE_BYTES;
+    if start < METADATA_OFFSET { Err(Error::OutOfRange) } else { Ok(start..end.next_multiple_of(PAGE_BYTES)) }
+}
+
+/// Where the next step ends, for an object that is to have space up to `end`.
+pub(crate) fn step_end(end: u64, object_bytes: u64) -> u64 {
+    let step = (end.next_power_of_two() / 8).clamp(PAGE_BYTES, STEP_BYTES_MAX);
+    end.next_multiple_of(step).min(object_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use twizzler_abi::address::{LARGE_BYTES, SLOT_BYTES};
+
+    use super::*;
+
+    #[test]
+    fn steps_grow_with_the_object() {
+        assert_eq!(step_end(3 * PAGE_BYTES, SLOT_BYTES), 3 * PAGE_BYTES);
+        assert_eq!(step_end((1 << 20) + 1, SLOT_BYTES), (1 << 20) + (1 << 18));
+        assert_eq!(step_end(SLOT_BYTES - 1, SLOT_BYTES), SLOT_BYTES);
+        assert_eq!(step_end((512 << 20) + 1, SLOT_BYTES), (512 << 20) + STEP_BYTES_MAX);
+        assert_eq!(step_end(SLOT_BYTES + 1, LARGE_BYTES), SLOT_BYTES + STEP_BYTES_MAX);
+    }
+
+    #[test]
+    fn ranges_stay_within_the_object() {
+        assert_eq!(pages_of(0x3001, 1, SLOT_BYTES), Ok(0x3000..0x4000));
+        assert_eq!(pages_of(0xfff, 2, SLOT_BYTES), Err(Error::OutOfRange));
+        assert_eq!(pages_of(SLOT_BYTES, 1, SLOT_BYTES), Err(Error::OutOfRange));
+        assert_eq!(pages_of(SLOT_BYTES, 1, LARGE_BYTES), Ok(SLOT_BYTES..SLOT_BYTES + PAGE_BYTES));
+        assert_eq!(pages_of(u64::MAX, 2, LARGE_BYTES), Err(Error::OutOfRange));
+    }
+}
