@@ -5,6 +5,7 @@
 //! machines seldom have.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +17,17 @@ use nix::unistd::Pid;
 /// Asks this program to be counted at an operation.
 const TASK: &str = "TWIZZLER_BENCH_COUNT";
 
+/// How often the operation is done while it is counted, for the child.
+const NUMBER: &str = "TWIZZLER_BENCH_COUNT_NUMBER";
+
+/// Whether operations are done as seldom as will do.
+static QUICK: AtomicBool = AtomicBool::new(false);
+
+/// From now on, operations are done as seldom as will do.
+pub(crate) fn be_quick() {
+    QUICK.store(true, Ordering::Relaxed);
+}
+
 /// What this program is asked to be counted at.
 pub(crate) fn asked() -> Option<String> {
     std::env::var(TASK).ok()
@@ -24,8 +36,9 @@ pub(crate) fn asked() -> Option<String> {
 /// Is counted; `work` does the operation so many times.
 ///
 /// # Errors
-/// The host doesn't let programs be traced.
-pub(crate) fn be_counted(number: u64, mut work: impl FnMut(u64) -> Duration) -> Result<()> {
+/// The host doesn't let programs be traced; nobody said how many times.
+pub(crate) fn be_counted(mut work: impl FnMut(u64) -> Duration) -> Result<()> {
+    let number = std::env::var(NUMBER)?.parse()?;
     work(number);
     ptrace::traceme()?;
     raise(Signal::SIGSTOP)?;
@@ -38,7 +51,8 @@ pub(crate) fn be_counted(number: u64, mut work: impl FnMut(u64) -> Duration) -> 
 
 /// Counts for one operation, for the page. Nothing, where programs can't be traced here.
 pub(crate) fn of(task: &str, number: u64) -> Vec<(String, f64)> {
-    let [once, twice] = match trace(task) {
+    let number = if QUICK.load(Ordering::Relaxed) { 1 } else { number };
+    let [once, twice] = match trace(task, number) {
         Ok(counted) => counted,
         Err(error) => {
             eprintln!("{task} is not counted: {error:#}");
@@ -124,10 +138,11 @@ fn streamed_by_vector(bytes: [u8; 8]) -> Option<u64> {
 }
 
 /// Counts between the child's stops.
-fn trace(task: &str) -> Result<[Counts; 2]> {
+fn trace(task: &str, number: u64) -> Result<[Counts; 2]> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--disk", "/"])
         .env(TASK, task)
+        .env(NUMBER, number.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

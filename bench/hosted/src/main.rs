@@ -145,6 +145,9 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&arguments.disk)
         .with_context(|| format!("can't make {}", arguments.disk.display()))?;
     prepare()?;
+    if arguments.quick {
+        count::be_quick();
+    }
     let context = Context {
         quick: arguments.quick,
         disk: arguments.disk,

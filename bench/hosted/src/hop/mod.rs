@@ -165,14 +165,14 @@ pub(crate) fn be_counted(task: &str) -> Result<()> {
         let pools = pmem::Pools::new(folder.path(), &ring)?;
         // Their files are mapped by now, and this program will be ended where it stands.
         folder.close()?;
-        return count::be_counted(COUNTED, |number| pools.chase(way, number));
+        return count::be_counted(|number| pools.chase(way, number));
     }
     let backend = Memory::new(Caches::Lost);
     let ids = ours::build(&backend, &ring)?;
     let space = Space::attach(&backend)?;
     let guard = space.enter();
     let mut chaser = ours::Chaser::new(&guard, &ids, &ring, 0)?;
-    count::be_counted(COUNTED, |number| match name {
+    count::be_counted(|number| match name {
         RAW => chaser.chase_raw(number),
         OURS => chaser.chase(number),
         _ => chaser.chase_by_cursor(number),

@@ -191,7 +191,7 @@ pub(crate) fn be_counted(task: &str) -> Result<()> {
         let peer = pmem::Peer::new(folder.path())?;
         // Its files are mapped by now, and this program will be ended where it stands.
         folder.close()?;
-        return count::be_counted(COUNTED, |number| peer.run(way, 0, number));
+        return count::be_counted(|number| peer.run(way, 0, number));
     }
     let caches = match (name, caches) {
         (ALONE, _) => Caches::Ignored,
@@ -200,7 +200,7 @@ pub(crate) fn be_counted(task: &str) -> Result<()> {
     };
     let backend = Memory::new(caches);
     let bench = Bench::new(&backend)?;
-    count::be_counted(COUNTED, |number| bench.run(operation, 0, number))
+    count::be_counted(|number| bench.run(operation, 0, number))
 }
 
 /// Counts for one operation of that contender.
