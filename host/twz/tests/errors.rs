@@ -278,13 +278,7 @@ fn what_the_host_refuses_is_not_damage() {
     bed.ok(&["put", "s", "f"]);
     let before = bed.ok(&["tree", "s"]);
     for command in ["check", "repair", "repair --force"] {
-        let line = format!("ulimit -v 200000; exec \"$0\" {command} s");
-        let run = Command::new("sh")
-            .args(["-c", &line, env!("CARGO_BIN_EXE_twz")])
-            .current_dir(bed.path(""))
-            .output()
-            .expect("sh starts");
-        assert_eq!(run.status.code(), Some(6), "{command}: {run:?}");
+        assert_eq!(bed.limited("-v 200000", &format!("{command} s")), Some(6), "{command}");
         assert_eq!(bed.ok(&["tree", "s"]), before, "{command}");
     }
     assert_eq!(bed.ok(&["cat", "s", "f"]), "content");
@@ -316,13 +310,7 @@ fn a_limit_on_file_sizes_is_an_error() {
     bed.store("directory", "s");
     bed.write("f", vec![7; 4 << 20]);
     for command in ["create t", "create i --size 64M", "put s f"] {
-        let line = format!("ulimit -f 1000; exec \"$0\" {command}");
-        let run = Command::new("sh")
-            .args(["-c", &line, env!("CARGO_BIN_EXE_twz")])
-            .current_dir(bed.path(""))
-            .output()
-            .expect("sh starts");
-        assert_eq!(run.status.code(), Some(6), "{command}: {run:?}");
+        assert_eq!(bed.limited("-f 1000", command), Some(6), "{command}");
     }
     assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"));
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");

@@ -86,6 +86,14 @@ impl Bed {
         run.failed(status, what);
     }
 
+    /// Runs a command line under a limit of the shell's; gives the status.
+    pub(crate) fn limited(&self, limit: &str, command: &str) -> Option<i32> {
+        let line = format!("ulimit {limit}; exec \"$0\" {command}");
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &line, env!("CARGO_BIN_EXE_twz")]).current_dir(self.folder.path());
+        sh.output().expect("sh starts").status.code()
+    }
+
     /// The answer as JSON.
     pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let run = self.run(&[&["--json"], arguments].concat());

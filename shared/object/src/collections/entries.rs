@@ -109,8 +109,18 @@ fn vector(source: &impl Source, at: u64, size: u64, max: usize) -> Result<Entrie
     if len > room {
         return Err(Error::Damaged);
     }
-    let places = (0..len.min(max as u64)).map(|index| element(source, chunks, size, index));
-    let some = places.map(|place| place.map(|place| (None, Part::At(place)))).collect::<Result<_, _>>()?;
+    let mut some = Vec::new();
+    let shown = len.min(max as u64);
+    while (some.len() as u64) < shown {
+        // All of a chunk lies together.
+        let index = some.len() as u64;
+        let first = element(source, chunks, size, index)?;
+        let end = ((index >> shift_of(size)) + 1) << shift_of(size);
+        for n in 0..end.min(shown) - index {
+            let place = n.checked_mul(size).and_then(|within| first.checked_add(within));
+            some.push((None, Part::At(place.ok_or(Error::Damaged)?)));
+        }
+    }
     Ok(Entries { some, len })
 }
 

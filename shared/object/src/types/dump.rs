@@ -223,12 +223,16 @@ impl<S: Source> Reading<'_, S> {
         let Entries { some, len } = entries::read(self.source, (of.form, at), &sizes, &of.layout, max)?;
         let more = len.saturating_sub(some.len() as u64);
         if is_text {
+            let place = |(_, part)| if let Part::At(place) = part { Ok(place) } else { Err(Error::Damaged) };
+            let places = some.into_iter().map(place).collect::<Result<Vec<u64>, _>>()?;
             let mut bytes = Vec::new();
-            for (_, part) in some {
-                match part {
-                    Part::At(place) if self.fits(place, 1) => bytes.extend(self.bytes::<1>(place)?),
-                    _ => return Err(Error::Damaged),
+            for run in places.chunk_by(|place, next| place.checked_add(1) == Some(*next)) {
+                if !self.fits(run[0], run.len() as u64) {
+                    return Err(Error::Damaged);
                 }
+                let from = bytes.len();
+                bytes.resize(from + run.len(), 0);
+                self.source.read(run[0], &mut bytes[from..])?;
             }
             return Ok(Shown::Bytes(bytes, more));
         }
