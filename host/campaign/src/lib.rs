@@ -4,6 +4,7 @@ pub mod hooked;
 pub mod lists;
 pub mod mmu;
 pub mod objects;
+pub mod programs;
 pub mod runs;
 pub mod session;
 pub mod store;

@@ -1,39 +1,19 @@
 //! Stores that were made at the same time, copied in part, or spoiled: nothing is lost silently.
 
+mod common;
+
 use std::fs;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
-use tempfile::TempDir;
-use twizzler::{Access, Error, Mode, Names, Observer, Options, Ptr, Step, Store, StoreError, Stored};
+use common::{logged, place};
+use twizzler::{Access, Error, Mode, Names, Options, Ptr, Store, StoreError, Stored};
 
 /// Names the store for [`one_of_many`].
 const STORE: &str = "TWIZZLER_TEST_STORE";
 /// Its name in it.
 const NAME: &str = "TWIZZLER_TEST_NAME";
-
-#[derive(Debug)]
-struct Nobody;
-
-impl Observer for Nobody {
-    fn before(&self, _: Step<'_>) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// By the log wherever the files lie.
-fn logged() -> Options {
-    Options::new().log_bytes(1 << 20).observer(Arc::new(Nobody))
-}
-
-fn place() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("here");
-    (directory, path)
-}
 
 /// A base that counts.
 #[derive(Stored)]

@@ -1,12 +1,13 @@
 //! Stores on devices whose mappings are durable once stores have left the CPU's caches (DAX), as far as that can be had without one: the host is
 //! pretended to have said so, and everything is done as for one. That flushes and fences suffice is the simulator's to show.
 
+mod common;
+
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tempfile::TempDir;
-use twizzler::{Access, Durability, Error, ObjId, Observer, Options, Step, Store, StoreError};
+use common::{make, place, value};
+use twizzler::{Access, Durability, Observer, Options, Step, StoreError};
 
 /// Says that mappings are direct, and notes what is done.
 #[derive(Debug, Default)]
@@ -37,27 +38,6 @@ impl Direct {
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn place() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("here");
-    (directory, path)
-}
-
-fn make(store: &Store, value: u64) -> ObjId {
-    let made = store.transact(|tx| {
-        let object = tx.create::<u64>()?;
-        tx.set(object.base(), value)?;
-        Ok::<_, Error>(tx.space().id_of(object.area()))
-    });
-    made.expect("room")
-}
-
-fn value(store: &Store, id: ObjId) -> u64 {
-    let guard = store.enter();
-    let object = guard.open::<u64>(id, Access::Read).expect("there");
-    guard.get(object.base())
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What goes wrong around a store, and the answer to each.
 
+mod common;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -8,47 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use common::{logged, make, place, value};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tempfile::TempDir;
 use twizzler::{Access, Backend, Durability, Error, Mode, ObjId, Observer, Options, Step, Store, StoreError};
-
-fn place() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("here");
-    (directory, path)
-}
 
 fn kept() -> Options {
     Options::new().durability(Durability::ProcessKill).log_bytes(1 << 20)
-}
-
-#[derive(Debug)]
-struct Nobody;
-
-impl Observer for Nobody {
-    fn before(&self, _: Step<'_>) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// By the log wherever the files lie.
-fn logged() -> Options {
-    Options::new().log_bytes(1 << 20).observer(Arc::new(Nobody))
-}
-
-fn make(store: &Store, value: u64) -> ObjId {
-    let made = store.transact(|tx| {
-        let object = tx.create::<u64>()?;
-        tx.set(object.base(), value)?;
-        Ok::<_, Error>(tx.space().id_of(object.area()))
-    });
-    made.expect("room")
-}
-
-fn value(store: &Store, id: ObjId) -> u64 {
-    let guard = store.enter();
-    let object = guard.open::<u64>(id, Access::Read).expect("there");
-    guard.get(object.base())
 }
 
 /// Runs a test of this file that is ignored otherwise, in a process of its own.

@@ -1,17 +1,13 @@
 //! Stores: made, opened, closed, shared, refused.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::TempDir;
+use common::{logged, place};
 use twizzler::{Durability, Error, Mode, NameError, Names, Options, Store, StoreError};
-
-fn place() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("here");
-    (directory, path)
-}
 
 fn options() -> Options {
     Options::new().durability(Durability::ProcessKill)
@@ -66,22 +62,10 @@ fn power_cut_durability_works_on_the_disk() {
     assert_eq!(read(&Store::open(&path).expect("opens"), "a").as_deref(), Some("hello"));
 }
 
-/// Nobody would want to lose power for a test: the disk is asked for what it promises, wherever it lies.
-fn by_log() -> Options {
-    #[derive(Debug)]
-    struct Nobody;
-    impl twizzler::Observer for Nobody {
-        fn before(&self, _: twizzler::Step<'_>) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    Options::new().log_bytes(1 << 20).observer(std::sync::Arc::new(Nobody))
-}
-
 #[test]
 fn two_stores_of_one_process_share() {
     share(&options());
-    share(&by_log());
+    share(&logged());
 }
 
 fn share(options: &Options) {
@@ -166,13 +150,13 @@ fn a_store_of_lower_durability_never_claims_the_higher() {
 #[test]
 fn a_log_is_written_over_and_over() {
     let (_keep, path) = place();
-    let store = by_log().create(&path).expect("new");
+    let store = logged().create(&path).expect("new");
     let text = "x".repeat(60_000);
     for n in 0..60 {
         write(&store, &format!("file {n}"), &text);
     }
     drop(store);
-    let store = by_log().open(&path).expect("opens");
+    let store = logged().open(&path).expect("opens");
     assert_eq!(store.backend().replayed(), twizzler::Replayed::default(), "it was closed in order");
     for n in 0..60 {
         assert_eq!(read(&store, &format!("file {n}")).as_deref(), Some(&text[..]));
@@ -181,7 +165,7 @@ fn a_log_is_written_over_and_over() {
 
 #[test]
 fn readers_can_not_write() {
-    for options in [options(), by_log()] {
+    for options in [options(), logged()] {
         let (_keep, path) = place();
         let store = options.create(&path).expect("new");
         write(&store, "a", "hello");
@@ -200,7 +184,7 @@ fn readers_can_not_write() {
 #[test]
 fn what_is_larger_than_the_logs_ring_commits_as_well() {
     let (_keep, path) = place();
-    let options = by_log().log_bytes(16 << 20);
+    let options = logged().log_bytes(16 << 20);
     let store = options.create(&path).expect("new");
     let text =
         |fill: u8, len: usize| -> String { (0..len).map(|at| char::from(fill + (at % 7) as u8)).collect() };

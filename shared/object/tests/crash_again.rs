@@ -5,23 +5,10 @@ use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
-use twizzler_campaign::hooked::{Hooked, Hooks, Step};
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
+use twizzler_campaign::programs::{Program, Under};
 use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, check_crashes, mutation_run};
 use twizzler_object::{Access, Space, Tx};
-
-/// One of the programs of a machine. Each has a lane of its own.
-struct Program(u64);
-
-impl<'m> Hooks<&SimObjects<'m>> for Program {
-    fn step(&self, _step: Step) {}
-
-    fn owner(&self, below: &&SimObjects<'m>) -> u64 {
-        (*below).owner_of(self.0)
-    }
-}
-
-type Under<'h, 'm> = Hooked<&'h SimObjects<'m>, Program>;
 
 const PROGRAMS: usize = 3;
 
@@ -79,7 +66,7 @@ struct Story(&'static [(usize, Do)]);
 
 impl Story {
     fn programs<'h, 'm>(sim: &'h SimObjects<'m>) -> [Space<Under<'h, 'm>>; PROGRAMS] {
-        std::array::from_fn(|number| Space::attach(Hooked::new(sim, Program(number as u64))).expect("attach"))
+        std::array::from_fn(|number| Program::new(number as u64).start(sim).expect("attached"))
     }
 }
 
@@ -117,7 +104,7 @@ impl Scenario for Story {
 
     fn recover(&self, memory: &SimMemory) -> Result<Self::State, String> {
         let sim = SimObjects::boot(memory);
-        let space = Space::attach(Hooked::new(&sim, Program(0))).map_err(|error| error.to_string())?;
+        let space = Program::new(0).start(&sim).map_err(|error| error.to_string())?;
         if space.recovery().damaged != 0 {
             return Err(format!("{:?}", space.recovery()));
         }

@@ -4,8 +4,8 @@
 use std::cell::{Cell, RefCell};
 
 use twizzler_abi::Error;
-use twizzler_campaign::hooked::{Hooked, Hooks, Step};
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
+use twizzler_campaign::programs::{Program, Under};
 use twizzler_crashsim::{Config, Effort, Log, Scenario, SimMemory, check_crashes};
 use twizzler_object::{InvPtr, Reader, Space, Stored, Tx};
 
@@ -22,38 +22,6 @@ const START: [u8; 16] = *b"contended start!";
 
 /// How often each program has counted.
 type Counts = [u64; 2];
-
-struct Program<'h> {
-    number: u64,
-    /// Called before the step with this number, if it comes.
-    at: Cell<u64>,
-    then: Option<&'h dyn Fn()>,
-}
-
-impl<'m> Hooks<&SimObjects<'m>> for Program<'_> {
-    fn step(&self, _step: Step) {
-        let Some(then) = self.then else { return };
-        self.at.set(self.at.get().wrapping_sub(1));
-        if self.at.get() == 0 {
-            then();
-        }
-    }
-
-    fn owner(&self, below: &&SimObjects<'m>) -> u64 {
-        (*below).owner_of(self.number)
-    }
-}
-
-type Under<'h, 'm> = Hooked<&'h SimObjects<'m>, Program<'h>>;
-
-fn start<'h, 'm>(
-    sim: &'h SimObjects<'m>,
-    number: u64,
-    at: u64,
-    then: Option<&'h dyn Fn()>,
-) -> Space<Under<'h, 'm>> {
-    Space::attach(Hooked::new(sim, Program { number, at: Cell::new(at), then })).expect("attach")
-}
 
 /// Counts in both objects; gives what is there then.
 fn count(space: &Space<Under<'_, '_>>, program: usize) -> Result<Counts, Error> {
@@ -94,7 +62,7 @@ impl Scenario for Contended {
 
     fn setup(&self, memory: &SimMemory) {
         let sim = SimObjects::boot(memory);
-        let spaces = [start(&sim, 0, 0, None), start(&sim, 1, 0, None)];
+        let spaces = [0, 1].map(|number| Program::new(number).start(&sim).expect("attached"));
         {
             let guard = spaces[0].enter();
             let first = guard.well_known::<Root>(START).expect("made").base();
@@ -111,7 +79,7 @@ impl Scenario for Contended {
 
     fn run(&self, memory: &SimMemory, log: &mut Log<'_, Counts>) {
         let sim = SimObjects::boot(memory);
-        let second = start(&sim, 1, 0, None);
+        let second = Program::new(1).start(&sim).expect("attached");
         let log = RefCell::new(log);
         let told = Cell::new([1, 1]);
         // Each tells what it has seen, its own count too: all of that is there from then on.
@@ -129,13 +97,13 @@ impl Scenario for Contended {
             }
             memory.run_on(0);
         };
-        let first = start(&sim, 0, self.0, Some(&other));
+        let first = Program::cut_at(0, self.0, |_| true, &other).start(&sim).expect("attached");
         tell(count(&first, 0).expect("committed around the other one"));
     }
 
     fn recover(&self, memory: &SimMemory) -> Result<Counts, String> {
         let sim = SimObjects::boot(memory);
-        let space = start(&sim, 0, 0, None);
+        let space = Program::new(0).start(&sim).map_err(|error| error.to_string())?;
         if space.recovery().damaged != 0 {
             return Err(format!("{:?}", space.recovery()));
         }
@@ -163,7 +131,7 @@ fn tries(at: u64) -> Tried {
     let memory = SimMemory::zeroed(contended.len_bytes());
     contended.setup(&memory);
     let sim = SimObjects::boot(&memory);
-    let second = start(&sim, 1, 0, None);
+    let second = Program::new(1).start(&sim).expect("attached");
     let tried = Cell::new(Tried::Never);
     let other = || {
         tried.set(match count(&second, 1) {
@@ -173,7 +141,8 @@ fn tries(at: u64) -> Tried {
             result => panic!("{result:?} at step {at}"),
         });
     };
-    count(&start(&sim, 0, at, Some(&other)), 0).expect("committed");
+    let first = Program::cut_at(0, at, |_| true, &other).start(&sim).expect("attached");
+    count(&first, 0).expect("committed");
     tried.get()
 }
 

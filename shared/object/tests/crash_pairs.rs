@@ -6,8 +6,9 @@
 use std::cell::{Cell, RefCell};
 
 use twizzler_abi::Error;
-use twizzler_campaign::hooked::{Hooked, Hooks, Step};
+use twizzler_campaign::hooked::Step;
 use twizzler_campaign::objects::{SimObjects, memory_bytes};
+use twizzler_campaign::programs::{Program, Under};
 use twizzler_crashsim::{Config, Effort, Log, Scenario, SimMemory, check_crashes};
 use twizzler_object::{Guard, InvPtr, Ptr, Reader, Space, Stored, Tx};
 
@@ -27,38 +28,9 @@ const START: [u8; 16] = *b"crash pair start";
 /// How often each transaction has committed. None: it runs, so nobody knows.
 type Commits = [Option<u64>; 2];
 
-/// One of the programs of a machine.
-struct Program<'h> {
-    number: u64,
-    /// Called before the step with this number, if it comes.
-    at: Cell<u64>,
-    then: Option<&'h dyn Fn()>,
-}
-
-impl<'m> Hooks<&SimObjects<'m>> for Program<'_> {
-    fn step(&self, step: Step) {
-        // What only programs that run can tell needs no cut.
-        let Some(then) = self.then.filter(|_| step != Step::Shared) else { return };
-        self.at.set(self.at.get().wrapping_sub(1));
-        if self.at.get() == 0 {
-            then();
-        }
-    }
-
-    fn owner(&self, below: &&SimObjects<'m>) -> u64 {
-        (*below).owner_of(self.number)
-    }
-}
-
-type Under<'h, 'm> = Hooked<&'h SimObjects<'m>, Program<'h>>;
-
-fn start<'h, 'm>(
-    sim: &'h SimObjects<'m>,
-    number: u64,
-    at: u64,
-    then: Option<&'h dyn Fn()>,
-) -> Space<Under<'h, 'm>> {
-    Space::attach(Hooked::new(sim, Program { number, at: Cell::new(at), then })).expect("attach")
+/// What only programs that run can tell needs no cut.
+fn shows(step: Step) -> bool {
+    step != Step::Shared
 }
 
 type Twins<'g> = [Ptr<'g, Twin>; 2];
@@ -148,7 +120,7 @@ impl Scenario for Pair {
     fn setup(&self, memory: &SimMemory) {
         let sim = SimObjects::boot(memory);
         // Both have had a lane, and something to be overwritten by.
-        let spaces = [start(&sim, 0, 0, None), start(&sim, 1, 0, None)];
+        let spaces = [0, 1].map(|number| Program::new(number).start(&sim).expect("attached"));
         for (which, space) in spaces.iter().enumerate() {
             self.commit(space, which).expect("committed");
         }
@@ -156,7 +128,7 @@ impl Scenario for Pair {
 
     fn run(&self, memory: &SimMemory, log: &mut Log<'_, Commits>) {
         let sim = SimObjects::boot(memory);
-        let second = start(&sim, 1, 0, None);
+        let second = Program::new(1).start(&sim).expect("attached");
         log.operation([Some(1), Some(2)], || {
             self.commit(&second, 1).expect("committed, and the lane is claimed");
         });
@@ -170,7 +142,7 @@ impl Scenario for Pair {
             log.borrow_mut().acknowledge([None, Some(3)]);
             done.set(true);
         };
-        let first = start(&sim, 0, self.at, Some(&other));
+        let first = Program::cut_at(0, self.at, shows, &other).start(&sim).expect("attached");
         log.borrow_mut().begin_any(vec![[None, Some(2)]]);
         self.commit(&first, 0).expect("committed around the other one");
         log.borrow_mut().acknowledge([Some(2), Some(if done.get() { 3 } else { 2 })]);
@@ -178,7 +150,7 @@ impl Scenario for Pair {
 
     fn recover(&self, memory: &SimMemory) -> Result<Commits, String> {
         let sim = SimObjects::boot(memory);
-        let space = start(&sim, 0, 0, None);
+        let space = Program::new(0).start(&sim).map_err(|error| error.to_string())?;
         if space.recovery().damaged != 0 {
             return Err(format!("{:?}", space.recovery()));
         }
@@ -201,7 +173,9 @@ fn check(at: u64, first_makes: bool) -> bool {
     let sim = SimObjects::boot(&memory);
     let came = Cell::new(false);
     let other = || came.set(true);
-    pair.commit(&start(&sim, 0, at, Some(&other)), 0).expect("committed");
+    let first = Program::cut_at(0, at, shows, &other).start(&sim).expect("attached");
+    pair.commit(&first, 0).expect("committed");
+    drop(first);
     drop(sim);
     let effort = Effort { exhaustive: 16, samples: 4, singles: 12 };
     let nested = Some(Effort { exhaustive: 4, samples: 2, singles: 2 });

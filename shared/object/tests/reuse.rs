@@ -71,12 +71,8 @@ fn what_is_freed_under_a_reader_keeps_its_content_until_that_has_gone() {
     }
 }
 
-/// The canary: without a keep, the next transaction takes the memory.
-#[test]
-fn without_readers_memory_is_reused_at_once() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
+fn reused_at_once(backend: &MemoryBackend, id: ObjId) {
+    let space = Space::attach(backend).expect("attach");
     let guard = space.enter();
     let area = open(&guard, id).object();
     for len in LENS {
@@ -84,6 +80,14 @@ fn without_readers_memory_is_reused_at_once() {
         free(&guard, old);
         assert_eq!(alloc(&guard, area, len, 2).address(), old.address(), "{len} bytes");
     }
+}
+
+/// The canary: without a keep, the next transaction takes the memory.
+#[test]
+fn without_readers_memory_is_reused_at_once() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    reused_at_once(&backend, id);
 }
 
 #[test]
@@ -94,14 +98,7 @@ fn what_a_dead_program_kept_is_given_out() {
     let guard = ManuallyDrop::new(dead.enter());
     std::mem::forget(guard.keep(open(&guard, id).object()).expect("kept"));
     backend.kill_all();
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let area = open(&guard, id).object();
-    for len in LENS {
-        let old = alloc(&guard, area, len, 1);
-        free(&guard, old);
-        assert_eq!(alloc(&guard, area, len, 2).address(), old.address(), "{len} bytes");
-    }
+    reused_at_once(&backend, id);
 }
 
 #[test]

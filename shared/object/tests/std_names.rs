@@ -6,7 +6,7 @@ use twizzler_object::collections::entry::Entry;
 use twizzler_object::collections::{
     HashMap, HashMapRoot, List, ListRoot, OrderedMap, OrderedMapRoot, Text, TextRoot, Vector, VectorRoot,
 };
-use twizzler_object::{Space, Stored};
+use twizzler_object::{Guard, Ptr, Space, Stored};
 
 #[derive(Stored)]
 #[stored(name = "test.std-names", version = 1)]
@@ -21,15 +21,36 @@ struct Root {
     hashed_bytes: HashMapRoot<[u8], [u8]>,
 }
 
+fn made<'g>(guard: &'g Guard<'_, &MemoryBackend>) -> Ptr<'g, Root> {
+    guard.transact(|tx| tx.create::<Root>()).expect("made").base()
+}
+
+/// The collections whose values have a fixed size.
+struct All<'g> {
+    ordered: OrderedMap<'g, u32, u64>,
+    hashed: HashMap<'g, u32, u64>,
+    vector: Vector<'g, u64>,
+    list: List<'g, u64>,
+    text: Text<'g>,
+}
+
+fn all(root: Ptr<'_, Root>) -> All<'_> {
+    All {
+        ordered: OrderedMap::new(root.at(Root::ordered)),
+        hashed: HashMap::new(root.at(Root::hashed)),
+        vector: Vector::new(root.at(Root::vector)),
+        list: List::new(root.at(Root::list)),
+        text: Text::new(root.at(Root::text)),
+    }
+}
+
 #[test]
 fn names_from_std_do_what_they_do_there() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
     let guard = space.enter();
-    let root = guard.transact(|tx| tx.create::<Root>()).expect("made").base();
-    let (ordered, hashed) = (OrderedMap::new(root.at(Root::ordered)), HashMap::new(root.at(Root::hashed)));
-    let (vector, list) = (Vector::new(root.at(Root::vector)), List::new(root.at(Root::list)));
-    let text = Text::new(root.at(Root::text));
+    let root = made(&guard);
+    let All { ordered, hashed, vector, list, text } = all(root);
     guard
         .transact(|tx| {
             ordered.extend(tx, (0..5).map(|n| (n, u64::from(n) * 10)))?;
@@ -66,10 +87,8 @@ fn parts_are_taken_out_as_in_std() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
     let guard = space.enter();
-    let root = guard.transact(|tx| tx.create::<Root>()).expect("made").base();
-    let (ordered, hashed) = (OrderedMap::new(root.at(Root::ordered)), HashMap::new(root.at(Root::hashed)));
-    let (vector, list) = (Vector::new(root.at(Root::vector)), List::new(root.at(Root::list)));
-    let text = Text::new(root.at(Root::text));
+    let root = made(&guard);
+    let All { ordered, hashed, vector, list, text } = all(root);
     guard
         .transact(|tx| {
             vector.extend(tx, 0..10)?;
@@ -106,7 +125,7 @@ fn maps_of_bytes_have_the_same_names() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attached");
     let guard = space.enter();
-    let root = guard.transact(|tx| tx.create::<Root>()).expect("made").base();
+    let root = made(&guard);
     let (ordered, hashed) =
         (OrderedMap::new(root.at(Root::bytes)), HashMap::new(root.at(Root::hashed_bytes)));
     let entries: [(&[u8], &[u8]); 4] = [(b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")];

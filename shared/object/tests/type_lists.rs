@@ -5,19 +5,26 @@ use twizzler_image::MemoryBackend;
 use twizzler_object::types::{HeldType, type_key};
 use twizzler_object::{Access, Area, Choice, InvPtr, OpenError, Space, Stored, StoredEnum, Tx};
 
+/// A root, whose source is the same in both programs; their `Node`s are not.
+macro_rules! root {
+    () => {
+        #[derive(Stored)]
+        #[stored(name = "test.root", version = 1)]
+        #[repr(C)]
+        pub(crate) struct Root {
+            pub(crate) first: InvPtr<Node>,
+            pub(crate) other: InvPtr<Node>,
+            pub(crate) root: InvPtr<Root>,
+            pub(crate) number: InvPtr<u64>,
+        }
+    };
+}
+
 /// What programs built at different times have: the same names.
 mod before {
     use super::*;
 
-    #[derive(Stored)]
-    #[stored(name = "test.root", version = 1)]
-    #[repr(C)]
-    pub(crate) struct Root {
-        pub(crate) first: InvPtr<Node>,
-        pub(crate) other: InvPtr<Node>,
-        pub(crate) root: InvPtr<Root>,
-        pub(crate) number: InvPtr<u64>,
-    }
+    root!();
 
     #[derive(Stored)]
     #[stored(name = "test.node", version = 1)]
@@ -40,15 +47,7 @@ mod before {
 mod after {
     use super::*;
 
-    #[derive(Stored)]
-    #[stored(name = "test.root", version = 1)]
-    #[repr(C)]
-    pub(crate) struct Root {
-        pub(crate) first: InvPtr<Node>,
-        pub(crate) other: InvPtr<Node>,
-        pub(crate) root: InvPtr<Root>,
-        pub(crate) number: InvPtr<u64>,
-    }
+    root!();
 
     #[derive(Stored)]
     #[stored(name = "test.root", version = 2)]
