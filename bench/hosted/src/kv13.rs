@@ -16,7 +16,7 @@ use twizzler_pmem::cache::{self, WriteBack};
 
 use crate::Context;
 use crate::clock::Stopwatch;
-use crate::measure::{Contender, Effort, Tail, compete};
+use crate::measure::{Contender, Effort, Tail, Warm, compete};
 use crate::report::Contest;
 
 pub(crate) const NOTES: [&str; 4] = [
@@ -306,8 +306,10 @@ fn on_a_disk(context: &Context, table: &[Entry], entries: u64, contests: &mut Ve
         ];
         let effort = match puts {
             0 => context.effort(),
-            _ if context.quick => Effort { rounds: 2, round: Duration::from_millis(5), warm: Some(1) },
-            _ => Effort { rounds: 41, round: Duration::from_millis(40), warm: Some(10) },
+            _ if context.quick => {
+                Effort { rounds: 2, round: Duration::from_millis(5), warm: Warm::Operations(1) }
+            }
+            _ => Effort { rounds: 41, round: Duration::from_millis(40), warm: Warm::Operations(10) },
         };
         let title = format!("{name}, on a disk, {entries} entries of 8 + 8 bytes");
         let singles = if context.quick { 10 } else { 1000 };

@@ -90,6 +90,20 @@ enum Name {
 }
 
 impl Name {
+    /// True where stores on a disk are measured: as the machine's kernel maps files. Elsewhere huge pages are off, which would be some contenders' alone.
+    const fn is_on_disk(self) -> bool {
+        matches!(
+            self,
+            Self::Disk
+                | Self::MapsLarge
+                | Self::MapsLarge100
+                | Self::Limit
+                | Self::Ycsb
+                | Self::Open
+                | Self::OpenLarge
+        )
+    }
+
     /// True for what is only measured where it is named, or with `--full`.
     const fn is_large(self) -> bool {
         matches!(self, Self::MapsLarge | Self::MapsLarge100 | Self::MapsLargePmem | Self::OpenLarge)
@@ -168,6 +182,9 @@ fn main() -> Result<()> {
             ensure!(child.env(NO_FLUSH, "1").status()?.success(), "measuring tx-caches failed");
             continue;
         }
+        // Children inherit it.
+        rustix::thread::disable_transparent_huge_pages(!name.is_on_disk())
+            .context("can't switch huge pages off")?;
         let mut machine = machine::describe(&context.disk, context.quick);
         let (notes, contests) = match name {
             Name::Hop => (hop::NOTES.as_slice(), hop::run(&context)?),
@@ -220,10 +237,9 @@ fn is_section(word: &std::ffi::OsStr) -> bool {
     word.to_str().is_some_and(|word| Name::from_str(word, false).is_ok())
 }
 
-/// Makes the conditions equal for everybody: pages of 4 KiB, and tmpfs taken for persistent memory by libpmemobj.
+/// Makes the conditions equal for everybody: tmpfs is taken for persistent memory by libpmemobj.
 fn prepare() -> Result<()> {
     const FORCE: &str = "PMEM_IS_PMEM_FORCE";
-    rustix::thread::disable_transparent_huge_pages(true).context("can't switch huge pages off")?;
     if cfg!(feature = "peers") && std::env::var_os(FORCE).is_none() {
         // libpmem reads it when it is loaded, which has happened: start again.
         use std::os::unix::process::CommandExt;

@@ -1,6 +1,6 @@
 //! Measuring side by side: contenders take turns, round by round, so that whatever else the machine does meets all of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::report::{Contest, Percentile, Row, Unit};
 
@@ -11,23 +11,33 @@ pub(crate) struct Effort {
     pub(crate) rounds: usize,
     /// How long a contender runs in a round.
     pub(crate) round: Duration,
-    /// Operations before each round that are not measured; None: a quarter of the round's.
-    pub(crate) warm: Option<u64>,
+    pub(crate) warm: Warm,
+}
+
+/// What a contender does before each round that is not measured: what the others pushed out of the caches comes back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Warm {
+    /// A quarter of the round.
+    Quarter,
+    /// So many operations.
+    Operations(u64),
+    /// Operations for so long; before figures of single operations too.
+    For(Duration),
 }
 
 impl Effort {
     /// For operations of nanoseconds.
     pub(crate) const fn short(quick: bool) -> Self {
         if quick {
-            Self { rounds: 15, round: Duration::from_micros(250), warm: None }
+            Self { rounds: 15, round: Duration::from_micros(250), warm: Warm::Quarter }
         } else {
-            Self { rounds: 101, round: Duration::from_micros(500), warm: None }
+            Self { rounds: 101, round: Duration::from_micros(500), warm: Warm::Quarter }
         }
     }
 
     /// With so many operations before each round that the caches hold what they can.
     pub(crate) fn warmed(self, operations: u64) -> Self {
-        Self { rounds: self.rounds.min(9), warm: Some(operations), ..self }
+        Self { rounds: self.rounds.min(9), warm: Warm::Operations(operations), ..self }
     }
 }
 
@@ -68,15 +78,24 @@ pub(crate) fn compete(
     tail: Tail,
     mut contenders: Vec<Contender<'_>>,
 ) -> Contest {
-    let times: Vec<u64> = contenders.iter_mut().map(|contender| calibrate(contender, effort.round)).collect();
+    let times: Vec<u64> = contenders
+        .iter_mut()
+        .map(|contender| {
+            warm_for(contender, effort);
+            calibrate(contender, effort.round)
+        })
+        .collect();
     let mut rounds = vec![Vec::with_capacity(effort.rounds); contenders.len()];
     let len = contenders.len();
     for round in 0..effort.rounds {
         // Nobody always runs after the same one.
         for turn in 0..len {
             let who = (turn + round) % len;
-            // What the others pushed out of the caches comes back first.
-            (contenders[who].run)(effort.warm.unwrap_or(times[who] / 4).max(1));
+            match effort.warm {
+                Warm::Quarter => _ = (contenders[who].run)((times[who] / 4).max(1)),
+                Warm::Operations(number) => _ = (contenders[who].run)(number),
+                Warm::For(_) => warm_for(&mut contenders[who], effort),
+            }
             let took = (contenders[who].run)(times[who]);
             rounds[who].push(took.as_nanos() as f64 / times[who] as f64);
         }
@@ -86,6 +105,7 @@ pub(crate) fn compete(
         Tail::OfOperations(number) => contenders
             .iter_mut()
             .map(|contender| {
+                warm_for(contender, effort);
                 let ns: Vec<f64> = (0..number).map(|_| (contender.run)(1).as_nanos() as f64).collect();
                 percentile(&ns, 0.99)
             })
@@ -135,6 +155,16 @@ pub(crate) fn row(
     }
 }
 
+/// Warms up, where that takes a time.
+fn warm_for(contender: &mut Contender<'_>, effort: Effort) {
+    if let Warm::For(time) = effort.warm {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            (contender.run)(64);
+        }
+    }
+}
+
 /// How many operations fill a round.
 fn calibrate(contender: &mut Contender<'_>, round: Duration) -> u64 {
     let mut number = 1;
@@ -165,7 +195,7 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_round_by_round() {
-        let effort = Effort { rounds: 9, round: Duration::from_micros(40), warm: None };
+        let effort = Effort { rounds: 9, round: Duration::from_micros(40), warm: Warm::Quarter };
         // The machine gets slower and slower; one needs three times what the other needs.
         let (mut slow, mut quick) = (0, 0);
         let took = |rounds: &mut u64, ns: u64, number: u64| {

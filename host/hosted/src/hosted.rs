@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
+use twizzler_abi::object::METADATA_OFFSET;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::backend::{Commit, Sink, TRANSLATION_BYTES, Ticket, Waited};
 use twizzler_object::{Backend, Span};
@@ -32,6 +34,9 @@ use crate::process;
 use crate::recover::{self, Replayed};
 use crate::room::Room;
 use crate::segment::Segment;
+
+/// Where what a program sees first of an object ends: read page by page, as what is set aside later.
+const FIRST_BYTES: u64 = 128 << 10;
 
 /// A store's objects: the system that a [`crate::Space`] of the hosted runtime works on.
 #[derive(Debug)]
@@ -203,6 +208,9 @@ impl HostedBackend {
         memory
             .show_file(&file, writable, self.base.persistence.map_flags())
             .map_err(|error| mapping_error(&error))?;
+        if !self.room.is_short() {
+            memory.expect(METADATA_OFFSET..FIRST_BYTES);
+        }
         let slot = memory.slot();
         self.mapped.add(id, Mapping::new(memory));
         self.mind_size(id, &file);
@@ -335,9 +343,15 @@ unsafe impl Backend for HostedBackend {
             }
         };
         if let Some(mapping) = mapping {
+            let grown = mapping.grown(&file);
             if !self.room.is_short() {
                 // Page by page. Where the host's read-ahead makes large pieces of memory of it, each first store to a page after a sync goes through
                 // the whole piece (ext4, Linux 6.16 and later): 150 us where a piece is 2 MiB.
+                if grown >= (had.end - had.start) / 2 {
+                    // Nothing is there yet but what the host has read ahead of holes. Refused: it stays as it is.
+                    let len = NonZeroU64::new(had.end - had.start);
+                    let _ = rustix::fs::fadvise(&file, had.start, len, rustix::fs::Advice::DontNeed);
+                }
                 mapping.memory.expect(had.clone());
             }
             mapping.space.add(had);

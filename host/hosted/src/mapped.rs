@@ -1,6 +1,7 @@
 //! Which objects this process has mapped, and where.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -8,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use twizzler_abi::ObjId;
 use twizzler_abi::address::{PAGE_BYTES, Slot};
 use twizzler_slots::Reserved;
+
+use crate::objects::disk_bytes;
 
 /// A mapped object.
 #[derive(Debug)]
@@ -23,6 +26,11 @@ pub(crate) struct Mapping {
 impl Mapping {
     pub(crate) fn new(memory: Reserved) -> Self {
         Self { memory, space: Space::default(), bytes: AtomicU64::new(0), is_random: AtomicBool::new(false) }
+    }
+
+    /// Bytes that its file takes beyond those that were noted.
+    pub(crate) fn grown(&self, file: &File) -> u64 {
+        disk_bytes(file).saturating_sub(self.bytes.load(Ordering::Relaxed))
     }
 
     /// Tells the host that it is read here and there.

@@ -152,12 +152,21 @@ impl Drop for Reserved {
 
 /// Says that memory of mapped objects will be read soon: the host reads what of it is on the disk, without waiting for it.
 pub fn expect(address: u64, len_bytes: u64) {
+    for piece in pieces(address, len_bytes) {
+        let start = std::ptr::with_exposed_provenance_mut(piece.start as usize);
+        // SAFETY: the advice changes no byte, whatever lies there. Where it fails, reading is slower.
+        let _ = unsafe { madvise(start, (piece.end - piece.start) as usize, Advice::WillNeed) };
+    }
+}
+
+/// The host heeds one such advice for no more than what it reads ahead at once (128 KiB unless told otherwise), and drops the rest.
+const HEEDED_BYTES: u64 = 128 << 10;
+
+/// Whole pages of a range, in pieces that the host heeds.
+fn pieces(address: u64, len_bytes: u64) -> impl Iterator<Item = Range<u64>> {
     let start = address / PAGE_BYTES * PAGE_BYTES;
-    let len_bytes = address + len_bytes - start;
-    // SAFETY: the advice changes no byte, whatever lies there. Where it fails, reading is slower.
-    let _ = unsafe {
-        madvise(std::ptr::with_exposed_provenance_mut(start as usize), len_bytes as usize, Advice::WillNeed)
-    };
+    let end = address + len_bytes;
+    (start..end).step_by(HEEDED_BYTES as usize).map(move |piece| piece..end.min(piece + HEEDED_BYTES))
 }
 
 /// From now on, small slots are taken from this number upwards, and large ranges from one that follows from it. For tests: a
@@ -236,5 +245,22 @@ impl Drop for Area {
     fn drop(&mut self) {
         // SAFETY: our own mapping; whoever used it borrowed the owner of this area.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len_bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_comes_in_pieces_that_the_host_heeds() {
+        let all: Vec<Range<u64>> = pieces(0x5010, 16 << 20).collect();
+        assert_eq!((all[0].start, all.last().map(|last| last.end)), (0x5000, Some(0x5010 + (16 << 20))));
+        assert!(all.windows(2).all(|two| two[0].end == two[1].start));
+        assert!(
+            all.iter().all(|piece| piece.start % PAGE_BYTES == 0 && piece.end - piece.start <= HEEDED_BYTES)
+        );
+        assert_eq!(pieces(0x5000, 0).count(), 0);
+        assert_eq!(pieces(0x5fff, 2).collect::<Vec<_>>(), [0x5000..0x6001]);
     }
 }

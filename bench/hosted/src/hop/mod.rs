@@ -16,7 +16,7 @@ use twizzler_object::Space;
 use crate::Context;
 use crate::backend::{Caches, Memory};
 use crate::count;
-use crate::measure::{Contender, Effort, Tail, compete};
+use crate::measure::{Contender, Effort, Tail, Warm, compete};
 use crate::report::{Contest, Row};
 use ring::Ring;
 
@@ -117,7 +117,7 @@ fn warm(context: &Context, set: &str, bytes: u64, objects: u32) -> Result<Contes
         "L1" => context.effort(),
         // Once around, so that the caches hold what they can of the ring.
         "L2" | "L3" => context.effort().warmed(ring.visits.len() as u64),
-        _ => Effort { round: Duration::from_millis(4), rounds: 31, warm: None },
+        _ => Effort { round: Duration::from_millis(4), rounds: 31, warm: Warm::Quarter },
     };
     let mut contest = compete(title, RAW, effort, Tail::OfRounds, contenders);
     aim(&mut contest, set, objects);

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::Context;
 use crate::backend::{Caches, Memory};
 use crate::count;
-use crate::measure::{Contender, Effort, Tail, compete};
+use crate::measure::{Contender, Effort, Tail, Warm, compete};
 use crate::report::Contest;
 use ours::Bench;
 
@@ -154,7 +154,7 @@ fn two_threads(
     }
     let reference = if cfg!(feature = "peers") { PEER } else { OURS };
     // Long, so that both are at work most of the time.
-    let effort = Effort { rounds: 21, round: Duration::from_millis(8), warm: Some(1) };
+    let effort = Effort { rounds: 21, round: Duration::from_millis(8), warm: Warm::Operations(1) };
     let effort = if context.quick { Effort { rounds: 3, ..effort } } else { effort };
     let title = match caches {
         Caches::Durable => format!("{name}, 2 threads, caches persistent"),
