@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -63,18 +64,19 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     tests.dedup();
     for test in tests {
         say(format!("Without a mistake: {} of {} ...", test.2, test.1));
-        ensure!(copy.try_out(test)? == Outcome::Passes, "{} fails by itself", test.2);
+        ensure!(copy.try_out(test)?.0 == Outcome::Passes, "{} fails by itself", test.2);
     }
-    ensure!(copy.with(&HARMLESS)? == Outcome::Passes, "what is no mistake is taken for one");
+    ensure!(copy.with(&HARMLESS)?.0 == Outcome::Passes, "what is no mistake is taken for one");
     let mut missed = Vec::new();
     for mutant in &wanted {
         say(format!("{} ...", mutant.name));
-        let outcome = copy.with(mutant)?;
+        let (outcome, took) = copy.with(mutant)?;
         println!(
-            "{}\t{}\t{}",
+            "{}\t{}\t{}\t{:.1} s",
             if outcome == Outcome::Fails { "noticed" } else { "MISSED" },
             mutant.name,
-            mutant.test.2
+            mutant.test.2,
+            took.as_secs_f64()
         );
         if outcome == Outcome::Passes {
             missed.push(mutant.name);
@@ -99,8 +101,8 @@ impl Copy {
         Ok(Self { root })
     }
 
-    /// Runs a mutant's test with it.
-    fn with(&self, mutant: &Mutant) -> Result<Outcome> {
+    /// Runs a mutant's test with it. How long that took, without building it.
+    fn with(&self, mutant: &Mutant) -> Result<(Outcome, Duration)> {
         let path = self.root.join(mutant.file);
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let found = text.matches(mutant.from).count();
@@ -117,7 +119,7 @@ impl Copy {
         outcome.with_context(|| format!("with {}", mutant.name))
     }
 
-    fn try_out(&self, Test(package, program, filter): Test) -> Result<Outcome> {
+    fn try_out(&self, Test(package, program, filter): Test) -> Result<(Outcome, Duration)> {
         let cargo = |more: &[&str]| {
             Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
                 .args(["test", "--quiet", "--package", package, "--test", program])
@@ -131,10 +133,12 @@ impl Copy {
         };
         let built = cargo(&["--no-run"])?;
         ensure!(built.status.success(), "it can't be built:\n{}", String::from_utf8_lossy(&built.stderr));
+        let start = Instant::now();
         let ran = cargo(&["--", filter])?;
+        let took = start.elapsed();
         let said = String::from_utf8_lossy(&ran.stdout);
         ensure!(!said.contains("running 0 tests"), "there is no test {filter} in {program}");
-        Ok(if ran.status.success() { Outcome::Passes } else { Outcome::Fails })
+        Ok((if ran.status.success() { Outcome::Passes } else { Outcome::Fails }, took))
     }
 }
 

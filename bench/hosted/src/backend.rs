@@ -4,6 +4,8 @@
 //! `PMEM_IS_PMEM_FORCE=1`, which is the same. With [`Caches::Durable`] the write-back instructions are left out, as on a
 //! machine whose caches survive a power cut; libpmemobj's name for that is `PMEM_NO_FLUSH=1`.
 
+use std::sync::atomic::AtomicU64;
+
 use twizzler::stream;
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
@@ -50,8 +52,9 @@ unsafe impl Backend for Memory {
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         self.inner.map(id, rights)
     }
-    fn unmap(&self, slot: Slot) {
-        self.inner.unmap(slot);
+    unsafe fn unmap(&self, slot: Slot) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { self.inner.unmap(slot) };
     }
     fn ensure(&self, _id: ObjId, _offset: u64, _len_bytes: u64) -> Result<(), Error> {
         // Anonymous pages come when they are touched.
@@ -96,11 +99,11 @@ unsafe impl Backend for Memory {
     fn is_alive(&self, owner: u64) -> bool {
         self.inner.is_alive(owner)
     }
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        self.inner.wait(address, value, timeout_ns)
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        self.inner.wait(word, value, timeout_ns)
     }
-    fn wake(&self, address: u64) {
-        self.inner.wake(address);
+    fn wake(&self, word: &AtomicU64) {
+        self.inner.wake(word);
     }
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         self.inner.random(bytes)

@@ -1,5 +1,7 @@
 //! A backend over another one, each of whose steps can be watched, delayed, or be the last.
 
+use std::sync::atomic::AtomicU64;
+
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
@@ -77,13 +79,13 @@ pub trait Hooks<B: Backend> {
     }
 
     /// [`Backend::wait`].
-    fn wait(&self, below: &B, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        below.wait(address, value, timeout_ns)
+    fn wait(&self, below: &B, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        below.wait(word, value, timeout_ns)
     }
 
     /// [`Backend::wake`].
-    fn wake(&self, below: &B, address: u64) {
-        below.wake(address);
+    fn wake(&self, below: &B, word: &AtomicU64) {
+        below.wake(word);
     }
 }
 
@@ -122,8 +124,9 @@ unsafe impl<B: Backend, H: Hooks<B>> Backend for Hooked<B, H> {
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         self.below.map(id, rights)
     }
-    fn unmap(&self, slot: Slot) {
-        self.below.unmap(slot);
+    unsafe fn unmap(&self, slot: Slot) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { self.below.unmap(slot) };
     }
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         self.below.ensure(id, offset, len_bytes)
@@ -179,11 +182,11 @@ unsafe impl<B: Backend, H: Hooks<B>> Backend for Hooked<B, H> {
     fn is_alive(&self, owner: u64) -> bool {
         self.hooks.is_alive(&self.below, owner)
     }
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        self.hooks.wait(&self.below, address, value, timeout_ns)
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        self.hooks.wait(&self.below, word, value, timeout_ns)
     }
-    fn wake(&self, address: u64) {
-        self.hooks.wake(&self.below, address);
+    fn wake(&self, word: &AtomicU64) {
+        self.hooks.wake(&self.below, word);
     }
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         self.below.random(bytes)

@@ -195,7 +195,7 @@ unsafe impl Backend for SimObjects<'_> {
         Ok(slot)
     }
 
-    fn unmap(&self, slot: Slot) {
+    unsafe fn unmap(&self, slot: Slot) {
         let mut mapped = self.mapped.borrow_mut();
         let at =
             mapped.iter().position(|mapping| mapping.region.slot() == slot).expect("mapped by this backend");
@@ -255,11 +255,11 @@ unsafe impl Backend for SimObjects<'_> {
         owner / (2 * PROGRAMS_MAX) == self.boot
     }
 
-    fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) -> Waited {
+    fn wait(&self, _word: &AtomicU64, _value: u64, _timeout_ns: u64) -> Waited {
         Waited::TimedOut
     }
 
-    fn wake(&self, _address: u64) {}
+    fn wake(&self, _word: &AtomicU64) {}
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         let mut random = self.random.borrow_mut();

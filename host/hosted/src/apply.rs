@@ -11,11 +11,13 @@ use twizzler_abi::address::{LARGE_BYTES, SLOT_BYTES};
 use twizzler_abi::call::CreateSpec;
 use twizzler_abi::object::{HEADER_OFFSET, Header};
 use twizzler_abi::{Error, ObjId, SizeClass};
-use twizzler_object::journal::{Changed, LINE, LOG_SEED, Record};
+use twizzler_object::journal::{Changed, DELETED, LINE, LOG_SEED, Record};
 
 use crate::disk::Disk;
 use crate::objects::{self, host, new_path_of, path_of};
 
+/// Where an object's version is.
+const VERSION_AT: u64 = HEADER_OFFSET + offset_of!(Header, domain_versions) as u64;
 /// Files that are kept open at the same time.
 const FILES_MAX: usize = 200;
 
@@ -50,9 +52,8 @@ impl<'a> Applier<'a> {
         }
         let objects: Vec<ObjId> = record.objects().map(|object| object.id).collect();
         for Changed { id, version } in record.objects() {
-            let at = HEADER_OFFSET + offset_of!(Header, domain_versions) as u64;
-            if allowed(id, at, 8) {
-                self.write(id, at, &version.to_le_bytes())?;
+            if allowed(id, VERSION_AT, 8) {
+                self.write(id, VERSION_AT, &version.to_le_bytes())?;
             }
         }
         for line in record.lines() {
@@ -75,6 +76,8 @@ impl<'a> Applier<'a> {
             }
         }
         for id in record.deletes() {
+            // For those who have it mapped. Where that can't be written, nobody can write to the object.
+            let _ = self.write(id, VERSION_AT, &DELETED.to_le_bytes());
             self.files.insert(id, None);
             host(self.disk.remove(&path_of(id)))?;
         }

@@ -292,7 +292,7 @@ unsafe impl Backend for HostedBackend {
         slot
     }
 
-    fn unmap(&self, slot: Slot) {
+    unsafe fn unmap(&self, slot: Slot) {
         if let Some(id) = self.mapped.remove(slot) {
             self.presence.unmapped(id);
         }
@@ -464,21 +464,15 @@ unsafe impl Backend for HostedBackend {
         self.base.segment.is_listed(owner) && self.bury(owner).is_err()
     }
 
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        if futex::wait(word_at(address), value, timeout_ns) { Waited::TimedOut } else { Waited::Early }
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        if futex::wait(word, value, timeout_ns) { Waited::TimedOut } else { Waited::Early }
     }
 
-    fn wake(&self, address: u64) {
-        futex::wake(word_at(address));
+    fn wake(&self, word: &AtomicU64) {
+        futex::wake(word);
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         host(process::random(bytes))
     }
-}
-
-/// The word at that address, which lies in a mapped object or in shared memory.
-fn word_at(address: u64) -> &'static AtomicU64 {
-    // SAFETY: the caller has the word mapped while it waits or wakes, aligned by eight; the reference does not outlive the call.
-    unsafe { &*std::ptr::with_exposed_provenance(address as usize) }
 }

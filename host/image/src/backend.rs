@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
 use std::ops::Range;
 use std::ptr;
+use std::sync::atomic::AtomicU64;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, Slot};
@@ -291,7 +292,7 @@ unsafe impl Backend for ImageBackend {
         Ok(slot)
     }
 
-    fn unmap(&self, slot: Slot) {
+    unsafe fn unmap(&self, slot: Slot) {
         self.mapped.borrow_mut().retain(|_, mapping| mapping.memory.slot() != slot);
     }
 
@@ -357,13 +358,13 @@ unsafe impl Backend for ImageBackend {
         self.owners.borrow().contains(&owner)
     }
 
-    fn wait(&self, _address: u64, _value: u64, timeout_ns: u64) -> Waited {
+    fn wait(&self, _word: &AtomicU64, _value: u64, timeout_ns: u64) -> Waited {
         // Nobody else uses an image, so nobody will wake us.
         std::thread::sleep(std::time::Duration::from_nanos(timeout_ns));
         Waited::TimedOut
     }
 
-    fn wake(&self, _address: u64) {}
+    fn wake(&self, _word: &AtomicU64) {}
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         let mut random = self.random.borrow_mut();

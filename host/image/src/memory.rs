@@ -247,7 +247,7 @@ unsafe impl Backend for MemoryBackend {
         Ok(object.memory.slot())
     }
 
-    fn unmap(&self, slot: Slot) {
+    unsafe fn unmap(&self, slot: Slot) {
         self.left(slot);
     }
 
@@ -356,12 +356,12 @@ unsafe impl Backend for MemoryBackend {
         self.state().living.contains(&owner)
     }
 
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        if futex::wait(word_at(address), value, timeout_ns) { Waited::TimedOut } else { Waited::Early }
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        if futex::wait(word, value, timeout_ns) { Waited::TimedOut } else { Waited::Early }
     }
 
-    fn wake(&self, address: u64) {
-        futex::wake(word_at(address));
+    fn wake(&self, word: &AtomicU64) {
+        futex::wake(word);
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
@@ -373,10 +373,4 @@ unsafe impl Backend for MemoryBackend {
         }
         Ok(())
     }
-}
-
-/// The word at that address.
-fn word_at(address: u64) -> &'static AtomicU64 {
-    // SAFETY: the caller has the word, aligned by eight, while it waits or wakes; the reference does not outlive the call.
-    unsafe { &*std::ptr::with_exposed_provenance(address as usize) }
 }

@@ -5,6 +5,8 @@
 //! with memory whose every store it sees. All state that a program has in memory hangs off the
 //! [`crate::Space`] that owns the backend: drop it, and nothing remains but the objects.
 
+use core::sync::atomic::AtomicU64;
+
 use twizzler_abi::address::{LARGE_SLOTS, SLOT_BYTES, SLOTS_PER_PML4, SMALL_SLOTS, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
@@ -74,8 +76,11 @@ pub unsafe trait Backend {
     /// [`Error::NoSuchObject`], [`Error::AccessDenied`], [`Error::Damaged`], [`Error::TooMany`].
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error>;
 
-    /// Ends a mapping that [`Backend::map`] made. The caller has made sure that nobody uses it any more.
-    fn unmap(&self, slot: Slot);
+    /// Ends a mapping that [`Backend::map`] made.
+    ///
+    /// # Safety
+    /// Nobody uses the mapping any more, neither by references nor by addresses.
+    unsafe fn unmap(&self, slot: Slot);
 
     /// Makes the pages of `[offset, offset + len_bytes)` exist, durably, so that no access to them can fail for want of
     /// memory. The range need not be aligned.
@@ -227,7 +232,7 @@ pub unsafe trait Backend {
         let _ = (address, len_bytes);
     }
 
-    /// Starts writing back every cache line that holds a byte of the range.
+    /// Starts writing back every cache line that holds a byte of the range, which is mapped: what is not stops the program.
     fn flush(&self, address: u64, len_bytes: u64);
 
     /// Stores words, which nobody reads soon, and starts writing them back. Lengths are equal.
@@ -248,11 +253,11 @@ pub unsafe trait Backend {
     /// after what the dead program had logged is in place, and what it had made and not published is gone.
     fn is_alive(&self, owner: u64) -> bool;
 
-    /// Waits while the word at `address` equals `value`, at most `timeout_ns`; may return early, and says whether it did.
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited;
+    /// Waits while the word, which others have mapped too where they are to wake the waiter, equals `value`, at most `timeout_ns`; may return early, and says whether it did.
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited;
 
-    /// Wakes all who wait on the word at `address`.
-    fn wake(&self, address: u64);
+    /// Wakes all who wait on the word.
+    fn wake(&self, word: &AtomicU64);
 
     /// Fills with random bytes.
     ///
@@ -275,8 +280,9 @@ unsafe impl<B: Backend> Backend for &B {
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         (**self).map(id, rights)
     }
-    fn unmap(&self, slot: Slot) {
-        (**self).unmap(slot);
+    unsafe fn unmap(&self, slot: Slot) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { (**self).unmap(slot) };
     }
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         (**self).ensure(id, offset, len_bytes)
@@ -361,11 +367,11 @@ unsafe impl<B: Backend> Backend for &B {
     fn is_alive(&self, owner: u64) -> bool {
         (**self).is_alive(owner)
     }
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        (**self).wait(address, value, timeout_ns)
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        (**self).wait(word, value, timeout_ns)
     }
-    fn wake(&self, address: u64) {
-        (**self).wake(address);
+    fn wake(&self, word: &AtomicU64) {
+        (**self).wake(word);
     }
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         (**self).random(bytes)

@@ -149,11 +149,11 @@ impl<B: Backend> Space<B> {
 
     /// Waits while the word is `value`.
     pub(crate) fn wait_while(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
-        self.backend().wait(core::ptr::from_ref(word).addr() as u64, value, timeout_ns)
+        self.backend().wait(word, value, timeout_ns)
     }
 
     /// Wakes all who wait on the word.
     pub(crate) fn wake(&self, word: &AtomicU64) {
-        self.backend().wake(core::ptr::from_ref(word).addr() as u64);
+        self.backend().wake(word);
     }
 }

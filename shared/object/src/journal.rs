@@ -30,6 +30,9 @@ pub use crate::tx::overlay::{LINE, Line};
 
 /// Seed of the checksum of records in logs.
 pub const LOG_SEED: u64 = 0;
+/// In an object's version word: it has been deleted, so nothing that is written to it counts any more. Stored before the object goes, for those who
+/// have it mapped; versions are smaller.
+pub const DELETED: u64 = 1 << 63;
 const SPEC_WORDS: usize = 6;
 const HEAD_WORDS: usize = 8;
 const OBJECT_WORDS: usize = 4;
@@ -64,6 +67,15 @@ pub(crate) fn checksum(seed: u64, words: &[u64]) -> u64 {
     }
     let state = rest.iter().chain(&states).fold(words.len() as u64, |state, &word| mix(state, word));
     state.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ state >> 29
+}
+
+/// The version that comes after one.
+///
+/// # Errors
+/// [`Error::NoSuchObject`] where it is that of an object that has been [`DELETED`].
+#[inline]
+pub(crate) const fn version_after(version: u64) -> Result<u64, Error> {
+    if version < DELETED { Ok(version + 1) } else { Err(Error::NoSuchObject) }
 }
 
 /// An object that a record changes.

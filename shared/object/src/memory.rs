@@ -23,6 +23,12 @@ unsafe fn atom<A>(address: u64) -> &'static A {
     unsafe { &*with_exposed_provenance::<A>(address as usize) }
 }
 
+/// The word at a place, to wait on.
+pub(crate) fn word(place: Ptr<'_, u64>) -> &AtomicU64 {
+    // SAFETY: a place is aligned and lies in an object that is mapped as long as the place may be used; all access is by atomics.
+    unsafe { atom(place.address()) }
+}
+
 /// Reads a value.
 #[inline(always)]
 pub(crate) fn load<T: Value>(place: Ptr<'_, T>) -> T {

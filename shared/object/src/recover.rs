@@ -13,7 +13,7 @@ use twizzler_abi::object::{HEADER_OFFSET, Header};
 use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink};
-use crate::journal::{Record, words_of};
+use crate::journal::{DELETED, Record, words_of};
 use crate::lane::{Directory, INTENTS_MAX, LANES_MAX, LaneHead, RECORD_PLACES, lane_slot};
 use crate::memory;
 use crate::pointer::{Area, Ptr};
@@ -195,15 +195,33 @@ impl<B: Backend> Space<B> {
         Ok(())
     }
 
-    /// Deletes an object; false if it is gone already.
+    /// Deletes an object, which is locked or nobody else's; false if it is gone already.
     pub(crate) fn delete_if_there(&self, id: ObjId) -> Result<bool, Error> {
+        let can_write = |&area: &Area<'_>| {
+            self.mapped(area).is_ok_and(|mapped| mapped.writable)
+                && self.backend().ensure(id, HEADER_OFFSET, PAGE_BYTES).is_ok()
+        };
+        let word = self.map(id).ok().filter(can_write).map(version_word);
+        if let Some(word) = word {
+            // For those who have it mapped, and wait for its lock. A cut before the object is gone is followed by another try.
+            memory::store(self.backend(), word, &(memory::load(word) | DELETED));
+        }
         match self.backend().delete(id) {
             Ok(()) => {
-                self.unmap(id);
+                self.forget(id);
                 Ok(true)
             }
             Err(Error::NoSuchObject) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => {
+                if let Some(word) = word {
+                    self.store_durably(word, &(memory::load(word) & !DELETED));
+                    if self.backend().sink() == Sink::Log {
+                        // Where that fails, so does all that follows.
+                        let _ = self.backend().sync(id, word.offset(), size_of::<u64>() as u64);
+                    }
+                }
+                Err(error)
+            }
         }
     }
 }

@@ -25,10 +25,11 @@ use crate::entries::{Fot, Incoming};
 use crate::epoch::Epochs;
 use crate::error::{OpenError, TypeName};
 use crate::fot::AnyResolver;
+use crate::journal::DELETED;
 use crate::memory;
 use crate::migration::migrated;
 use crate::pointer::{Area, Object, Ptr};
-use crate::recover::Recovery;
+use crate::recover::{Recovery, version_word};
 use crate::spare::Spare;
 use crate::stored::{Stored, TypeOf, type_of};
 use crate::tx::Pending;
@@ -102,7 +103,16 @@ pub(crate) struct Maps {
     /// Second levels that are in no row any more, with the epoch in which they were taken out.
     pub(crate) outgrown: Vec<(Vec<AtomicU64>, u64)>,
     /// Slots that are in no table any more, with the epoch in which they were taken out.
-    leaving: Vec<(Slot, u64)>,
+    leaving: Vec<Leaving>,
+}
+
+/// A mapping that has ended, but for who was inside then.
+#[derive(Debug)]
+struct Leaving {
+    slot: Slot,
+    epoch: u64,
+    /// The object, unless that has been deleted: where it is mapped again meanwhile, it is here.
+    object: Option<ObjId>,
 }
 
 impl<B: Backend> Space<B> {
@@ -166,7 +176,12 @@ impl<B: Backend> Space<B> {
 
     /// Opens an object of whatever type.
     pub(crate) fn open_area(&self, id: ObjId, access: Access) -> Result<Area<'_>, Error> {
-        let area = self.map(id)?;
+        let mut area = self.map(id)?;
+        if memory::load(version_word(area)) >= DELETED {
+            // By another program, since it was mapped. One of the same ID may have come back.
+            self.forget(id);
+            area = self.map(id)?;
+        }
         if access == Access::Write && !self.mapped(area)?.writable {
             return Err(Error::AccessDenied);
         }
@@ -203,9 +218,19 @@ impl<B: Backend> Space<B> {
     }
 
     /// Ends an object's mapping. Whoever has a guard may go on using what it resolved; the slot is used again when all guards that are
-    /// alive now have gone.
+    /// alive now have gone. Where the object is opened before that, it lies where it lay.
     pub fn unmap(&self, id: ObjId) {
+        self.end_mapping(&mut self.maps.lock(&self.backend), id);
+    }
+
+    /// The same for an object that has been deleted: whatever is mapped under its ID from now on is another one.
+    pub(crate) fn forget(&self, id: ObjId) {
         let maps = &mut *self.maps.lock(&self.backend);
+        self.end_mapping(maps, id);
+        maps.leaving.iter_mut().filter(|left| left.object == Some(id)).for_each(|left| left.object = None);
+    }
+
+    fn end_mapping(&self, maps: &mut Maps, id: ObjId) {
         let fot = self.unmap_in(maps, id);
         // It is of no use without its holder.
         if let Some(companion) = fot.and_then(|fot| fot.companion) {
@@ -224,24 +249,34 @@ impl<B: Backend> Space<B> {
         self.set_row(slot, STATE, self.row(slot, STATE) | IS_LEAVING);
         self.forget_incoming(maps, slot);
         let epoch = self.epochs.now();
-        maps.leaving.push((slot, epoch));
+        maps.leaving.push(Leaving { slot, epoch, object: Some(id) });
         fot
     }
 
     /// Unmaps what nobody can use any more.
     fn let_go(&self, maps: &mut Maps) {
         maps.outgrown.retain(|&(_, epoch)| !self.epochs.has_passed(epoch));
-        maps.leaving.retain(|&(slot, epoch)| {
+        maps.leaving.retain(|&Leaving { slot, epoch, .. }| {
             let passed = self.epochs.has_passed(epoch);
             if passed {
                 // Unless the object came back to the same slot.
                 if self.row(slot, STATE) & IS_LEAVING != 0 {
                     self.set_row(slot, STATE, 0);
                 }
-                self.backend.unmap(slot);
+                // SAFETY: mapped by this space, and in no table for so long that all have gone who were inside.
+                unsafe { self.backend.unmap(slot) };
             }
             !passed
         });
+    }
+
+    /// Goes on with a mapping that has ended, but that somebody may still use: within a transaction, an object lies at one address.
+    fn take_back(&self, maps: &mut Maps, id: ObjId) -> Option<Slot> {
+        let at = maps.leaving.iter().position(|left| left.object == Some(id))?;
+        let slot = maps.leaving.swap_remove(at).slot;
+        self.set_row(slot, STATE, self.row(slot, STATE) & !IS_LEAVING);
+        maps.by_id.insert(id, slot);
+        Some(slot)
     }
 
     /// Lets an object reach over 512 GiB, where it reached over 1 GiB. Nothing in it moves, and pointers to it go on holding. No guard is alive, since
@@ -261,7 +296,7 @@ impl<B: Backend> Space<B> {
     /// Tells the system what is still mapped, as the space ends.
     pub(crate) fn leave_mapped(&self) {
         let maps = self.maps.lock(&self.backend);
-        let leaving = maps.leaving.iter().map(|(slot, _)| slot);
+        let leaving = maps.leaving.iter().map(|left| &left.slot);
         maps.by_id.values().chain(leaving).for_each(|&slot| self.backend.left(slot));
     }
 
@@ -275,6 +310,9 @@ impl<B: Backend> Space<B> {
             return Ok(slot);
         }
         self.let_go(maps);
+        if let Some(slot) = self.take_back(maps, id) {
+            return Ok(slot);
+        }
         let stat = self.backend.stat(id)?;
         if stat.quarantine != 0 {
             return Err(Error::from_number(stat.quarantine).unwrap_or(Error::Damaged));

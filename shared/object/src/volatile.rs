@@ -50,7 +50,7 @@ impl<T> Lock<T> {
         }
         // Acquire: as in `lock`.
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
-            backend.wait(core::ptr::from_ref(&self.word).addr() as u64, CONTENDED, WAIT_NS);
+            backend.wait(&self.word, CONTENDED, WAIT_NS);
         }
     }
 }
@@ -81,7 +81,7 @@ impl<T, B: Backend> Drop for Held<'_, T, B> {
     fn drop(&mut self) {
         // Release pairs with the acquire of the next holder.
         if self.lock.word.swap(FREE, Ordering::Release) == CONTENDED {
-            self.backend.wake(core::ptr::from_ref(&self.lock.word).addr() as u64);
+            self.backend.wake(&self.lock.word);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
@@ -112,7 +113,7 @@ unsafe impl Backend for Program<'_> {
         self.machine.slots.borrow_mut().insert(id, slot);
         Ok(slot)
     }
-    fn unmap(&self, _slot: Slot) {}
+    unsafe fn unmap(&self, _slot: Slot) {}
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         self.machine.sim.ensure(id, offset, len_bytes)
     }
@@ -137,10 +138,10 @@ unsafe impl Backend for Program<'_> {
     fn is_alive(&self, owner: u64) -> bool {
         owner / 64 == self.machine.sim.owner()
     }
-    fn wait(&self, _address: u64, _value: u64, _timeout_ns: u64) -> Waited {
+    fn wait(&self, _word: &AtomicU64, _value: u64, _timeout_ns: u64) -> Waited {
         Waited::TimedOut
     }
-    fn wake(&self, _address: u64) {}
+    fn wake(&self, _word: &AtomicU64) {}
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         self.machine.sim.random(bytes)
     }

@@ -11,6 +11,8 @@ use twizzler_crashsim::{Config, Effort, Log, Mutations, Scenario, SimMemory, che
 use twizzler_object::{Access, Space, Tx};
 
 const PROGRAMS: usize = 3;
+/// Who keeps what it has opened.
+const KEEPER: usize = 1;
 
 /// What a program does to the object, in a transaction.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,10 @@ enum Do {
     TryToMake,
     /// Makes it in a savepoint that fails; nothing else.
     TryInSavepoint,
+    /// Not a transaction: opens it and keeps it open. The second program alone does that.
+    Keep,
+    /// Writes to the one that was kept open, which is gone.
+    SetKept,
 }
 
 const SPEC: CreateSpec = CreateSpec {
@@ -59,6 +65,7 @@ fn perform(tx: &mut Tx<'_, Under<'_, '_>>, what: Do) -> Result<(), Error> {
             assert_eq!(tried, Err(Error::Interrupted));
             Ok(())
         }
+        Do::Keep | Do::SetKept => unreachable!("needs what was kept"),
     }
 }
 
@@ -88,16 +95,32 @@ impl Scenario for Story {
     fn run(&self, memory: &SimMemory, log: &mut Log<'_, Self::State>) {
         let sim = SimObjects::boot(memory);
         let programs = Self::programs(&sim);
+        let keeps = self.0.iter().any(|&(_, what)| matches!(what, Do::Keep));
+        let guard = keeps.then(|| programs[KEEPER].enter());
+        let mut kept = None;
         for &(program, what) in self.0 {
             let after = match what {
                 Do::Make(value) | Do::Set(value) => Some(value),
                 Do::Delete => None,
-                Do::TryToMake | Do::TryInSavepoint => *log.acknowledged(),
+                Do::TryToMake | Do::TryInSavepoint | Do::Keep | Do::SetKept => *log.acknowledged(),
             };
             log.begin(after);
             memory.run_on(program as u8);
-            let result = programs[program].transact(|tx| perform(tx, what));
-            assert_eq!(result.is_err(), matches!(what, Do::TryToMake), "{what:?}: {result:?}");
+            let guard = guard.as_ref().filter(|_| program == KEEPER);
+            let result = match (what, guard) {
+                (Do::Keep, Some(guard)) => guard.open_any(id(), Access::Write).map(|area| kept = Some(area)),
+                (Do::SetKept, Some(guard)) => {
+                    let area = kept.expect("kept before");
+                    guard.transact(|tx| tx.write_at(area, 0, &99u64.to_le_bytes()))
+                }
+                _ => programs[program].transact(|tx| perform(tx, what)),
+            };
+            let expected = match what {
+                Do::TryToMake => Err(Error::Interrupted),
+                Do::SetKept => Err(Error::NoSuchObject),
+                _ => Ok(()),
+            };
+            assert_eq!(result, expected, "{what:?}");
             log.acknowledge(after);
         }
     }
@@ -124,6 +147,16 @@ const DELETED_AND_MADE: Story =
     Story(&[(0, Do::Make(1)), (0, Do::Set(2)), (1, Do::Delete), (2, Do::Make(5)), (2, Do::Set(6))]);
 const UNDONE_AND_MADE: Story = Story(&[(0, Do::TryToMake), (1, Do::Make(5)), (1, Do::Set(6))]);
 const UNDONE_IN_PART: Story = Story(&[(0, Do::TryInSavepoint), (1, Do::Make(5)), (1, Do::Set(6))]);
+/// By the one who had it open, and who has to open it anew for the next one.
+const DELETED_AND_WRITTEN: Story = Story(&[
+    (0, Do::Make(1)),
+    (KEEPER, Do::Keep),
+    (0, Do::Delete),
+    (KEEPER, Do::SetKept),
+    (2, Do::Make(5)),
+    (KEEPER, Do::SetKept),
+    (KEEPER, Do::Set(6)),
+]);
 
 fn check(story: &Story) {
     match check_crashes(story, &Config::default()) {
@@ -141,6 +174,11 @@ fn neither_an_old_change_nor_an_old_delete_is_repeated() {
 fn an_object_is_kept_that_another_transaction_made_in_vain_before() {
     check(&UNDONE_AND_MADE);
     check(&UNDONE_IN_PART);
+}
+
+#[test]
+fn nothing_is_written_to_what_another_program_has_deleted() {
+    check(&DELETED_AND_WRITTEN);
 }
 
 #[test]

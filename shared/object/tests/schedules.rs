@@ -72,7 +72,7 @@ struct Machine {
     /// Everything has been looked at.
     is_over: AtomicBool,
     /// Who sleeps on which word. None: sleepers look again and again.
-    sleepers: Option<Mutex<HashMap<u64, Vec<thread::Thread>>>>,
+    sleepers: Option<Mutex<HashMap<usize, Vec<thread::Thread>>>>,
     flaw: Flaw,
     /// None: records go to lanes.
     log: Option<MemoryLog>,
@@ -191,14 +191,14 @@ impl<'m> Hooks<&'m MemoryBackend> for Program<'m> {
         (usize::from(shuttle::current::me()) as u64 + 1) * 2
     }
 
-    fn wait(&self, _below: &&'m MemoryBackend, address: u64, value: u64, timeout_ns: u64) -> Waited {
+    fn wait(&self, _below: &&'m MemoryBackend, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
         self.step(Step::Shared);
         match &self.machine.sleepers {
             // Nobody dies, so whoever is not woken sleeps for ever: shuttle calls that a deadlock.
             Some(sleepers) if timeout_ns >= LONG_NS => {
-                if word(address).load(Ordering::SeqCst) == value {
+                if word.load(Ordering::SeqCst) == value {
                     let mut sleepers = sleepers.lock().expect("no panic");
-                    sleepers.entry(address).or_default().push(thread::current());
+                    sleepers.entry(std::ptr::from_ref(word).addr()).or_default().push(thread::current());
                     drop(sleepers);
                     thread::park();
                 }
@@ -208,12 +208,12 @@ impl<'m> Hooks<&'m MemoryBackend> for Program<'m> {
         Waited::Early
     }
 
-    fn wake(&self, _below: &&'m MemoryBackend, address: u64) {
+    fn wake(&self, _below: &&'m MemoryBackend, word: &AtomicU64) {
         self.step(Step::Shared);
         if let Some(sleepers) = &self.machine.sleepers
             && self.machine.flaw != Flaw::Sleep
         {
-            let woken = sleepers.lock().expect("no panic").remove(&address);
+            let woken = sleepers.lock().expect("no panic").remove(&std::ptr::from_ref(word).addr());
             woken.into_iter().flatten().for_each(|sleeper| sleeper.unpark());
         }
     }
@@ -223,12 +223,6 @@ impl Program<'_> {
     fn log_of(&self) -> &MemoryLog {
         self.machine.log.as_ref().expect("the sink is the log")
     }
-}
-
-/// The word at that address.
-fn word(address: u64) -> &'static AtomicU64 {
-    // SAFETY: who waits has the word, aligned by eight, while it does.
-    unsafe { &*std::ptr::with_exposed_provenance(address as usize) }
 }
 
 fn banks<B: Backend>(space: &Space<B>) -> Result<[ObjId; BANKS], Error> {

@@ -83,8 +83,9 @@ unsafe impl Backend for Dying<'_> {
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         self.backend.map(id, rights)
     }
-    fn unmap(&self, slot: Slot) {
-        self.backend.unmap(slot);
+    unsafe fn unmap(&self, slot: Slot) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { self.backend.unmap(slot) };
     }
     fn ensure(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
         self.backend.ensure(id, offset, len_bytes)
@@ -111,11 +112,11 @@ unsafe impl Backend for Dying<'_> {
     fn is_alive(&self, owner: u64) -> bool {
         self.backend.is_alive(owner)
     }
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        self.backend.wait(address, value, timeout_ns)
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        self.backend.wait(word, value, timeout_ns)
     }
-    fn wake(&self, address: u64) {
-        self.backend.wake(address);
+    fn wake(&self, word: &AtomicU64) {
+        self.backend.wake(word);
     }
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         self.backend.random(bytes)

@@ -1,5 +1,7 @@
 //! What the programming model stands on here: calls into the kernel and the program's own view.
 
+use core::sync::atomic::AtomicU64;
+
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES, Slot, band};
 use twizzler_abi::call::{ControlOp, CreateSpec, ObjectStat, StatOp};
 use twizzler_abi::object::BASE_OFFSET;
@@ -52,7 +54,7 @@ unsafe impl Backend for Rt {
         Ok(slot)
     }
 
-    fn unmap(&self, slot: Slot) {
+    unsafe fn unmap(&self, slot: Slot) {
         slots::clear_entry(slot);
         slots::give_back(slot);
     }
@@ -110,20 +112,24 @@ unsafe impl Backend for Rt {
         })
     }
 
-    fn wait(&self, address: u64, value: u64, timeout_ns: u64) -> Waited {
-        match call::thread_sync(&mut [sync::wait(address, value)], timeout_ns) {
+    fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
+        match call::thread_sync(&mut [sync::wait(address_of(word), value)], timeout_ns) {
             Err(Error::TimedOut) => Waited::TimedOut,
             _ => Waited::Early,
         }
     }
 
-    fn wake(&self, address: u64) {
-        let _ = call::thread_sync(&mut [sync::wake(address, u64::MAX)], 0);
+    fn wake(&self, word: &AtomicU64) {
+        let _ = call::thread_sync(&mut [sync::wake(address_of(word), u64::MAX)], 0);
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<(), Error> {
         call::random(bytes)
     }
+}
+
+fn address_of(word: &AtomicU64) -> u64 {
+    core::ptr::from_ref(word).addr() as u64
 }
 
 #[cfg(test)]

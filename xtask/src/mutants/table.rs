@@ -4,6 +4,7 @@ use super::{Mutant, Test};
 
 const COMMIT: &str = "shared/object/src/tx/commit.rs";
 const PENDING: &str = "shared/object/src/tx/pending.rs";
+const RECOVER: &str = "shared/object/src/recover.rs";
 const OBJECTS: &str = "shared/object/src/tx/objects.rs";
 
 const CONTENDED: Test =
@@ -12,6 +13,8 @@ const AGAIN: Test =
     Test("twizzler-object", "crash_again", "neither_an_old_change_nor_an_old_delete_is_repeated");
 const MADE_AGAIN: Test =
     Test("twizzler-object", "crash_again", "an_object_is_kept_that_another_transaction_made_in_vain_before");
+const GONE: Test =
+    Test("twizzler-object", "crash_again", "nothing_is_written_to_what_another_program_has_deleted");
 const TRANSFERS: Test = Test("twizzler-object", "crash", "transfers_are_atomic");
 const GUESTS: Test = Test("twizzler-object", "crash", "objects_come_and_go_with_their_transaction");
 const QUEUE: Test = Test("twizzler", "crash", "what_waits_survives_whole_and_in_order");
@@ -27,7 +30,7 @@ pub(super) const HARMLESS: Mutant = Mutant {
     test: TRANSFERS,
 };
 
-pub(super) const MUTANTS: [Mutant; 12] = [
+pub(super) const MUTANTS: [Mutant; 13] = [
     Mutant {
         name: "the unlock before fence 2",
         file: COMMIT,
@@ -83,6 +86,13 @@ pub(super) const MUTANTS: [Mutant; 12] = [
         from: "        self.delete_created(0);\n        self.forget_intents();\n",
         to: "        self.delete_created(0);\n",
         test: MADE_AGAIN,
+    },
+    Mutant {
+        name: "deletes of which nobody is told",
+        file: RECOVER,
+        from: "            memory::store(self.backend(), word, &(memory::load(word) | DELETED));\n",
+        to: "",
+        test: GONE,
     },
     Mutant {
         name: "the queue put in place before the log's sync",

@@ -145,7 +145,9 @@ pub(crate) fn run(
         versions.insert(object.id, object.version);
     }
     for base in slots.values() {
-        backend.unmap(twizzler_abi::address::Slot::of(*base).expect("a slot"));
+        let slot = twizzler_abi::address::Slot::of(*base).expect("a slot");
+        // SAFETY: mapped above, and only used there.
+        unsafe { backend.unmap(slot) };
     }
     for id in deletes {
         backend.delete(id)?;

@@ -7,6 +7,7 @@ use twizzler_abi::Error;
 
 use crate::Stored;
 use crate::backend::Backend;
+use crate::memory;
 use crate::pointer::{InvSpan, Ptr};
 use crate::reader::Reader;
 use crate::space::Space;
@@ -124,7 +125,7 @@ impl<'s, T: Value> Queue<'s, T> {
     pub fn wait_for_value<B: Backend>(&self, space: &Space<B>, reader: &impl Reader<'s>, timeout_ns: u64) {
         let (sent, received) = self.count(reader);
         if sent == received {
-            space.backend().wait(self.root.at(QueueRoot::<T>::sent).address(), sent, timeout_ns);
+            space.backend().wait(memory::word(self.root.at(QueueRoot::<T>::sent)), sent, timeout_ns);
         }
     }
 
@@ -141,14 +142,14 @@ impl<'s, T: Value> Queue<'s, T> {
         let slots = reader.follow_span(self.root.at(QueueRoot::<T>::slots))?;
         let (sent, received) = self.count(reader);
         if sent.wrapping_sub(received) >= slots.len() {
-            space.backend().wait(self.root.at(QueueRoot::<T>::received).address(), received, timeout_ns);
+            space.backend().wait(memory::word(self.root.at(QueueRoot::<T>::received)), received, timeout_ns);
         }
         Ok(())
     }
 
     /// Wakes who waits for a value, or for a place: to be called after a commit that sent, or received.
     pub fn wake<B: Backend>(&self, space: &Space<B>) {
-        space.backend().wake(self.root.at(QueueRoot::<T>::sent).address());
-        space.backend().wake(self.root.at(QueueRoot::<T>::received).address());
+        space.backend().wake(memory::word(self.root.at(QueueRoot::<T>::sent)));
+        space.backend().wake(memory::word(self.root.at(QueueRoot::<T>::received)));
     }
 }

@@ -12,6 +12,7 @@
 use twizzler_abi::Error;
 
 use crate::backend::Backend;
+use crate::journal::version_after;
 use crate::memory;
 use crate::pointer::Area;
 use crate::recover::version_word;
@@ -72,6 +73,6 @@ impl<B: Backend> Tx<'_, B> {
 
     /// The version that the transaction makes of an object that is locked.
     pub(super) fn next_version(&self, area: Area<'_>) -> Result<u64, Error> {
-        self.reuse(area)?.newest.checked_add(1).ok_or(Error::Damaged)
+        version_after(self.reuse(area)?.newest)
     }
 }

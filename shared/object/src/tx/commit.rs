@@ -3,12 +3,12 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use twizzler_abi::Error;
 use twizzler_abi::address::{SLOT_BYTES, Slot, range_start};
+use twizzler_abi::{Error, ObjId};
 
 use super::{State, Tx};
 use crate::backend::{Backend, Commit, Ticket};
-use crate::journal::{self, Changed, LOG_SEED};
+use crate::journal::{self, Changed, LOG_SEED, version_after};
 use crate::lane::{LaneHead, record_place};
 use crate::memory;
 use crate::pointer::Area;
@@ -20,7 +20,8 @@ impl<B: Backend> Tx<'_, B> {
     ///
     /// # Errors
     /// Before the commit point: [`Error::OutOfNvm`] or [`Error::OutOfRange`] where the record doesn't fit the lane,
-    /// [`Error::Damaged`] where something freed was not allocated, [`Error::Busy`] where it conflicts with another transaction, and with a log
+    /// [`Error::Damaged`] where something freed was not allocated, [`Error::NoSuchObject`] where another program has meanwhile deleted an object that
+    /// is changed, [`Error::Busy`] where it conflicts with another transaction, and with a log
     /// what that says. Then nothing has changed. After it: where an object that was to be deleted could not be; the changes hold.
     pub fn commit(mut self) -> Result<(), Error> {
         self.settle()
@@ -110,11 +111,20 @@ impl<B: Backend> Tx<'_, B> {
             }
             last = start;
             let id = self.space.mapped(area_at(start))?.id;
-            let version = self.version_of(start, id).checked_add(1).ok_or(Error::Damaged)?;
+            let Ok(version) = version_after(self.version_of(start, id)) else {
+                return Err(self.lost(id));
+            };
             changed.push((start, Changed { id, version }));
         }
         self.lane.work.changed = changed;
         Ok(())
+    }
+
+    /// Another program has deleted an object that is to be changed. The next one who opens it looks for it again: one of the same ID may be there.
+    #[cold]
+    fn lost(&self, id: ObjId) -> Error {
+        self.space.forget(id);
+        Error::NoSuchObject
     }
 
     /// Makes the record.

@@ -94,6 +94,8 @@ impl<'s, B: Backend> Tx<'s, B> {
         work.created.push(id);
         work.specs.push(*spec);
         self.space.backend().ensure(id, HEADER_OFFSET, PAGE_BYTES)?;
+        // One of that ID may still be mapped that another program has deleted.
+        self.space.forget(id);
         let area = self.space.map(id)?;
         self.work_mut().fresh.add_object(area);
         Ok(area)

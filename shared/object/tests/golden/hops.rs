@@ -1,5 +1,7 @@
 //! Hops, to be compiled and looked at; see `golden.rs`.
 
+use std::sync::atomic::AtomicU64;
+
 use twizzler_abi::address::Slot;
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
@@ -42,7 +44,7 @@ unsafe impl Backend for Nowhere {
     fn map(&self, _: ObjId, _: Rights) -> Result<Slot, Error> {
         Err(Error::NotSupported)
     }
-    fn unmap(&self, _: Slot) {}
+    unsafe fn unmap(&self, _: Slot) {}
     fn ensure(&self, _: ObjId, _: u64, _: u64) -> Result<(), Error> {
         Err(Error::NotSupported)
     }
@@ -60,10 +62,10 @@ unsafe impl Backend for Nowhere {
     fn is_alive(&self, _: u64) -> bool {
         false
     }
-    fn wait(&self, _: u64, _: u64, _: u64) -> Waited {
+    fn wait(&self, _: &AtomicU64, _: u64, _: u64) -> Waited {
         Waited::Early
     }
-    fn wake(&self, _: u64) {}
+    fn wake(&self, _: &AtomicU64) {}
     fn random(&self, _: &mut [u8]) -> Result<(), Error> {
         Err(Error::NotSupported)
     }
