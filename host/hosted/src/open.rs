@@ -19,7 +19,7 @@ use crate::presence::Presence;
 use crate::process;
 use crate::recover::{self, Replayed};
 use crate::room::Room;
-use crate::segment::{Gate, Joined, Segment};
+use crate::segment::{GATE, Gate, Joined, Segment};
 use crate::sigbus;
 use crate::superblock::{self, Superblock};
 
@@ -27,8 +27,11 @@ impl HostedBackend {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let disk = Disk::open(path, options.observer.clone()).map_err(not_a_directory("opening", path))?;
         let medium = medium::look(disk.root())?;
-        // Before the gate: what is no store has none.
-        read_superblock(&disk, options.mode)?;
+        // Before the gate: what is no store has none. Without it, another program may be marking the store at this moment.
+        match read_superblock(&disk, options.mode) {
+            Err(StoreError::Damaged { .. }) if disk.exists(GATE).is_ok_and(|exists| exists) => {}
+            found => drop(found?),
+        }
         making::complete(&disk, options.mode)?;
         let gate = Gate::enter(&disk)?;
         let mut block = read_superblock(&disk, options.mode)?;
@@ -155,7 +158,7 @@ fn prepare(disk: &Disk, options: &Options, block: &mut Superblock, kind: Kind) -
     }
     block.set_durability(Durability::ProcessKill);
     block.open_in = boot;
-    disk.replace(superblock::FILE, &block.sealed()).map_err(StoreError::io("marking", disk.path()))
+    disk.overwrite(superblock::FILE, &block.sealed()).map_err(StoreError::io("marking", disk.path()))
 }
 
 impl Drop for HostedBackend {
@@ -200,5 +203,5 @@ fn close(backend: &HostedBackend) -> Result<(), StoreError> {
     backend.base.disk.sync_all().map_err(StoreError::io("syncing", path))?;
     let mut block = read_superblock(&backend.base.disk, backend.mode)?;
     block.open_in = [0; 16];
-    backend.base.disk.replace(superblock::FILE, &block.sealed()).map_err(StoreError::io("marking", path))
+    backend.base.disk.overwrite(superblock::FILE, &block.sealed()).map_err(StoreError::io("marking", path))
 }

@@ -1,4 +1,5 @@
-//! The store's description of itself: the file `store`, 512 bytes, replaced as a whole.
+//! The store's description of itself: the file `store`, 512 bytes, one sector. It is written over in place, so that a store on a full disk can be
+//! opened and closed.
 //!
 //! Written when the store is made, and when its durability is lowered. A store that is open for [`Durability::ProcessKill`] names
 //! the boot in which it is open: found in a later boot, the machine went down meanwhile.

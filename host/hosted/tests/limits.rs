@@ -394,3 +394,41 @@ fn a_store_and_its_copy_are_two() {
     set(&again, 2).expect("committed");
     assert_eq!((value(&store, id), value(&again, id), value(&copy_store, id)), (2, 2, 3));
 }
+
+/// A disk that has no room for anything new.
+#[derive(Debug)]
+struct Full;
+
+impl Observer for Full {
+    fn before(&self, step: Step<'_>) -> io::Result<()> {
+        match step {
+            Step::Create(_) | Step::SetLen(..) => Err(rustix::io::Errno::NOSPC.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_store_on_a_full_disk_opens_loses_objects_and_closes() {
+    for durability in [Durability::ProcessKill, Durability::PowerCut] {
+        let (_keep, path) = place();
+        let options = || logged().durability(durability);
+        let store = options().create(&path).expect("new");
+        let [kept, deleted] = [1, 2].map(|value| make(&store, value));
+        store.close().expect("closes");
+        let store = options().observer(Arc::new(Full)).open(&path).expect("opens without room");
+        let changed = store.transact(|tx| {
+            let object = tx.open::<u64>(kept, Access::Write)?;
+            tx.set(object.base(), 3)?;
+            tx.delete(deleted)
+        });
+        changed.expect("makes room");
+        let made: Result<(), Error> = store.transact(|tx| tx.create::<u64>().map(drop));
+        assert_eq!(made, Err(Error::OutOfNvm));
+        store.close().expect("closes without room");
+        let store = options().open(&path).expect("opens");
+        assert_eq!(value(&store, kept), 3);
+        let guard = store.enter();
+        assert!(guard.open::<u64>(deleted, Access::Read).is_err());
+    }
+}
