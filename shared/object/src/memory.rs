@@ -175,20 +175,14 @@ copies!(out4, in4, AtomicU32, u32);
 copies!(out2, in2, AtomicU16, u16);
 copies!(out1, in1, AtomicU8, u8);
 
-/// Walks `len` bytes from `address` in the largest aligned pieces: `piece(offset, bytes)`. With an alignment known at
+/// Walks `len` bytes from `address` in the largest aligned pieces: `piece(offset, bytes)`. An aligned word is never cut. With an alignment known at
 /// compile time, the tests fold away.
 #[inline(always)]
 fn pieces(address: u64, len: usize, align: usize, mut piece: impl FnMut(usize, usize)) {
     let mut at = 0;
     if align < 8 {
         while at < len && !(address + at as u64).is_multiple_of(8) {
-            let bytes = if align >= 4 {
-                4
-            } else if align >= 2 {
-                2
-            } else {
-                1
-            };
+            let bytes = if align >= 4 { 4 } else { 1 << (address + at as u64).trailing_zeros() };
             if bytes > len - at {
                 break;
             }

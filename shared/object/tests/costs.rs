@@ -106,12 +106,12 @@ fn changes_cost_so_many_lines_and_fences() {
     let update = cost(&backend, &guard, "OrderedMap: replace a value", |tx, n| {
         ordered.insert(tx, there(n), n).map(drop)
     });
-    assert!(update.lines <= 36.0 && update.fences_most == 2);
+    assert!(update.lines <= 16.0 && update.fences_most == 2);
     let insert =
         cost(&backend, &guard, "OrderedMap: insert", |tx, n| ordered.insert(tx, new(n), n).map(drop));
-    assert!(insert.lines <= 45.0 && insert.fences <= 2.1);
+    assert!(insert.lines <= 18.0 && insert.fences <= 2.1);
     let remove = cost(&backend, &guard, "OrderedMap: remove", |tx, n| ordered.remove(tx, &new(n)).map(drop));
-    assert!(remove.lines <= 45.0 && remove.fences <= 2.1);
+    assert!(remove.lines <= 16.0 && remove.fences <= 2.1);
     let update = cost(&backend, &guard, "HashMap: replace a value of 100 bytes", |tx, n| {
         long_hashed.insert(tx, there(n), [n as u8; 100]).map(drop)
     });

@@ -98,7 +98,7 @@ impl Collected {
             (Self::Vector, _) => Fingerprint::new("vector", 1),
             (Self::HashMap, false) => Fingerprint::new("hash-map", 1),
             (Self::HashMap, true) => Fingerprint::new("hash-map-of-bytes", 1),
-            (Self::OrderedMap, false) => Fingerprint::new("ordered-map", 3),
+            (Self::OrderedMap, false) => Fingerprint::new("ordered-map", 4),
             (Self::OrderedMap, true) => Fingerprint::new("ordered-map-of-bytes", 2),
         }
     }

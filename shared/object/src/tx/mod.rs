@@ -76,7 +76,7 @@ enum State {
 
 /// Allocated bytes that a transaction stages before it writes them in place. What is written in place costs a fence of its own
 /// (see [`Tx::commit`]); what is staged is written twice.
-const STAGED_BYTES_MAX: u64 = 2048;
+const STAGED_BYTES_MAX: u64 = 3072;
 /// The same with a log, where what is written in place costs a sync of the object's file.
 const LOGGED_BYTES_MAX: u64 = 256 * 1024;
 /// Writes of so many bytes to an object that the transaction made are not staged with a log.

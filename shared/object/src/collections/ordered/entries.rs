@@ -6,8 +6,9 @@ use core::mem::offset_of;
 use twizzler_abi::Error;
 
 use super::super::entries::{Entries, Part, value};
-use super::page::{Content, HEAD_BYTES, Page};
+use super::page::{BIRTH, Content, Page};
 use super::slots::Slots;
+use super::tail::{LEAF_HEAD_BYTES, Order, STEPS, TAIL_MAX, VERSIONS};
 use super::version::{State, Totals, TreeRoot};
 use crate::types::Source;
 
@@ -33,27 +34,42 @@ pub(in super::super) fn of_arrays(
     sizes: &Sizes,
     max: usize,
 ) -> Result<Entries, Error> {
-    read(source, at, max, &|node, level, len, found: &mut Found| {
+    read(source, at, max, &|node, (level, version), len, found: &mut Found| {
         let place = |from: u64, i: u64, size: u64| {
             i.checked_mul(size).and_then(|i| node.checked_add(from)?.checked_add(i))
         };
-        for i in 0..len {
-            if level > 0 {
+        if level > 0 {
+            for i in 0..len {
                 let child = place(sizes.children, i, 8).ok_or(Error::Damaged)?;
                 found.children.push(value(source, child)?);
-                continue;
             }
-            let key = place(HEAD_BYTES as u64, i, sizes.key).ok_or(Error::Damaged)?;
-            let value = place(sizes.values, i, sizes.value).ok_or(Error::Damaged)?;
+            return Ok(());
+        }
+        let order = order(source, node, version, len)?;
+        for i in 0..order.len() {
+            let number = order.number(i) as u64;
+            let key = place(LEAF_HEAD_BYTES as u64, number, sizes.key).ok_or(Error::Damaged)?;
+            let value = place(sizes.values, number, sizes.value).ok_or(Error::Damaged)?;
             found.entries.push((Some(Part::At(key)), Part::At(value)));
         }
         Ok(())
     })
 }
 
+/// The order of a leaf's entries in a version.
+fn order(source: &impl Source, node: u64, version: u64, len: u64) -> Result<Order, Error> {
+    let at = |offset: usize| node.checked_add(offset as u64).ok_or(Error::Damaged);
+    let birth: u64 = value(source, at(BIRTH)?)?;
+    let versions: [u32; TAIL_MAX] = value(source, at(VERSIONS)?)?;
+    let steps: [u8; TAIL_MAX] = value(source, at(STEPS)?)?;
+    let seen = 1..=version.saturating_sub(birth);
+    let tail = versions.iter().take_while(|&&after| seen.contains(&u64::from(after))).count();
+    Order::after(len as usize, steps[..tail].iter().map(|&step| Ok(step)))
+}
+
 /// Of a map of bytes.
 pub(in super::super) fn of_bytes(source: &impl Source, at: u64, max: usize) -> Result<Entries, Error> {
-    read(source, at, max, &|node, level, _, found: &mut Found| {
+    read(source, at, max, &|node, (level, _), _, found: &mut Found| {
         let mut bytes = alloc::vec![0; Slots::node_bytes(level)];
         source.read(node, &mut bytes)?;
         let slots = Slots::of(bytes);
@@ -80,8 +96,8 @@ struct Found {
     entries: Vec<(Option<Part>, Part)>,
 }
 
-/// Reads a node of a level, with so many entries.
-type ReadNode<'a> = dyn Fn(u64, u16, u64, &mut Found) -> Result<(), Error> + 'a;
+/// Reads a node of a level, in a version of the map, with so many entries.
+type ReadNode<'a> = dyn Fn(u64, (u16, u64), u64, &mut Found) -> Result<(), Error> + 'a;
 
 fn read(source: &impl Source, at: u64, max: usize, node: &ReadNode<'_>) -> Result<Entries, Error> {
     let version: u64 = value(source, at + offset_of!(TreeRoot, version) as u64)?;
@@ -100,7 +116,7 @@ fn read(source: &impl Source, at: u64, max: usize, node: &ReadNode<'_>) -> Resul
             return Err(Error::Damaged);
         }
         let mut found = Found::default();
-        node(at, level, len.into(), &mut found)?;
+        node(at, (level, version), len.into(), &mut found)?;
         waiting.extend(found.children.into_iter().rev().map(|child| (child, level.checked_sub(1))));
         entries.some.extend(found.entries);
     }

@@ -4,8 +4,8 @@
 //! transaction, so it happens wholly or not at all with whatever else is in it. A [`Snapshot`] is a version of the map that
 //! stays as it is while others go on changing the map; each read and each iteration has one.
 //!
-//! `tree` knows how a tree changes, `page` what it asks of a node, `arrays` and `slots` what nodes look like, `walk` how to go
-//! through one.
+//! `tree` knows how a tree changes, `page` what it asks of a node, `arrays` and `slots` what nodes look like, `tail` what is put behind a leaf's
+//! entries, `walk` how to go through a tree.
 
 mod arrays;
 mod bulk;
@@ -18,6 +18,7 @@ mod remove;
 mod retired;
 mod slots;
 mod snapshot;
+mod tail;
 mod tree;
 mod version;
 mod walk;
@@ -243,7 +244,7 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> OrderedMap<'s, K, V> {
     pub fn shrink_to_fit<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
         let tree = self.tree();
         let stamp = tree.begin(tx)?;
-        tree.free_parts(tx, stamp, 0, usize::MAX)
+        tree.free_retired(tx, stamp, 0, u64::MAX)
     }
 
     /// Takes all entries out. Their memory is given back by the changes that follow, or by [`OrderedMap::shrink_to_fit`] in a later transaction.

@@ -1,7 +1,7 @@
 //! What the tree asks of a node's layout.
 //!
 //! All nodes begin with a head of 32 bytes: level (2; 0 for leaves), entries or children (2), two words of the layout's own (2 each),
-//! the version of the map that made the node (8), the offset of the node that it replaced (8), and nothing (8).
+//! the version of the map that made the node (8), the offset of the node that it replaced (8), and eight of the layout's own.
 
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
@@ -10,9 +10,13 @@ use core::sync::atomic::{Ordering, fence};
 use twizzler_abi::Error;
 
 use super::super::raw::value_at;
+use super::tail::Order;
+use crate::backend::Backend;
+use crate::memory;
 use crate::pointer::{Area, Bytes, Ptr};
 use crate::reader::Reader;
 use crate::stored::Stored;
+use crate::tx::Tx;
 
 /// Bytes of a node's head.
 pub(super) const HEAD_BYTES: usize = 32;
@@ -25,7 +29,7 @@ const STEPS_MAX: usize = 1 << 24;
 
 /// A node's head; the rest of the node depends on the types of keys and values.
 #[derive(Stored)]
-#[stored(name = "twizzler.map-node", version = 3)]
+#[stored(name = "twizzler.map-node", version = 4)]
 #[repr(C)]
 pub(super) struct Node {
     bytes: [u64; HEAD_BYTES / 8],
@@ -59,8 +63,22 @@ pub struct At<'s> {
     pub(super) area: Area<'s>,
     pub(super) offset: u64,
     pub(super) level: u16,
-    /// Entries or children.
+    /// Entries or children, without the tail.
     pub(super) len: usize,
+    /// Entries of the tail that are seen.
+    pub(super) tail: usize,
+}
+
+/// A change of one of a leaf's entries.
+#[derive(Debug)]
+pub struct Entry<'a, K: ?Sized> {
+    /// Its place in the order, or where that would be.
+    pub(super) place: usize,
+    /// There is such an entry.
+    pub(super) equal: bool,
+    pub(super) key: &'a K,
+    /// None: it goes.
+    pub(super) value: Option<&'a [u8]>,
 }
 
 impl<'s> At<'s> {
@@ -78,9 +96,10 @@ impl<'s> At<'s> {
     ) -> Result<Self, Error> {
         // Pairs with the release that comes before the store of the pointer: the node is seen whole.
         fence(Ordering::Acquire);
-        let at = Self::newest::<P>(reader, area, offset, level)?;
+        let at = Self::head::<P>(reader, area, offset, level)?;
         let birth = reader.get(at.place(BIRTH)?);
-        if birth <= number { Ok(at) } else { at.replaced::<P>(reader, level, birth, number) }
+        let at = if birth <= number { at } else { at.replaced::<P>(reader, level, birth, number)? };
+        at.with_tail::<P>(reader, number)
     }
 
     /// What this node replaced, and that, until it is what there was in version `number`.
@@ -94,7 +113,7 @@ impl<'s> At<'s> {
     ) -> Result<Self, Error> {
         let mut at = self;
         for _ in 0..STEPS_MAX {
-            at = Self::newest::<P>(reader, at.area, reader.get(at.place(REPLACED)?), level)?;
+            at = Self::head::<P>(reader, at.area, reader.get(at.place(REPLACED)?), level)?;
             let older = reader.get(at.place(BIRTH)?);
             if older <= number {
                 return Ok(at);
@@ -119,12 +138,34 @@ impl<'s> At<'s> {
         offset: u64,
         level: Option<u16>,
     ) -> Result<Self, Error> {
+        Self::head::<P>(reader, area, offset, level)?.with_tail::<P>(reader, u64::MAX)
+    }
+
+    #[inline]
+    fn head<P: Page>(
+        reader: &impl Reader<'s>,
+        area: Area<'s>,
+        offset: u64,
+        level: Option<u16>,
+    ) -> Result<Self, Error> {
+        if level == Some(0) {
+            // So that a search waits for memory once, and not for each line that it comes to.
+            for line in 1..P::SEARCHED_LINES {
+                memory::prefetch(area.start().wrapping_add(offset).wrapping_add(line * 64));
+            }
+        }
         let head: u64 = reader.get(area.place(offset).ok_or(Error::Damaged)?);
-        let at = Self { area, offset, level: head as u16, len: usize::from((head >> 16) as u16) };
+        let at = Self { area, offset, level: head as u16, len: usize::from((head >> 16) as u16), tail: 0 };
         if level.is_some_and(|level| level != at.level) || at.len > P::len_max(at.level) {
             return Err(Error::Damaged);
         }
         Ok(at)
+    }
+
+    /// With what versions up to `number` have put into the tail.
+    #[inline]
+    fn with_tail<P: Page>(self, reader: &impl Reader<'s>, number: u64) -> Result<Self, Error> {
+        if self.level > 0 { Ok(self) } else { Ok(Self { tail: P::tail(reader, &self, number)?, ..self }) }
     }
 
     /// A part of the node.
@@ -144,6 +185,9 @@ pub trait Page: Sized {
     /// What entries are ordered by.
     type Key: ?Sized + Ord + ToOwned<Owned: Clone>;
 
+    /// Lines of a leaf, from its beginning, that a search may look at; 0: too many to be fetched together.
+    const SEARCHED_LINES: u64 = 0;
+
     /// Bytes of a node of that level.
     fn node_bytes(level: u16) -> usize;
     /// Most entries of a node.
@@ -156,11 +200,11 @@ pub trait Page: Sized {
     fn bytes(&self) -> &[u8];
     /// All bytes, to be changed.
     fn bytes_mut(&mut self) -> &mut [u8];
-    /// Checks what was read.
+    /// Checks what was read, and puts the entries of a tail into their places.
     ///
     /// # Errors
     /// [`Error::Damaged`] where it is no node of that level.
-    fn check(&self, level: u16) -> Result<(), Error>;
+    fn settle(&mut self, level: u16) -> Result<(), Error>;
     /// A key.
     fn key(&self, i: usize) -> <Self::Key as ToOwned>::Owned;
     /// What belongs to a key.
@@ -222,11 +266,56 @@ pub trait Page: Sized {
         true
     }
 
-    /// The first entry of a leaf whose key is not below `key`, and whether it is equal.
+    /// How many entries of a leaf's tail versions up to `number` have put there.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    fn seek<'s>(reader: &impl Reader<'s>, at: &At<'s>, key: &Self::Key) -> Result<(usize, bool), Error>;
+    #[inline]
+    fn tail<'s>(_: &impl Reader<'s>, _: &At<'s>, _: u64) -> Result<usize, Error> {
+        Ok(0)
+    }
+    /// The order of a leaf's entries.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    fn order<'s>(_: &impl Reader<'s>, at: &At<'s>) -> Result<Order, Error> {
+        Ok(Order::plain(at.len))
+    }
+    /// Puts an entry into a committed leaf's tail, as that of version `stamp`; tells `old` what was there before. False: there is no room.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; what the transaction says.
+    fn append<'s, B: Backend>(
+        _: &mut Tx<'s, B>,
+        _: &At<'s>,
+        _: &Order,
+        _: &Entry<'_, Self::Key>,
+        _stamp: u64,
+        _old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+    /// The place, in the order of a leaf's entries, of the first one whose key is not below `key`, and whether it is equal.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    fn seek<'s>(
+        reader: &impl Reader<'s>,
+        at: &At<'s>,
+        order: &Order,
+        key: &Self::Key,
+    ) -> Result<(usize, bool), Error>;
+    /// Where in a leaf the entry of a key lies.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline]
+    fn find<'s>(reader: &impl Reader<'s>, at: &At<'s>, key: &Self::Key) -> Result<Option<usize>, Error> {
+        let order = Self::order(reader, at)?;
+        let (place, equal) = Self::seek(reader, at, &order, key)?;
+        Ok(equal.then(|| order.number(place)))
+    }
     /// The child that may have the key: the last whose key is not above it. The first child's own key does not count.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use core::borrow::Borrow;
 use twizzler_abi::Error;
 
 use super::page::{At, Content, Page};
-use super::tree::Tree;
+use super::tree::{Change, Tree};
 use super::version::{Totals, Version};
 use crate::backend::Backend;
 use crate::tx::Tx;
@@ -58,11 +58,12 @@ impl<'s, P: Page> Tree<'s, P> {
     ) -> Result<Option<Shrunk>, Error> {
         let mut page;
         if at.level == 0 {
-            let (i, equal) = self.seek(tx, &at, key, stamp)?;
-            if !equal {
-                return Ok(None);
-            }
-            page = self.read(tx, at, stamp)?;
+            let i = match self.change(tx, &at, (key, None), stamp, old)? {
+                Change::Done => return Ok(Some(Shrunk { offset: at.offset, len: at.len, sparse: false })),
+                Change::Not { equal: false, .. } => return Ok(None),
+                Change::Not { place, .. } => place,
+            };
+            page = self.read(tx, at)?;
             old(page.content(i));
             self.retire_value(tx, page.content(i), stamp)?;
             page.remove(i);
@@ -76,7 +77,7 @@ impl<'s, P: Page> Tree<'s, P> {
             if shrunk.len > 0 && !shrunk.sparse {
                 return Ok(Some(same));
             }
-            page = self.read(tx, at, stamp)?;
+            page = self.read(tx, at)?;
             if shrunk.len == 0 {
                 page.remove(i);
             } else if !self.join(tx, &mut page, i, child.level, stamp)? {
@@ -106,8 +107,8 @@ impl<'s, P: Page> Tree<'s, P> {
         let i = if i + 1 < parent.len() { i } else { i - 1 };
         let left_at = self.open(tx, parent.child(i)?, level)?;
         let right_at = self.open(tx, parent.child(i + 1)?, level)?;
-        let mut left = self.read(tx, left_at, stamp)?;
-        let right = self.read(tx, right_at, stamp)?;
+        let mut left = self.read(tx, left_at)?;
+        let right = self.read(tx, right_at)?;
         if !left.takes(&right) {
             return Ok(false);
         }
@@ -136,7 +137,7 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     fn retire_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
-        let page = self.read(tx, at, stamp)?;
+        let page = self.read(tx, at)?;
         for i in 0..page.len() {
             if at.level == 0 {
                 self.retire_value(tx, page.content(i), stamp)?;

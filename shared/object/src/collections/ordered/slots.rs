@@ -24,6 +24,7 @@ use twizzler_abi::Error;
 use super::super::raw::value_at;
 use super::VALUE_BYTES_MAX;
 use super::page::{At, Content, HEAD_BYTES, Page};
+use super::tail::Order;
 use crate::pointer::{Bytes, Ptr};
 use crate::reader::Reader;
 
@@ -96,6 +97,27 @@ impl Slots {
         2 * self.len() + (NODE_BYTES - self.lowest()) - self.garbage()
     }
 
+    pub(super) fn check(&self, level: u16) -> Result<(), Error> {
+        let slots_end = HEAD_BYTES + 2 * self.len();
+        if self.level() != level || slots_end > self.lowest() || self.lowest() > NODE_BYTES {
+            return Err(Error::Damaged);
+        }
+        let mut used = 0;
+        for i in 0..self.len() {
+            let at = self.cell(i);
+            if at < self.lowest() || at + CELL_HEAD_BYTES > NODE_BYTES {
+                return Err(Error::Damaged);
+            }
+            let end = at + self.cell_bytes(at);
+            let wrong_kind = level > 0 && (self.word(at + 2) != 8 || !at.is_multiple_of(8));
+            if end > NODE_BYTES || wrong_kind || self.key_bytes(at) > KEY_BYTES_MAX {
+                return Err(Error::Damaged);
+            }
+            used += end - at;
+        }
+        if used + self.garbage() != NODE_BYTES - self.lowest() { Err(Error::Damaged) } else { Ok(()) }
+    }
+
     /// Drops the garbage.
     fn compact(&mut self) {
         let mut page = Self::new(self.level());
@@ -158,25 +180,8 @@ impl Page for Slots {
         &mut self.0
     }
 
-    fn check(&self, level: u16) -> Result<(), Error> {
-        let slots_end = HEAD_BYTES + 2 * self.len();
-        if self.level() != level || slots_end > self.lowest() || self.lowest() > NODE_BYTES {
-            return Err(Error::Damaged);
-        }
-        let mut used = 0;
-        for i in 0..self.len() {
-            let at = self.cell(i);
-            if at < self.lowest() || at + CELL_HEAD_BYTES > NODE_BYTES {
-                return Err(Error::Damaged);
-            }
-            let end = at + self.cell_bytes(at);
-            let wrong_kind = level > 0 && (self.word(at + 2) != 8 || !at.is_multiple_of(8));
-            if end > NODE_BYTES || wrong_kind || self.key_bytes(at) > KEY_BYTES_MAX {
-                return Err(Error::Damaged);
-            }
-            used += end - at;
-        }
-        if used + self.garbage() != NODE_BYTES - self.lowest() { Err(Error::Damaged) } else { Ok(()) }
+    fn settle(&mut self, level: u16) -> Result<(), Error> {
+        self.check(level)
     }
 
     fn key(&self, i: usize) -> Vec<u8> {
@@ -297,7 +302,12 @@ impl Page for Slots {
         cell_bytes(key, Content::Here(value)) <= CELL_BYTES_MAX
     }
 
-    fn seek<'s>(reader: &impl Reader<'s>, at: &At<'s>, key: &[u8]) -> Result<(usize, bool), Error> {
+    fn seek<'s>(
+        reader: &impl Reader<'s>,
+        at: &At<'s>,
+        _: &Order,
+        key: &[u8],
+    ) -> Result<(usize, bool), Error> {
         search(reader, at, 0, key)
     }
 

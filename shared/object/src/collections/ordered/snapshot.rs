@@ -16,10 +16,10 @@ use crate::pointer::{Bytes, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Stored, Value};
 
-/// A map as it was when [`super::OrderedMap::snapshot`] was called. It stays so: what changes the map copies what it changes.
+/// A map as it was when [`super::OrderedMap::snapshot`] was called. It stays so: what changes the map puts the new beside the old.
 ///
 /// Nobody waits for anybody. What changes replace is kept until the snapshot is dropped: so one that is kept for long beside many changes costs
-/// memory in the object, and reading it takes a step for each change of the same node since.
+/// memory in the object, and reading it takes a step for each time that the same node was written anew since.
 ///
 /// One made inside a transaction shows the transaction's own changes until it makes the next one, no longer.
 pub struct Snapshot<'s, K: ?Sized, V: ?Sized> {
@@ -89,8 +89,8 @@ impl<'s, K: Entries<V> + ?Sized, V: ?Sized> Snapshot<'s, K, V> {
             let i = K::Page::seek_child(reader, &at, key)?;
             at = self.version.child::<K::Page>(reader, &at, i)?;
         }
-        let (i, equal) = K::Page::seek(reader, &at, key)?;
-        if equal { K::Page::read_value(reader, &at, i).map(Some) } else { Ok(None) }
+        let Some(number) = K::Page::find(reader, &at, key)? else { return Ok(None) };
+        K::Page::read_value(reader, &at, number).map(Some)
     }
 
     /// The entries whose keys are in the range, in order, from both ends. An error ends them.

@@ -1,9 +1,10 @@
-//! Changing a tree, copy on write.
+//! Changing a tree.
 //!
-//! A node that a committed version of the map reaches keeps its entries: a transaction makes a copy of each node whose entries it changes, once.
+//! A node that a committed version of the map reaches keeps its entries. What a transaction changes goes into the leaf's tail ([`super::tail`]), where there is
+//! one with room; otherwise it makes a copy of each node whose entries it changes, once.
 //! The copy knows what it replaced. Where it takes the very place of that, one word of its parent is replaced and nothing else: who reads an older
 //! version comes upon a node that is too new, and goes on to what it replaced ([`At::open`]). A parent is copied only where its own entries change:
-//! by a split, or where nodes are joined or go. So most changes copy a leaf and nothing else, and no old version is lost.
+//! by a split, or where nodes are joined or go. So most changes add to a leaf or copy one and nothing else, and no old version is lost.
 //!
 //! What is replaced goes on the list of [`super::retired`]. A node knows the version that made it: one of the transaction's own version is changed
 //! where it lies.
@@ -16,7 +17,7 @@ use core::marker::PhantomData;
 use twizzler_abi::Error;
 
 use super::VALUE_BYTES_MAX;
-use super::page::{At, BIRTH, Content, Page, REPLACED};
+use super::page::{At, BIRTH, Content, Entry, Page, REPLACED};
 use super::version::{State, Totals, TreeRoot, Version};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
@@ -46,6 +47,19 @@ struct Changed<P: Page> {
     split: Option<(Owned<P>, u64)>,
 }
 
+/// What came of changing a leaf by its tail.
+pub(super) enum Change {
+    /// It is changed.
+    Done,
+    /// It has no room, or is the transaction's own.
+    Not {
+        /// Where the entry is, or would be.
+        place: usize,
+        /// There is such an entry.
+        equal: bool,
+    },
+}
+
 impl<'s, P: Page> Tree<'s, P> {
     pub(super) const fn new(root: Ptr<'s, TreeRoot>) -> Self {
         Self { root, page: PhantomData }
@@ -67,20 +81,16 @@ impl<'s, P: Page> Tree<'s, P> {
         }
     }
 
-    /// A copy of a node. Leaves that others have committed are read past what the transaction has staged.
-    pub(super) fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<P, Error> {
+    /// A copy of a node, with all entries in their places.
+    pub(super) fn read<B: Backend>(&self, tx: &Tx<'s, B>, at: At<'s>) -> Result<P, Error> {
         let mut bytes = alloc::vec![0; P::node_bytes(at.level)];
-        if at.level > 0 || self.is_own(tx, &at, stamp)? {
-            tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
-        } else {
-            tx.committed().read(at.bytes::<P>()?, 0, &mut bytes)?;
-        }
-        let page = P::of(bytes);
-        page.check(at.level)?;
+        tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
+        let mut page = P::of(bytes);
+        page.settle(at.level)?;
         Ok(page)
     }
 
-    /// True for a node that the transaction has made itself. All others are as they are in memory, but for the places of children.
+    /// True for a node that the transaction has made itself. All others are as they are in memory, but for tails and the places of children.
     fn is_own<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, stamp: u64) -> Result<bool, Error> {
         Ok(tx.get::<u64>(at.place(BIRTH)?) == stamp)
     }
@@ -103,14 +113,37 @@ impl<'s, P: Page> Tree<'s, P> {
         Ok((i, self.open(tx, offset, at.level.checked_sub(1).ok_or(Error::Damaged)?)?))
     }
 
-    pub(super) fn seek<B: Backend>(
+    /// Changes an entry of a leaf by its tail; tells `old` what was there before. Otherwise gives where the entry is or would be.
+    pub(super) fn change<B: Backend>(
         &self,
-        tx: &Tx<'s, B>,
+        tx: &mut Tx<'s, B>,
         at: &At<'s>,
-        key: &P::Key,
+        (key, value): (&P::Key, Option<Content<'_>>),
         stamp: u64,
-    ) -> Result<(usize, bool), Error> {
-        if self.is_own(tx, at, stamp)? { P::seek(tx, at, key) } else { P::seek(&tx.committed(), at, key) }
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<Change, Error> {
+        let order = P::order(tx, at)?;
+        if self.is_own(tx, at, stamp)? {
+            let (place, equal) = P::seek(tx, at, &order, key)?;
+            return Ok(Change::Not { place, equal });
+        }
+        // Only a tail that the transaction has changed itself is staged.
+        let (place, equal) = if at.tail == 0 {
+            P::seek(&tx.committed(), at, &order, key)?
+        } else {
+            P::seek(tx, at, &order, key)?
+        };
+        let value = match value {
+            Some(Content::Here(value)) => Some(value),
+            None if equal && order.len() > 1 => None,
+            _ => return Ok(Change::Not { place, equal }),
+        };
+        let entry = Entry { place, equal, key, value };
+        if P::append(tx, at, &order, &entry, stamp, old)? {
+            Ok(Change::Done)
+        } else {
+            Ok(Change::Not { place, equal })
+        }
     }
 
     pub(super) fn child<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, i: usize) -> Result<At<'s>, Error> {
@@ -254,8 +287,11 @@ impl<'s, P: Page> Tree<'s, P> {
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<Changed<P>, Error> {
         if at.level == 0 {
-            let (i, equal) = self.seek(tx, &at, key, stamp)?;
-            let mut page = self.read(tx, at, stamp)?;
+            let (i, equal) = match self.change(tx, &at, (key, Some(content)), stamp, old)? {
+                Change::Done => return Ok(Changed { offset: at.offset, split: None }),
+                Change::Not { place, equal } => (place, equal),
+            };
+            let mut page = self.read(tx, at)?;
             if equal {
                 old(page.content(i));
                 self.retire_value(tx, page.content(i), stamp)?;
@@ -271,7 +307,7 @@ impl<'s, P: Page> Tree<'s, P> {
             }
             return Ok(Changed { offset: at.offset, split: None });
         };
-        let mut page = self.read(tx, at, stamp)?;
+        let mut page = self.read(tx, at)?;
         page.set_child(i, changed.offset);
         self.put(tx, at, page, i + 1, separator.borrow(), Content::Child(right), stamp)
     }
@@ -314,7 +350,7 @@ impl<'s, P: Page> Tree<'s, P> {
         at: At<'s>,
         stamp: u64,
     ) -> Result<P, Error> {
-        let page = self.read(tx, at, stamp)?;
+        let page = self.read(tx, at)?;
         self.drop_node(tx, at, stamp)?;
         Ok(page)
     }

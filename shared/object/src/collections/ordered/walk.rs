@@ -7,6 +7,7 @@ use core::ops::Range;
 use twizzler_abi::Error;
 
 use super::page::{At, Page};
+use super::tail::Order;
 use super::version::Version;
 use crate::reader::Reader;
 
@@ -14,6 +15,8 @@ use crate::reader::Reader;
 pub(super) struct Walk<'s, P> {
     version: Option<Version<'s>>,
     path: Vec<(At<'s>, usize)>,
+    /// The order of the leaf's entries.
+    order: Order,
     page: PhantomData<P>,
 }
 
@@ -30,7 +33,7 @@ enum End {
 impl<'s, P: Page> Walk<'s, P> {
     /// None: an empty map.
     pub(super) const fn new(version: Option<Version<'s>>) -> Self {
-        Self { version, path: Vec::new(), page: PhantomData }
+        Self { version, path: Vec::new(), order: Order::plain(0), page: PhantomData }
     }
 
     fn top(&self) -> Option<At<'s>> {
@@ -41,9 +44,10 @@ impl<'s, P: Page> Walk<'s, P> {
         self.version.ok_or(Error::Damaged)?.child::<P>(reader, at, i)
     }
 
-    /// The entry here: its leaf, and the place in that.
+    /// The entry here: its leaf, and where in that it lies.
+    #[inline]
     pub(super) fn here(&self) -> Option<(At<'s>, usize)> {
-        self.path.last().copied()
+        self.path.last().map(|&(leaf, place)| (leaf, self.order.number(place)))
     }
 
     pub(super) fn first(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
@@ -66,12 +70,13 @@ impl<'s, P: Page> Walk<'s, P> {
             Self::announce(reader, &at, || i..i + AHEAD);
             at = self.child(reader, &at, i)?;
         }
-        let (i, equal) = P::seek(reader, &at, key)?;
-        if at.len == 0 {
+        self.order = P::order(reader, &at)?;
+        let (i, equal) = P::seek(reader, &at, &self.order, key)?;
+        if self.order.len() == 0 {
             return Err(Error::Damaged);
         }
         self.path.push((at, i));
-        if i == at.len {
+        if i == self.order.len() {
             self.path.pop();
             self.up(reader, End::First)?;
         }
@@ -80,9 +85,9 @@ impl<'s, P: Page> Walk<'s, P> {
 
     /// Goes to the next entry.
     pub(super) fn next(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
-        let Some((leaf, i)) = self.path.last_mut() else { return Ok(()) };
+        let Some((_, i)) = self.path.last_mut() else { return Ok(()) };
         *i += 1;
-        if *i < leaf.len {
+        if *i < self.order.len() {
             return Ok(());
         }
         self.path.pop();
@@ -126,7 +131,13 @@ impl<'s, P: Page> Walk<'s, P> {
 
     fn descend(&mut self, reader: &impl Reader<'s>, mut at: At<'s>, end: End) -> Result<(), Error> {
         loop {
-            let last = at.len.checked_sub(1).ok_or(Error::Damaged)?;
+            let len = if at.level > 0 {
+                at.len
+            } else {
+                self.order = P::order(reader, &at)?;
+                self.order.len()
+            };
+            let last = len.checked_sub(1).ok_or(Error::Damaged)?;
             let i = if end == End::First { 0 } else { last };
             self.path.push((at, i));
             if at.level == 0 {
