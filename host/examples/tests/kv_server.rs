@@ -122,6 +122,9 @@ const LISTS: &[(&str, &str)] = &[
 ];
 
 const REFUSALS: &[(&str, &str)] = &[
+    ("PING a b", "ERR wrong number of arguments for 'ping' command"),
+    ("SET e 1 EX 9223372036854776", "ERR invalid expire time"),
+    ("EXISTS e", "0"),
     ("LPUSH a x", "WRONGTYPE Operation against a key holding the wrong kind of value"),
     ("SET s x EX 0", "ERR invalid expire time"),
     ("SET s x NX XX", "ERR syntax error"),
@@ -188,6 +191,26 @@ fn pipelines_are_answered_in_order() {
         ("PONG".into(), "ERR Protocol error: expected a length".into())
     );
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_asks_for_much_and_takes_nothing_costs_little_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);
+    let (mut client, mut other) = (server.client(), server.client());
+    let value = "v".repeat(4 << 20);
+    assert_eq!(client.ask(&format!("SET long {value}")), "OK");
+    for n in 0..200 {
+        client.send("GET long");
+        client.send(&format!("SET last {n}"));
+    }
+    assert_eq!(other.ask("PING"), "PONG");
+    for n in 0..200 {
+        assert!(client.reply() == value && client.reply() == "OK", "answer {n}");
+    }
+    assert_eq!(client.ask("GET last"), "199");
+    let peak_bytes = server.peak_bytes();
+    assert!(peak_bytes < 200 << 20, "{peak_bytes} bytes for 800 MiB of answers");
 }
 
 #[test]

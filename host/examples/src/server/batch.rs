@@ -14,6 +14,9 @@ use super::control::Server;
 use super::keys::{Database, Fail, Keys, SHARDS, Shard, View};
 use super::resp::{Command, Replies};
 
+/// Bytes of answers that end a batch: what is still to come runs in the next one, when they have been sent.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
 /// A command of a client, and the answer.
 pub(super) struct Request {
     pub(super) command: Command,
@@ -41,42 +44,44 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Runs commands and fills in their answers. When it returns, what they changed is durable.
+/// Runs commands from the first one on and fills in their answers, until those are too long. Gives how many have run: one at least. When it
+/// returns, what they changed is durable.
 pub(super) fn run(
     server: &Server,
     space: &twizzler::Space<HostedBackend>,
     database: ObjId,
     requests: &mut [Request],
-) {
+) -> usize {
     let guard = space.enter();
     let changes = requests.iter().any(|request| changes(&request.command));
     let result = shards(&guard, database).map_err(Stop::System).and_then(|shards| {
         let now_ms = now_ms();
         if !changes {
             let mut keys = Keys::new(View::Look(&guard), &shards, now_ms);
-            return requests.iter_mut().try_for_each(|request| answer(server, &mut keys, request));
+            return answers(server, &mut keys, requests);
         }
         server.transactions.fetch_add(1, Ordering::Relaxed);
         guard.transact(|tx| {
             let mut keys = Keys::new(View::Change(tx), &shards, now_ms);
-            requests.iter_mut().try_for_each(|request| answer(server, &mut keys, request))
+            answers(server, &mut keys, requests)
         })
     });
     match (result, requests) {
-        (Ok(()), _) => {}
+        (Ok(done), _) => done,
         (Err(stop), [request]) => {
             request.replies = Replies::default();
             match stop {
                 Stop::Refused(text) => request.replies.error(text),
                 Stop::System(error) => request.replies.error(&format!("ERR the store says: {error}")),
             }
+            1
         }
         // Together they are too much for one transaction, or one of them fails: the others get what they asked for.
         (Err(_), requests) => {
             drop(guard);
             let (first, second) = requests.split_at_mut(requests.len() / 2);
-            run(server, space, database, first);
-            run(server, space, database, second);
+            let done = run(server, space, database, first);
+            if done < first.len() { done } else { done + run(server, space, database, second) }
         }
     }
 }
@@ -102,6 +107,19 @@ impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Self::System(error)
     }
+}
+
+/// Runs commands until their answers are too long. Gives how many have run.
+fn answers(server: &Server, keys: &mut Keys<'_, '_>, requests: &mut [Request]) -> Result<usize, Stop> {
+    let mut bytes = 0;
+    for (done, request) in (1..).zip(requests.iter_mut()) {
+        answer(server, keys, request)?;
+        bytes += request.replies.len();
+        if bytes >= ANSWER_BYTES_MAX {
+            return Ok(done);
+        }
+    }
+    Ok(requests.len())
 }
 
 /// Runs one command.

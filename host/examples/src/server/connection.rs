@@ -1,5 +1,6 @@
 //! A client.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
@@ -17,6 +18,8 @@ pub(super) struct Connection {
     input: Vec<u8>,
     /// Bytes of the input that were taken.
     taken: usize,
+    /// Commands that were taken and have not run.
+    postponed: VecDeque<Command>,
     replies: Replies,
     closing: bool,
     /// What is said after all answers, before the connection is closed.
@@ -37,6 +40,7 @@ impl Connection {
             stream,
             input: Vec::new(),
             taken: 0,
+            postponed: VecDeque::new(),
             replies: Replies::default(),
             closing: false,
             last_words: None,
@@ -64,6 +68,9 @@ impl Connection {
     /// The next whole command.
     pub(super) fn next(&mut self) -> Option<Command> {
         while !self.closing && self.replies.len() < REPLY_BYTES_MAX {
+            if let Some(command) = self.postponed.pop_front() {
+                return Some(command);
+            }
             match parse(&self.input[self.taken..]) {
                 Ok(Some((command, used))) => {
                     self.taken += used;
@@ -81,6 +88,11 @@ impl Connection {
         self.input.drain(..self.taken);
         self.taken = 0;
         None
+    }
+
+    /// Takes back the last command that it gave and that has not been taken back.
+    pub(super) fn postpone(&mut self, command: Command) {
+        self.postponed.push_front(command);
     }
 
     /// Takes an answer.

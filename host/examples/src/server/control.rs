@@ -47,9 +47,10 @@ impl std::fmt::Display for Server {
 }
 
 pub(super) fn ping(_: &Server, a: Arguments<'_>, replies: &mut Replies) -> After {
-    match a.get(1) {
-        Some(text) => replies.bulk(text),
-        None => replies.status("PONG"),
+    match a {
+        [_, text] => replies.bulk(text),
+        [_] => replies.status("PONG"),
+        _ => replies.error("ERR wrong number of arguments for 'ping' command"),
     }
     After::Stay
 }

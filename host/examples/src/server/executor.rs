@@ -110,8 +110,14 @@ impl<'s> Executor<'s> {
             }
         }
         if !requests.is_empty() {
-            self.server.commands.fetch_add(requests.len() as u64, Ordering::Relaxed);
-            batch::run(self.server, self.space, self.database, &mut requests);
+            let done = batch::run(self.server, self.space, self.database, &mut requests);
+            self.server.commands.fetch_add(done as u64, Ordering::Relaxed);
+            for (request, token) in requests.drain(done..).zip(of.drain(done..)).rev() {
+                if let Some(connection) = self.connections.get_mut(&token) {
+                    connection.postpone(request.command);
+                    again.insert(token);
+                }
+            }
         }
         for (request, token) in requests.iter().zip(of) {
             if let Some(connection) = self.connections.get_mut(&token) {

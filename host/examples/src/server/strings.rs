@@ -76,7 +76,8 @@ pub(super) fn expiry(amount: i64, unit: &[u8], now_ms: u64) -> Result<u64, Fail>
     let amount = u64::try_from(amount).ok().filter(|&amount| amount > 0).ok_or(BAD_EXPIRY)?;
     let ms = if unit.starts_with(b"E") { amount.checked_mul(1000) } else { Some(amount) };
     let ms = if unit.ends_with(b"AT") { ms } else { ms.and_then(|ms| ms.checked_add(now_ms)) };
-    ms.ok_or(BAD_EXPIRY)
+    // As Redis has it: a signed number of milliseconds since 1970.
+    ms.filter(|&ms| i64::try_from(ms).is_ok()).ok_or(BAD_EXPIRY)
 }
 
 pub(super) fn set(keys: &mut Keys<'_, '_>, a: Arguments<'_>, replies: &mut Replies) -> Result<(), Fail> {

@@ -33,6 +33,13 @@ impl Server {
         Client { stream: BufReader::new(stream) }
     }
 
+    /// Bytes of memory that it has had at most, its objects' among them.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.split_ascii_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+    }
+
     /// Ends it as a crash does.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
