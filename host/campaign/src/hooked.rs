@@ -78,6 +78,16 @@ pub trait Hooks<B: Backend> {
         below.applied(ticket);
     }
 
+    /// [`Backend::reads_slowly`].
+    fn reads_slowly(&self, below: &B) -> bool {
+        below.reads_slowly()
+    }
+
+    /// [`Backend::expect`].
+    fn expect(&self, below: &B, address: u64, len_bytes: u64) {
+        below.expect(address, len_bytes);
+    }
+
     /// [`Backend::wait`].
     fn wait(&self, below: &B, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
         below.wait(word, value, timeout_ns)
@@ -181,6 +191,12 @@ unsafe impl<B: Backend, H: Hooks<B>> Backend for Hooked<B, H> {
     }
     fn is_alive(&self, owner: u64) -> bool {
         self.hooks.is_alive(&self.below, owner)
+    }
+    fn reads_slowly(&self) -> bool {
+        self.hooks.reads_slowly(&self.below)
+    }
+    fn expect(&self, address: u64, len_bytes: u64) {
+        self.hooks.expect(&self.below, address, len_bytes);
     }
     fn wait(&self, word: &AtomicU64, value: u64, timeout_ns: u64) -> Waited {
         self.hooks.wait(&self.below, word, value, timeout_ns)

@@ -1,12 +1,15 @@
 //! Mappings that outlive what they were made for: objects that another process deletes, or is killed while it does, and objects that are unmapped and
-//! opened again within a guard.
+//! opened again within a guard; and maps whose keys are pointers, mapped elsewhere each time.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
-use twizzler::{Access, Durability, Error, ObjId, Observer, Options, Reader, Step, Store};
+use twizzler::collections::{HashMapRoot, OrderedMapRoot, PointerHashMap, PointerOrderedMap};
+use twizzler::{
+    Access, Durability, Error, InvPtr, ObjId, Observer, Options, Ptr, Reader, Step, Store, Stored,
+};
 
 fn options(durability: Durability) -> Options {
     Options::new().durability(durability).log_bytes(1 << 20)
@@ -174,4 +177,61 @@ fn an_object_lies_at_one_address_within_a_guard() {
         let guard = store.enter();
         assert_eq!(guard.get(guard.open::<u64>(id, Access::Read).expect("there").base()), 5);
     }
+}
+
+/// Maps from words of any objects.
+#[derive(Stored)]
+#[stored(name = "test.words-numbered", version = 1)]
+#[repr(C)]
+struct Numbered {
+    hashed: HashMapRoot<InvPtr<u64>, u64>,
+    ordered: OrderedMapRoot<InvPtr<u64>, u64>,
+    own: [u64; 4],
+}
+
+#[test]
+fn keys_that_are_pointers_are_found_wherever_objects_are_mapped() {
+    let keep = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("room");
+    let path = keep.path().join("store");
+    let at = |slot: u32| options(Durability::ProcessKill).first_slot(slot);
+    let store = at(1000).create(&path).expect("new");
+    let words = [1, 2, 3].map(|value| make(&store, value));
+    let id =
+        store.transact(|tx| tx.create::<Numbered>().map(|made| tx.space().id_of(made.area()))).expect("room");
+    drop(store);
+    let mut bases = Vec::new();
+    // Each time two more keys, of this object and of others, and those from before are found.
+    for (round, slot) in [3000, 9000, 5000].into_iter().enumerate() {
+        let store = at(slot).open(&path).expect("opens");
+        let guard = store.enter();
+        let root = guard.open::<Numbered>(id, Access::Write).expect("there").base();
+        bases.push(root.address());
+        let keys: Vec<Ptr<'_, u64>> = (0..=round)
+            .flat_map(|n| {
+                let word = guard.open::<u64>(words[n], Access::Read).expect("there").base();
+                [root.at(Numbered::own).index(n).expect("one of them"), word]
+            })
+            .collect();
+        let hashed = PointerHashMap::hashed(root.at(Numbered::hashed));
+        let ordered = PointerOrderedMap::ordered(root.at(Numbered::ordered));
+        guard
+            .transact(|tx| {
+                for (n, &key) in keys.iter().enumerate() {
+                    let expected = (n < 2 * round).then_some(n as u64);
+                    assert_eq!(
+                        (hashed.get(tx, key)?, ordered.get(tx, key)?),
+                        (expected, expected),
+                        "at {slot}"
+                    );
+                    hashed.insert(tx, key, n as u64)?;
+                    ordered.insert(tx, key, n as u64)?;
+                }
+                assert_eq!((hashed.len(tx)?, ordered.len(tx)?), (keys.len() as u64, keys.len() as u64));
+                Ok::<_, Error>(())
+            })
+            .expect("changed");
+    }
+    bases.sort_unstable();
+    bases.dedup();
+    assert_eq!(bases.len(), 3, "it lay elsewhere each time");
 }

@@ -90,7 +90,18 @@ impl<M: Medium> Opened<M> {
                 all.push(Named { path: path.clone(), entry });
             }
             if entry.is_none_or(|entry| entry == Entry::Directory) {
-                let listed = names.list(&path).map_err(Failure::of(shown(&path)))?;
+                let listed = names.list(&path).map_err(|error| match error {
+                    // No path is made that is so long.
+                    NameError::TooLong => {
+                        let start: Vec<&str> = path.split('/').take(8).collect();
+                        let what =
+                            format!("{}: directories lead into each other without end", start.join("/"));
+                        Failure::new(Status::Damaged, what).advise(
+                            "`twz repair --force` makes the names anew, and names all objects in lost+found",
+                        )
+                    }
+                    error => Failure::of(shown(&path))(error),
+                })?;
                 let below = listed.into_iter().rev();
                 rest.extend(below.map(|(name, entry)| (join(&path, &name), Some(entry))));
             }

@@ -134,6 +134,10 @@ fn keys_that_are_pointers_hold_through_an_image_and_back() {
         PointerHashMap::hashed(numbers.at(Numbers::hashed)).insert(tx, entry, number)?;
         PointerOrderedMap::ordered(numbers.at(Numbers::ordered)).insert(tx, entry, number).map(drop)
     });
+    // Both are shown as what their keys are: pointers to another object.
+    let shown = bed.ok(&["show", "from", "lists/numbers"]);
+    let leads = |line: &&str| line.trim_start().starts_with("-> ") && line.contains(" => ");
+    assert_eq!(shown.lines().filter(leads).count(), 18, "{shown}");
     bed.store("image", "i");
     bed.ok(&["export", "from", "a"]);
     bed.ok(&["import", "i", "a"]);

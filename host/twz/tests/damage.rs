@@ -197,3 +197,31 @@ fn random_damage_of_an_image_is_never_a_panic() {
         }
     }
 }
+
+#[test]
+fn directories_that_lead_into_each_other_are_damage() {
+    use twizzler::collections::{BytesMap, MapRoot};
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.ok(&["mkdir", "s", "dir"]);
+    bed.write("f", "content");
+    bed.ok(&["put", "s", "f", "dir/file"]);
+    {
+        let store = twizzler::Store::open(bed.path("s")).expect("opens");
+        let guard = store.enter();
+        let names = twizzler::Names::open(&guard).expect("names");
+        // Behind the root's first two words; the keys are a directory's number and a name.
+        let map = BytesMap::new(names.area().place::<MapRoot>(0x3000 + 16).expect("there"));
+        let entries: Vec<(Vec<u8>, Vec<u8>)> = map.iter(&&guard).collect::<Result<_, _>>().expect("readable");
+        let key = |name: &[u8]| entries.iter().find(|(key, _)| key.ends_with(name)).expect("there").clone();
+        let (inside, (_, dir)) = (key(b"file").0[..8].to_vec(), key(b"dir"));
+        guard.transact(|tx| map.insert(tx, &[&inside[..], b"again"].concat(), &dir).map(drop)).expect("room");
+    }
+    bed.fails(5, "without end", &["tree", "s"]);
+    let run = bed.run(&["check", "s"]);
+    assert!(run.status == 1 && run.stdout.contains("without end"), "{} {}", run.status, run.stdout);
+    bed.fails(5, "--force", &["repair", "s"]);
+    bed.ok(&["repair", "s", "--force"]);
+    assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"));
+    assert!(bed.ok(&["tree", "s"]).starts_with("lost+found/"));
+}

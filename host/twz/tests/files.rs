@@ -43,6 +43,27 @@ fn folders_go_in_and_come_out() {
 }
 
 #[test]
+fn a_folder_with_what_can_not_be_put_changes_nothing() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    std::fs::create_dir(bed.path("d")).expect("a folder");
+    bed.write("d/a", "content");
+    let odd = bed.path("d/odd");
+    let nothing_was_put = |status: u8, words: &str| {
+        bed.fails(i32::from(status), words, &["put", "s", "d"]);
+        assert_eq!(bed.ok(&["ls", "s"]), "");
+        std::fs::remove_file(&odd).expect("there");
+    };
+    let _listening = std::os::unix::net::UnixListener::bind(&odd).expect("a socket");
+    nothing_was_put(4, "neither a file nor a folder");
+    std::os::unix::fs::symlink(".", &odd).expect("a link");
+    nothing_was_put(4, "a link to a folder");
+    std::os::unix::fs::symlink("a", &odd).expect("a link");
+    bed.ok(&["put", "s", "d"]);
+    assert_eq!(bed.ok(&["cat", "s", "d/odd"]), "content");
+}
+
+#[test]
 fn pipes_work_both_ways() {
     let bed = Bed::new();
     bed.store("directory", "s");

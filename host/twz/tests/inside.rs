@@ -153,6 +153,15 @@ fn values_are_shown_by_their_type() {
         assert!(!raw.contains("number:") && raw.contains("01 00 00 00"), "{raw}");
         let one = bed.ok(&["show", "s", "letters", "--places", "1"]);
         assert!(one.contains("and more") && !one.contains("number: 2"), "{one}");
+        if kind == "directory" {
+            // As a description of another version of the library, which doesn't prove itself.
+            let described = twizzler::types::type_object(Letter::FINGERPRINT).to_string();
+            let file =
+                File::options().write(true).open(bed.path("s/objects").join(described)).expect("there");
+            file.write_all_at(&[0xff], 0x3000 + 40).expect("write");
+            bed.fails(5, "version of Twizzler", &["show", "s", "letters"]);
+            bed.ok(&["show", "s", "letters", "--raw"]);
+        }
     }
 }
 

@@ -96,7 +96,11 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongType { wanted, found, difference } => {
-                write!(f, "wrong type: it holds {found}, not {wanted} of this version{difference}")
+                write!(f, "wrong type: it holds {found}, not {wanted} of this version{difference}")?;
+                if *difference == Difference::Unknown && *found == TypeName::of(wanted) {
+                    f.write_str("; if the program has not changed, a program built with the version of Twizzler that made it reads it")?;
+                }
+                Ok(())
             }
             Self::HoldsOther { wanted, difference } => {
                 write!(f, "wrong type: what it holds of {wanted} is of another version than the program's")?;

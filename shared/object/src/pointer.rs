@@ -315,12 +315,19 @@ impl<'s> Area<'s> {
 
     /// The same, where `lowest` is the lowest offset that will do.
     pub(crate) fn span_from<T: Stored>(self, lowest: u64, offset: u64, len: u64) -> Option<Span<'s, T>> {
+        const { assert_has_bytes::<T>() };
         let len_bytes = len.checked_mul(size_of::<T>() as u64)?;
         let end = offset.checked_add(len_bytes)?;
-        let fits =
-            offset >= lowest && end <= self.range_bytes() && offset.is_multiple_of(align_of::<T>() as u64);
+        // What has no length lies in the object too.
+        let is_inside = offset >= lowest && offset < self.range_bytes() && end <= self.range_bytes();
+        let fits = is_inside && offset.is_multiple_of(align_of::<T>() as u64);
         fits.then(|| Span { address: self.start + offset, len, target: PhantomData })
     }
+}
+
+/// Does not compile for a type without bytes: one could lie behind the end of an object, where another one begins.
+pub(crate) const fn assert_has_bytes<T>() {
+    assert!(size_of::<T>() > 0, "a type of size 0 has no place in an object");
 }
 
 /// A typed object: its base is a `T`.

@@ -16,7 +16,7 @@ use twizzler_abi::pointer::{FOT_ENTRIES_MAX, OFFSET_BITS, PointerBits, SPARE_BIT
 
 use crate::backend::{Backend, ROW_WORDS};
 use crate::memory;
-use crate::pointer::{Ptr, Span};
+use crate::pointer::{Ptr, Span, assert_has_bytes};
 use crate::space::Space;
 use crate::stored::{Stored, TypeOf, type_of};
 
@@ -33,6 +33,7 @@ impl Want {
     /// A value.
     #[inline(always)]
     pub(crate) const fn one<T>() -> Self {
+        const { assert_has_bytes::<T>() };
         Self { len_bytes: size_of::<T>() as u64, align: align_of::<T>() as u64 }
     }
 
@@ -122,6 +123,7 @@ impl<B: Backend> Space<B> {
         if len == 0 {
             return Ok(Span::EMPTY);
         }
+        const { assert_has_bytes::<T>() };
         let len_bytes = len.checked_mul(size_of::<T>() as u64).ok_or(Error::Damaged)?;
         let want = Want { len_bytes, align: align_of::<T>() as u64 };
         let spot = self.resolve_from(at, range_start(at), bits, want, type_of::<T>)?.ok_or(Error::Damaged)?;

@@ -37,6 +37,18 @@ fn check(backend: &MemoryBackend, id: ObjId) -> HeapReport {
     check_heap(read).expect("readable")
 }
 
+/// A word of an object, wherever it lies in it.
+fn word_at(backend: &MemoryBackend, id: ObjId, offset: u64) -> u64 {
+    let mut word = [0; 8];
+    for (n, byte) in word.iter_mut().enumerate() {
+        backend.damage(id, offset + n as u64, |old| {
+            *byte = old;
+            old
+        });
+    }
+    u64::from_le_bytes(word)
+}
+
 fn random(state: &mut u64) -> usize {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     (*state >> 33) as usize
@@ -122,18 +134,60 @@ fn damage_to_a_heap_is_found() {
         let area = guard.open::<Root>(id, Access::Write).expect("open").area();
         churn(&guard, area, &mut 1, 100, 500);
         assert_eq!(check(&backend, id).findings, []);
-        let word = area.place::<u64>(BASE_OFFSET).map(|_| allocator).expect("there");
-        let mut root = [0; 8];
-        for (i, byte) in root.iter_mut().enumerate() {
-            backend.damage(id, word + i as u64, |old| {
-                *byte = old;
-                old
-            });
-        }
-        backend.damage(id, u64::from_le_bytes(root) + at, |byte| byte ^ 0xff);
+        backend.damage(id, word_at(&backend, id, allocator) + at, |byte| byte ^ 0xff);
         let report = check(&backend, id);
         assert!(!report.findings.is_empty(), "at {at}");
         assert_eq!(space.heap_usage(area), Err(Error::Damaged), "at {at}");
+    }
+}
+
+#[derive(Stored)]
+#[stored(name = "test.heap-check-one", version = 1)]
+#[repr(C)]
+struct One {
+    some: u64,
+}
+
+#[derive(Stored)]
+#[stored(name = "test.heap-check-other", version = 1)]
+#[repr(C)]
+struct Other {
+    some: u64,
+}
+
+#[test]
+fn damage_to_a_type_list_is_found() {
+    const BEYOND: u64 = 56;
+    const LIST: u64 = 192 - 3 * 16;
+    // A word of the allocator's root, and what comes there: a type without a key, a key without a type, the same key twice, a list that goes on where nothing
+    // can be, and one that goes on in itself.
+    type Change = fn([u64; 24], u64) -> u64;
+    let damages: [(u64, Change); 5] = [
+        (LIST, |_, _| 0),
+        (LIST + 8, |_, _| 0),
+        (LIST + 16, |words, _| words[LIST as usize / 8]),
+        (BEYOND, |_, _| BASE_OFFSET + 4),
+        (BEYOND, |_, root| root),
+    ];
+    for (number, (at, change)) in damages.into_iter().enumerate() {
+        let backend = MemoryBackend::new();
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+        guard.transact(|tx| tx.alloc::<One>(area).and(tx.alloc::<Other>(area)).map(drop)).expect("room");
+        assert_eq!((guard.types_held(area).expect("sound").len(), check(&backend, id).findings), (2, vec![]));
+        let word = |offset: u64| word_at(&backend, id, offset);
+        let root = word(HEADER_OFFSET + std::mem::offset_of!(Header, allocator) as u64);
+        let words = std::array::from_fn(|n| word(root + n as u64 * 8));
+        for (n, byte) in change(words, root).to_le_bytes().into_iter().enumerate() {
+            backend.damage(id, root + at + n as u64, |_| byte);
+        }
+        let findings = check(&backend, id).findings;
+        assert!(
+            findings.iter().any(|finding| format!("{finding:?}").contains("ype")),
+            "{number}: {findings:?}"
+        );
     }
 }
 

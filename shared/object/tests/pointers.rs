@@ -75,6 +75,22 @@ fn cases(usually: u32) -> u32 {
     std::env::var("TWIZZLER_CASES").ok().and_then(|number| number.parse().ok()).unwrap_or(usually)
 }
 
+/// What is empty at the end of an object is not the beginning of the next one.
+#[test]
+fn nothing_lies_behind_the_end_of_an_object() {
+    let (backend, ids) = prepared(2);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let area = guard.open::<Node>(ids[0], Access::Write).expect("there").area();
+    assert!(area.span::<u8>(SLOT_BYTES, 0).is_none() && area.place::<u8>(SLOT_BYTES).is_none());
+    let set = |len| guard.transact(|tx| tx.set_len_bytes(area, len));
+    assert_eq!(set(SLOT_BYTES - BASE_OFFSET), Ok(()));
+    assert_eq!(
+        (set(SLOT_BYTES - BASE_OFFSET + 1), set(u64::MAX)),
+        (Err(Error::OutOfRange), Err(Error::OutOfRange))
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(64)))]
     #[test]

@@ -1,5 +1,6 @@
 //! Objects are described in the store, for those who don't have the program.
 
+use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
 use twizzler_object::types::{Difference, TypeTable, type_object};
@@ -146,4 +147,8 @@ fn opening_as_another_type_says_what_differs() {
         error.to_string(),
         "wrong type: it holds test.diary, not test.diary of this version: it is version 1, not 2"
     );
+    // As where collections were kept in another way when it was made: nothing is believed of its description.
+    backend.damage(type_object(Diary::FINGERPRINT), BASE_OFFSET + 40, |byte| byte ^ 1);
+    let error = space.enter().open::<Other>(id, Access::Read).expect_err("another type").to_string();
+    assert!(error.contains("version of Twizzler"), "{error}");
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use twizzler_names::Entry;
+use twizzler_names::{Entry, NameError};
 
 use crate::answer::Answer;
 use crate::files;
@@ -94,7 +94,8 @@ pub fn cat<M: Medium>(store: &Opened<M>, arguments: &CatArguments, as_json: bool
     let mut contents = Vec::new();
     for (name, (id, len)) in objects {
         let mut kept = Vec::new();
-        files::read(store, id, len, |chunk| {
+        let mut is_closed = false;
+        let read = files::read(store, id, len, |chunk| {
             if as_json {
                 kept.extend_from_slice(chunk);
                 return Ok(());
@@ -106,8 +107,16 @@ pub fn cat<M: Medium>(store: &Opened<M>, arguments: &CatArguments, as_json: bool
                 )
                 .advise("send it to a file with `twz get`, look at it with `twz show`, or add --force"));
             }
-            out.write_all(chunk).map_err(|error| Failure::io(Path::new("standard output"), &error))
-        })?;
+            out.write_all(chunk).map_err(|error| {
+                is_closed = error.kind() == io::ErrorKind::BrokenPipe;
+                Failure::io(Path::new("standard output"), &error)
+            })
+        });
+        if is_closed {
+            // Whoever read our output has seen enough.
+            return Ok(Answer { json: json!({}), text: String::new(), status: Status::Done });
+        }
+        read?;
         contents.push(match String::from_utf8(kept) {
             Ok(text) => json!({ "name": name, "len_bytes": len, "text": text }),
             Err(error) => {
@@ -152,6 +161,14 @@ pub fn put<M: Medium>(store: &Opened<M>, arguments: &PutArguments) -> Result<Ans
     } else {
         files.push((file.clone(), name));
     }
+    for (_, name) in &files {
+        // Before anything is put.
+        if let Err(error @ (NameError::BadName | NameError::TooLong)) =
+            store.names(&store.space.enter())?.lookup(name)
+        {
+            return Err(Failure::of(name)(error));
+        }
+    }
     let bytes = files.iter().map(|(file, _)| file.metadata().map_or(0, |about| about.len())).sum();
     let bar = progress::of_bytes(bytes, "Putting files");
     let mut moved = Vec::new();
@@ -181,10 +198,16 @@ fn collect(directory: &Path, name: &str, files: &mut Vec<(PathBuf, String)>) -> 
             Failure::new(Status::Usage, format!("{}: the name is not UTF-8", own.display()))
         })?;
         let name = join(name, &own);
-        if path.is_dir() {
-            collect(&path, &name, files)?;
-        } else {
-            files.push((path, name));
+        let about = path.metadata().map_err(|error| Failure::io(&path, &error))?;
+        let refused = |what: &str| {
+            Failure::new(Status::Conflict, format!("{}: {what}", path.display()))
+                .advise("nothing was put; take it out of the folder, or put the others one by one")
+        };
+        match about.is_dir() {
+            true if path.is_symlink() => return Err(refused("a link to a folder")),
+            true => collect(&path, &name, files)?,
+            false if about.is_file() => files.push((path, name)),
+            false => return Err(refused("neither a file nor a folder")),
         }
     }
     Ok(())

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use twizzler_abi::ObjId;
 use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::pointer::FotKind;
+use twizzler_abi::{Error, ObjId};
 use twizzler_object::types::Dump;
 
 use super::stat::{ObjectFacts, object_facts};
@@ -15,7 +15,7 @@ use crate::answer::{Answer, Table};
 use crate::medium::Medium;
 use crate::object::{fot, header, metadata, rights_text};
 use crate::open::Opened;
-use crate::status::Failure;
+use crate::status::{Failure, Status};
 use crate::typed::{self, HeldHere};
 
 /// Arguments of `show`.
@@ -144,9 +144,8 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
     let dump = match fingerprint {
         0 => None,
         _ if arguments.raw => None,
-        fingerprint => {
-            typed::read(store.medium(), id, fingerprint, arguments.places).map_err(Failure::of(name))?
-        }
+        fingerprint => typed::read(store.medium(), id, fingerprint, arguments.places)
+            .map_err(|error| unreadable(name, error))?,
     };
     let inside = Inside {
         object,
@@ -161,6 +160,18 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
         dump,
     };
     Ok(Answer::of(&inside))
+}
+
+/// Why values can't be shown.
+fn unreadable(name: &str, error: Error) -> Failure {
+    match error {
+        Error::Damaged => Failure::new(
+            Status::Damaged,
+            format!("{name}: it, or what describes its type, is damaged, or was made by another version of Twizzler"),
+        )
+        .advise("--raw shows its bytes; a program built with the version that made it reads it"),
+        error => Failure::of(name)(error),
+    }
 }
 
 fn pointers<M: Medium>(store: &Opened<M>, id: ObjId, header: &Header) -> Result<Vec<Pointer>, Failure> {

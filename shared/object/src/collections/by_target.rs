@@ -10,11 +10,12 @@ use core::marker::PhantomData;
 use twizzler_abi::Error;
 use twizzler_abi::pointer::PointerBits;
 
+use super::ordered::Entries;
 use super::{HashMap, HashMapRoot, OrderedMap, OrderedMapRoot};
 use crate::backend::Backend;
 use crate::pointer::{Area, InvPtr, Ptr};
 use crate::reader::Reader;
-use crate::stored::{Field, Fingerprint, Stored, Value};
+use crate::stored::{Collected, Field, Shape, Stored, Value, type_of};
 use crate::tx::Tx;
 
 impl<T: Stored, V: Stored> HashMapRoot<InvPtr<T>, V> {
@@ -34,10 +35,16 @@ impl<T: Stored, V: Stored> OrderedMapRoot<InvPtr<T>, V> {
 // SAFETY: transparent over a stored record.
 unsafe impl<T: Stored, V: Stored> Stored for OrderedMapRoot<InvPtr<T>, V> {
     const NAME: &'static str = "twizzler.map-of-pointers";
-    const FINGERPRINT: u64 = Fingerprint::new("ordered-map-of-pointers", 1)
-        .word(InvPtr::<T>::FINGERPRINT)
-        .word(OrderedMapRoot::<u64, V>::FINGERPRINT)
-        .finish();
+    const FINGERPRINT: u64 =
+        Collected::OrderedMap.fingerprint(false).word(InvPtr::<T>::FINGERPRINT).word(V::FINGERPRINT).finish();
+    const SHAPE: Shape = Shape::Collection {
+        form: Collected::OrderedMap,
+        parts: &[type_of::<InvPtr<T>>, type_of::<V>],
+        layout: match <u64 as Entries<V>>::SHAPE {
+            Shape::Collection { layout, .. } => layout,
+            _ => &[],
+        },
+    };
     const LAYOUT: () = V::LAYOUT;
 }
 

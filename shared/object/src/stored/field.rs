@@ -3,6 +3,8 @@
 use core::fmt;
 use core::marker::PhantomData;
 
+use crate::pointer::assert_has_bytes;
+
 /// A part of a record: which, where, and of what type. Made by `#[derive(Stored)]`.
 pub struct Field<T, F> {
     offset: usize,
@@ -28,6 +30,7 @@ impl<T, F> Field<T, F> {
     #[doc(hidden)]
     #[must_use]
     pub const unsafe fn new(offset: usize) -> Self {
+        const { assert_has_bytes::<F>() };
         Self { offset, types: PhantomData }
     }
 

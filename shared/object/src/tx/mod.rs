@@ -276,8 +276,11 @@ impl<'g, B: Backend> Tx<'g, B> {
     /// Sets a file's length.
     ///
     /// # Errors
-    /// As [`Tx::lock`].
+    /// [`Error::OutOfRange`] for more than the object can have; otherwise as [`Tx::lock`].
     pub fn set_len_bytes(&mut self, area: Area<'g>, len_bytes: u64) -> Result<(), Error> {
+        if len_bytes > area.range_bytes() - BASE_OFFSET {
+            return Err(Error::OutOfRange);
+        }
         self.set(header_place(area, core::mem::offset_of!(Header, len_bytes)), len_bytes)
     }
 
