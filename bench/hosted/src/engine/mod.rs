@@ -26,7 +26,7 @@ pub(crate) use self::pmem::{PmemHash, PmemTree};
 pub(crate) use self::{lmdb::Lmdb, redb::Redb, rocksdb::RocksDb, sqlite::Sqlite};
 pub(crate) use hashed::TwizzlerHash;
 pub(crate) use memory::{Hash, Tree};
-pub(crate) use ours::Twizzler;
+pub(crate) use ours::{Twizzler, open_store};
 
 /// What a finished write survives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

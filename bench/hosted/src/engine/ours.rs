@@ -51,7 +51,7 @@ fn until_not_overtaken<R>(mut read: impl FnMut() -> Result<R, Error>) -> Result<
 }
 
 /// Makes or opens the store in a folder.
-pub(super) fn open_store(folder: &Path, survives: Survives) -> Result<Store> {
+pub(crate) fn open_store(folder: &Path, survives: Survives) -> Result<Store> {
     let options = match survives {
         Survives::PowerCut => Options::new().durability(Durability::PowerCut),
         Survives::ProcessKill => Options::new().durability(Durability::ProcessKill),

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use twizzler_abi::{Error, ObjId};
-use twizzler_object::{Access, Guard, InvPtr, InvSpan, Ptr, Space, Stored, Tx};
+use twizzler_object::{Access, Backend, Guard, InvPtr, InvSpan, Ptr, Space, Stored, Tx};
 
 use super::raw;
 use super::ring::{Place, Ring};
-use crate::backend::Memory;
 use crate::clock::Stopwatch;
 
 /// The root of an object: its nodes.
@@ -30,14 +29,11 @@ pub(super) struct Node {
     payload: [u64; 6],
 }
 
-type In<'s, 'b> = Guard<'s, &'b Memory>;
-
 /// Links that are made in one transaction.
 const BATCH: usize = 4096;
 
 /// Makes the ring. The first object is where it starts.
-pub(super) fn build(backend: &Memory, ring: &Ring) -> Result<Vec<ObjId>, Error> {
-    let space = Space::attach(backend)?;
+pub(super) fn build<B: Backend>(space: &Space<B>, ring: &Ring) -> Result<Vec<ObjId>, Error> {
     let guard = space.enter();
     let mut ids = Vec::new();
     for _ in 0..ring.objects {
@@ -56,16 +52,16 @@ pub(super) fn build(backend: &Memory, ring: &Ring) -> Result<Vec<ObjId>, Error> 
     Ok(ids)
 }
 
-fn link<'s>(tx: &mut Tx<'s, &Memory>, from: Ptr<'s, Node>, to: Ptr<'s, Node>) -> Result<(), Error> {
+fn link<'s, B: Backend>(tx: &mut Tx<'s, B>, from: Ptr<'s, Node>, to: Ptr<'s, Node>) -> Result<(), Error> {
     tx.link(from.at(Node::next), Some(to))?;
     tx.set(from.at(Node::raw), to.address())
 }
 
 /// Where the nodes lie.
-fn nodes<'g>(
-    guard: &'g In<'g, '_>,
+fn nodes<'g, B: Backend>(
+    guard: &'g Guard<'g, B>,
     ids: &[ObjId],
-) -> Result<impl Fn(Place) -> Result<Ptr<'g, Node>, Error> + use<'g>, Error> {
+) -> Result<impl Fn(Place) -> Result<Ptr<'g, Node>, Error> + use<'g, B>, Error> {
     let mut spans = Vec::new();
     for &id in ids {
         let root = guard.open::<Root>(id, Access::Write)?.base();
@@ -75,17 +71,17 @@ fn nodes<'g>(
 }
 
 /// The ring as one program sees it.
-pub(super) struct Chaser<'s, 'b> {
-    guard: &'s In<'s, 'b>,
+pub(super) struct Chaser<'s, B: Backend> {
+    guard: &'s Guard<'s, B>,
     at: Ptr<'s, Node>,
     /// Where the plain pointers are.
     raw: u64,
 }
 
-impl<'s, 'b> Chaser<'s, 'b> {
+impl<'s, B: Backend> Chaser<'s, B> {
     /// One that begins at this of the ring's visits.
     pub(super) fn new(
-        guard: &'s In<'s, 'b>,
+        guard: &'s Guard<'s, B>,
         ids: &[ObjId],
         ring: &Ring,
         first: usize,
@@ -118,8 +114,8 @@ impl<'s, 'b> Chaser<'s, 'b> {
 }
 
 #[inline(never)]
-fn chase<'s>(
-    guard: &'s In<'s, '_>,
+fn chase<'s, B: Backend>(
+    guard: &'s Guard<'s, B>,
     start: Ptr<'s, Node>,
     number: u64,
 ) -> Result<(Duration, Ptr<'s, Node>), Error> {
@@ -132,8 +128,8 @@ fn chase<'s>(
 }
 
 #[inline(never)]
-fn chase_by_cursor<'s>(
-    guard: &'s In<'s, '_>,
+fn chase_by_cursor<'s, B: Backend>(
+    guard: &'s Guard<'s, B>,
     start: Ptr<'s, Node>,
     number: u64,
 ) -> Result<(Duration, Ptr<'s, Node>), Error> {

@@ -1,8 +1,16 @@
 //! Plain pointers, chased by the same loop: what a hop costs at least.
 
+use std::ffi::c_void;
+use std::fs::File;
+use std::path::Path;
+use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::ring::Ring;
+use anyhow::{Context as _, Result};
+use rustix::fs::FallocateFlags;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::ring::{Place, Ring};
 use crate::clock::Stopwatch;
 
 /// A node of the packed heap: as large as the others.
@@ -12,34 +20,47 @@ struct Node {
     payload: [u64; 7],
 }
 
-/// All nodes of a ring in one allocation, in the order of objects.
+/// All nodes of a ring in one mapped file, in the order of objects.
 pub(super) struct Heap {
-    nodes: Vec<Node>,
     start: u64,
+    /// Where it is mapped, and how many bytes.
+    mapped: (NonNull<c_void>, usize),
 }
 
 impl Heap {
-    pub(super) fn new(ring: &Ring) -> Self {
-        let len = ring.visits.len();
-        let mut nodes: Vec<Node> = (0..len).map(|_| Node { next: 0, payload: [0; 7] }).collect();
-        let base = nodes.as_mut_ptr().expose_provenance();
-        let at = |object: u32, index: u32| object as usize * ring.nodes as usize + index as usize;
+    pub(super) fn new(folder: &Path, ring: &Ring) -> Result<Self> {
+        let len = ring.visits.len() * size_of::<Node>();
+        let file = File::options().read(true).write(true).create_new(true).open(folder.join("heap"))?;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
+        let (protection, shared) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a new mapping, where nothing is.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, protection, shared, &file, 0) }?;
+        let at = |place: Place| {
+            let number = place.object as usize * ring.nodes as usize + place.index as usize;
+            base.expose_provenance() + number * size_of::<Node>()
+        };
         for (from, to) in ring.links() {
-            let next = base + at(to.object, to.index) * size_of::<Node>();
-            nodes[at(from.object, from.index)].next = next as u64;
+            let node = std::ptr::with_exposed_provenance_mut::<Node>(at(from));
+            // SAFETY: a node of the mapping, which is as long as all of them, aligned, and nobody else's.
+            unsafe { node.write(Node { next: at(to) as u64, payload: [0; 7] }) };
         }
-        let first = ring.visits[0];
-        let start = (base + at(first.object, first.index) * size_of::<Node>()) as u64;
-        debug_assert!(nodes.iter().all(|node| node.payload == [0; 7]));
-        Self { nodes, start }
+        let mapped = (NonNull::new(base).context("nothing is mapped at 0")?, len);
+        Ok(Self { start: at(ring.visits[0]) as u64, mapped })
     }
 
     pub(super) fn chase(&mut self, number: u64) -> Duration {
-        assert!(!self.nodes.is_empty(), "a ring has nodes");
-        // SAFETY: the words at offset 0 of all nodes lead around the ring.
+        // SAFETY: the words at offset 0 of all nodes lead around the ring, which is mapped as long as `self` lives.
         let (took, end) = unsafe { chase(self.start, 0, number) };
         self.start = end;
         took
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        let (base, len) = self.mapped;
+        // SAFETY: our own mapping, which nobody uses any more. Where it fails, it stays.
+        let _ = unsafe { munmap(base.as_ptr(), len) };
     }
 }
 
