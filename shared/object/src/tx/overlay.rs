@@ -92,6 +92,15 @@ impl Overlay {
 
     /// Puts these lines behind all others, in their order: the last time that one is named counts. Nothing is staged or looked up after that.
     pub(crate) fn put_last(&mut self, published: &[(Rank, u64)]) {
+        if self.table.is_empty() {
+            // Few lines: moved one by one, without memory.
+            for &(_, address) in published {
+                if let Some(index) = self.find(address) {
+                    self.lines[index..].rotate_left(1);
+                }
+            }
+            return;
+        }
         let mut last = Vec::with_capacity(published.len());
         for &(_, address) in published.iter().rev() {
             if let Some(index) = self.find(address)

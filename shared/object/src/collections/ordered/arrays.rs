@@ -22,6 +22,8 @@ const SIZES: [usize; 4] = [1024, 2048, 4096, 8192];
 /// Least entries of a leaf: as many as make it rare that one is written anew, or as few as large values need.
 const LEAF_LEN: usize = 12;
 const LEAF_LEN_MIN: usize = 4;
+/// Values of so many bytes are copied without asking for memory.
+const SHORT_BYTES: usize = 128;
 /// Bytes of a leaf that are fetched together.
 const SEARCHED_BYTES_MAX: usize = 640;
 /// Least children, so that there are few levels.
@@ -346,7 +348,15 @@ impl<K: Value + Ord, V: Stored> Page for Arrays<K, V> {
             at.area.span::<u8>(at.offset + (Self::VALUES + number * Self::VALUE) as u64, Self::VALUE as u64)
         };
         if let Some(replaced) = replaced {
-            old(Content::Here(&tx.to_vec(value_at(replaced).ok_or(Error::Damaged)?)));
+            let (mut short, mut long) = ([0; SHORT_BYTES], Vec::new());
+            let bytes = if Self::VALUE <= SHORT_BYTES {
+                &mut short[..Self::VALUE]
+            } else {
+                long.resize(Self::VALUE, 0);
+                &mut long
+            };
+            tx.read(value_at(replaced).ok_or(Error::Damaged)?, 0, bytes)?;
+            old(Content::Here(bytes));
         }
         let number = replaced.filter(|_| own).unwrap_or(number);
         if let Some(value) = entry.value {
