@@ -47,6 +47,9 @@ use crate::tx::Work;
 /// How long one wait for the administration of lanes lasts, and how often.
 const LOOK_NS: u64 = 10_000_000;
 const LOOKS: u32 = 1000;
+/// The same for lanes, of which there are enough but for hundreds of threads.
+const LANE_LOOK_NS: u64 = 50_000_000;
+const LANE_LOOKS: u32 = 200;
 /// Lanes that there can be: transactions that run at the same time, in all programs.
 pub const LANES_MAX: usize = 64;
 /// Objects that one transaction can make.
@@ -269,27 +272,24 @@ impl<B: Backend> Space<B> {
 
     #[cold]
     fn take_lane_slowly(&self, entered: Entered) -> Result<(Entered, Box<Lane>), Error> {
-        for look in 0..LOOKS * 10 {
-            if let Some(lane) = self.spare.take_any(self.backend()) {
-                return Ok((entered, lane));
-            }
-            let result = match self.claim_lane() {
+        let found = self.spare.take_any(self.backend()).map_or_else(|| self.wait_for_lane(), Ok);
+        found.map(|lane| (entered, lane)).inspect_err(|_| self.spare.leave(self.backend(), entered, None))
+    }
+
+    /// Claims a lane, or waits for one that comes back. Those of other programs are looked at now and then: they tell nobody.
+    fn wait_for_lane(&self) -> Result<Box<Lane>, Error> {
+        for look in 0..LANE_LOOKS {
+            match self.claim_lane() {
                 // All are in use; some may be a dead program's.
-                Err(Error::TooMany) if look == 0 => self.recover(),
-                // Nobody counts who waits for one, so nobody is woken.
+                Err(Error::TooMany) if look == 0 => self.recover()?,
                 Err(Error::TooMany) => {
-                    self.wait_while(self.lane_owner(0), self.owner, LOOK_NS / 10);
-                    Ok(())
+                    if let Some(lane) = self.spare.wait(self.backend(), LANE_LOOK_NS) {
+                        return Ok(lane);
+                    }
                 }
-                Ok(lane) => return Ok((entered, lane)),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = result {
-                self.spare.leave(self.backend(), entered, None);
-                return Err(error);
+                result => return result,
             }
         }
-        self.spare.leave(self.backend(), entered, None);
         Err(Error::TooMany)
     }
 

@@ -7,15 +7,17 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::{null_mut, without_provenance_mut};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use twizzler_abi::Error;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Waited};
 use crate::lane::Lane;
 use crate::volatile::Lock;
 
 const PLACES: usize = 32;
+/// Where threads wait for a lane. Few wait at the same place, so that one that comes back wakes few.
+const BENCHES: usize = 64;
 /// Set where a place holds no lane but a thread's number.
 const IS_THREAD: u64 = 1;
 
@@ -26,6 +28,35 @@ pub(crate) struct Spare {
     rest: Lock<Rest>,
     /// Threads that are in the list.
     crowded: AtomicUsize,
+    benches: Benches,
+}
+
+/// Threads that wait for a lane.
+#[derive(Debug)]
+struct Benches {
+    benches: [Bench; BENCHES],
+    waiting: AtomicUsize,
+    /// Counts those who have come, and those who were woken.
+    arrived: AtomicUsize,
+    woken: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Bench {
+    waiting: AtomicUsize,
+    /// Changes when they are to look.
+    turn: AtomicU64,
+}
+
+impl Default for Benches {
+    fn default() -> Self {
+        Self {
+            benches: core::array::from_fn(|_| Bench::default()),
+            waiting: AtomicUsize::new(0),
+            arrived: AtomicUsize::new(0),
+            woken: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// A lane, a thread's number, or null.
@@ -94,6 +125,7 @@ impl Spare {
         if let Entered::Near(number) = entered {
             // Release: the next one who takes it sees it whole. Nobody else changes the place meanwhile.
             self.near[number].0.store(lane.map_or(null_mut(), Box::into_raw), Ordering::Release);
+            self.wake_some(backend);
             return;
         }
         let mut rest = self.rest.lock(backend);
@@ -103,6 +135,45 @@ impl Spare {
         {
             rest.threads.swap_remove(at);
             self.crowded.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(rest);
+        self.wake_some(backend);
+    }
+
+    /// Waits until a lane has come back, and takes it; None: none that this thread got, in about that time.
+    pub(crate) fn wait(&self, backend: &impl Backend, timeout_ns: u64) -> Option<Box<Lane>> {
+        let benches = &self.benches;
+        let bench = &benches.benches[benches.arrived.fetch_add(1, Ordering::Relaxed) % BENCHES];
+        benches.waiting.fetch_add(1, Ordering::SeqCst);
+        bench.waiting.fetch_add(1, Ordering::SeqCst);
+        let lane = loop {
+            let seen = bench.turn.load(Ordering::Acquire);
+            let lane = self.take_any(backend);
+            if lane.is_some() || backend.wait(&bench.turn, seen, timeout_ns) == Waited::TimedOut {
+                break lane;
+            }
+        };
+        bench.waiting.fetch_sub(1, Ordering::Relaxed);
+        benches.waiting.fetch_sub(1, Ordering::Relaxed);
+        lane
+    }
+
+    /// Lets some of those look who wait for a lane. Without a fence, which each transaction would pay for: who sits down at this very moment may be
+    /// missed, and looks again when its time is over.
+    #[inline]
+    fn wake_some(&self, backend: &impl Backend) {
+        if self.benches.waiting.load(Ordering::Relaxed) != 0 {
+            self.wake_a_bench(backend);
+        }
+    }
+
+    #[cold]
+    fn wake_a_bench(&self, backend: &impl Backend) {
+        let from = self.benches.woken.fetch_add(1, Ordering::Relaxed);
+        let mut in_turn = (0..BENCHES).map(|offset| &self.benches.benches[(from + offset) % BENCHES]);
+        if let Some(bench) = in_turn.find(|bench| bench.waiting.load(Ordering::Relaxed) != 0) {
+            bench.turn.fetch_add(1, Ordering::Release);
+            backend.wake(&bench.turn);
         }
     }
 

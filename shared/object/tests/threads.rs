@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Backend, InvPtr, Ptr, Reader, Space, Stored, Tx};
+use twizzler_object::{Access, Backend, InvPtr, LANES_MAX, Ptr, Reader, Space, Stored, Tx};
 
 /// Some accounts.
 #[derive(Stored)]
@@ -199,21 +199,29 @@ fn more_threads_than_lanes_take_turns() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attach");
     let ids = banks(&space, 1);
-    let threads = twizzler_object::LANES_MAX + 8;
+    let count = |tx: &mut Tx<'_, _>| {
+        let bank = bank(tx, ids[0])?;
+        tx.edit(bank.at(Bank::accounts), |accounts| accounts[1] += 1)
+    };
+    let (all_have_lanes, may_end) = (Barrier::new(LANES_MAX + 1), Barrier::new(LANES_MAX + 1));
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..LANES_MAX {
             scope.spawn(|| {
-                space
-                    .transact(|tx| {
-                        let bank = bank(tx, ids[0])?;
-                        tx.edit(bank.at(Bank::accounts), |accounts| accounts[1] += 1)
-                    })
-                    .expect("had a turn");
+                let done: Result<(), Error> = space.transact(|_| {
+                    all_have_lanes.wait();
+                    may_end.wait();
+                    Ok(())
+                });
+                done.expect("a lane");
             });
         }
+        all_have_lanes.wait();
+        let others: Vec<_> = (0..200).map(|_| scope.spawn(|| space.transact(count))).collect();
+        assert!(others.iter().all(|thread| !thread.is_finished()), "all lanes are taken");
+        may_end.wait();
+        others.into_iter().for_each(|thread| thread.join().expect("no panic").expect("had a turn"));
     });
-    let all = space.transact(|tx| Ok::<_, Error>(tx.get(bank(tx, ids[0])?.at(Bank::accounts))[1]));
-    assert_eq!(all, Ok(START + threads as u64));
+    assert_eq!(space.transact(|tx| total(tx, &ids)), Ok(4 * START + 200));
 }
 
 /// Objects come and go from the tables while others follow pointers to them.
