@@ -12,8 +12,18 @@ use crate::paths;
 use crate::progress::say;
 
 /// The tests.
-const TESTS: [&str; 9] =
-    ["hostile", "pointers", "foreign", "entries", "typed", "chains", "types", "type_lists", "threads"];
+const TESTS: [&str; 10] = [
+    "hostile",
+    "pointers",
+    "foreign",
+    "entries",
+    "typed",
+    "chains",
+    "types",
+    "type_lists",
+    "threads",
+    "mappings",
+];
 /// What is compiled; the sanitizer asks that it be named, so that build scripts are left alone.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
