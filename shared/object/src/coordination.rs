@@ -62,6 +62,11 @@ pub(crate) const fn stripe_of(id: ObjId) -> usize {
     (mixed >> 52) as usize % STRIPES
 }
 
+/// Where in the segment a word of a stripe is.
+pub(crate) const fn stripe_word_at(stripe: usize, word: StripeWord) -> u64 {
+    STRIPES_AT + (stripe % STRIPES) as u64 * LINE + word as u64 * 8
+}
+
 impl<B: Backend> Space<B> {
     /// A word of the segment.
     #[inline]
@@ -69,6 +74,8 @@ impl<B: Backend> Space<B> {
         debug_assert!(offset < COORDINATION_BYTES && offset.is_multiple_of(8), "a word of the segment");
         self.backend().interleave();
         let at = core::ptr::with_exposed_provenance::<AtomicU64>((self.coordination + offset) as usize);
+        // SAFETY: the segment lies at no null address. Said so that the compiler need not look.
+        unsafe { core::hint::assert_unchecked(!at.is_null()) };
         // SAFETY: `Backend::coordination` promises so many bytes, page-aligned, with exposed provenance, for as long as the backend
         // lives; all offsets are of words within them (the assertions above). Others change the words by atomics.
         unsafe { &*at }
@@ -118,7 +125,7 @@ impl<B: Backend> Space<B> {
     /// A word of a stripe.
     #[inline]
     pub(crate) fn stripe_word(&self, stripe: usize, word: StripeWord) -> &AtomicU64 {
-        self.shared_word(STRIPES_AT + (stripe % STRIPES) as u64 * LINE + word as u64 * 8)
+        self.shared_word(stripe_word_at(stripe, word))
     }
 
     /// Says that what these objects' stripes cover is about to be changed in place. Their locks are held.

@@ -14,7 +14,6 @@ use twizzler_abi::pointer::PointerBits;
 use twizzler_abi::{Error, ObjId};
 
 use crate::backend::{Backend, Sink};
-use crate::coordination::{StripeWord, stripe_of};
 use crate::epoch::Inside;
 use crate::error::OpenError;
 use crate::keeps::Keep;
@@ -104,6 +103,7 @@ impl<'s, B: Backend> Guard<'s, B> {
     ///
     /// # Errors
     /// [`OpenError::WrongType`] names both types. Otherwise as [`Guard::open_any`].
+    #[inline]
     pub fn open<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'_, T>, OpenError> {
         self.space.open_typed(id, access)
     }
@@ -281,8 +281,7 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
 
     #[inline]
     fn changes(&self, area: Area<'g>) -> Option<&'g AtomicU64> {
-        let stripe = stripe_of(self.space.id_of(area));
-        Some(self.space.stripe_word(stripe, StripeWord::Changes))
+        Some(self.space.changes_of(area))
     }
 
     fn wait_for_changes(&self, area: Area<'g>) -> Result<(), Error> {

@@ -25,6 +25,7 @@ mod memory;
 mod migration;
 mod pointer;
 mod reader;
+mod recent;
 mod recover;
 mod resolve;
 mod sink;

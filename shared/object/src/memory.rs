@@ -33,8 +33,14 @@ pub(crate) fn word(place: Ptr<'_, u64>) -> &AtomicU64 {
 #[inline(always)]
 pub(crate) fn load<T: Value>(place: Ptr<'_, T>) -> T {
     let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the pointer's invariant covers `size_of::<T>()` bytes; the buffer has as many.
-    unsafe { copy_out(place.address(), value.as_mut_ptr().cast(), size_of::<T>(), align_of::<T>()) };
+    let (from, to) = (place.address(), value.as_mut_ptr().cast());
+    if align_of::<T>() == 1 {
+        // SAFETY: the pointer's invariant covers `size_of::<T>()` bytes; the buffer has as many.
+        unsafe { bytes_out(from, to, size_of::<T>()) };
+    } else {
+        // SAFETY: as above.
+        unsafe { copy_out(from, to, size_of::<T>(), align_of::<T>()) };
+    }
     // SAFETY: all bytes are initialised, and every bit pattern is a `T`.
     unsafe { value.assume_init() }
 }
@@ -198,6 +204,62 @@ fn pieces(address: u64, len: usize, align: usize, mut piece: impl FnMut(usize, u
         if len - at >= bytes {
             piece(at, bytes);
             at += bytes;
+        }
+    }
+}
+
+macro_rules! loads {
+    ($name:ident, $register:ident, $template:literal, $value:ty) => {
+        /// Copies bytes that lie wherever they lie. By an instruction of our own, since Rust has no relaxed loads but aligned ones; to the compiler it
+        /// is as good as one for each byte.
+        ///
+        /// # Safety
+        /// As many bytes as the value has are mapped object memory at `address`, and may be written at `to`.
+        #[inline(always)]
+        unsafe fn $name(address: u64, to: *mut u8) {
+            let value: $value;
+            // SAFETY: forwarded; the instruction does nothing but load.
+            unsafe {
+                core::arch::asm!($template, value = out($register) value, from = in(reg) address,
+                    options(nostack, preserves_flags, readonly));
+            }
+            // SAFETY: forwarded.
+            unsafe { to.cast::<$value>().write_unaligned(value) };
+        }
+    };
+}
+
+#[cfg(target_feature = "sse2")]
+loads!(bytes_out16, xmm_reg, "movdqu {value}, [{from}]", core::arch::x86_64::__m128i);
+loads!(bytes_out8, reg, "mov {value}, [{from}]", u64);
+loads!(bytes_out4, reg, "mov {value:e}, [{from}]", u32);
+loads!(bytes_out2, reg, "movzx {value:e}, word ptr [{from}]", u16);
+
+/// Copies what is bytes to its user too, and so may be torn anywhere, in few large pieces. As their number and places are known at compile time, values stay in
+/// registers through whatever they are wrapped in.
+///
+/// # Safety
+/// `len` bytes from `address` are mapped object memory; as many may be written from `to`.
+#[inline(always)]
+unsafe fn bytes_out(address: u64, to: *mut u8, len: usize) {
+    const COPIES: [(usize, unsafe fn(u64, *mut u8)); 5] = [
+        #[cfg(target_feature = "sse2")]
+        (16, bytes_out16),
+        #[cfg(not(target_feature = "sse2"))]
+        (8, bytes_out8),
+        (8, bytes_out8),
+        (4, bytes_out4),
+        (2, bytes_out2),
+        (1, out1),
+    ];
+    let mut at = 0;
+    for (piece, copy) in COPIES {
+        while len - at >= piece {
+            // SAFETY: the piece ends within `len`.
+            let to = unsafe { to.add(at) };
+            // SAFETY: as above, and the same for the address.
+            unsafe { copy(address + at as u64, to) };
+            at += piece;
         }
     }
 }

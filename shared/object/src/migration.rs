@@ -210,6 +210,7 @@ impl<B: Backend> Space<B> {
 }
 
 /// The fingerprint of a mapped object's base, of which the metadata say `made_as`.
+#[inline]
 pub(crate) fn migrated(area: Area<'_>, made_as: u64) -> u64 {
     if made_as == 0 {
         return 0;

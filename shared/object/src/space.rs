@@ -21,6 +21,7 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 
 use crate::backend::{Backend, ROW_WORDS, TRANSLATION_BYTES};
+use crate::coordination::{StripeWord, stripe_of, stripe_word_at};
 use crate::entries::{Fot, Incoming};
 use crate::epoch::Epochs;
 use crate::error::{OpenError, TypeName};
@@ -29,6 +30,7 @@ use crate::journal::DELETED;
 use crate::memory;
 use crate::migration::migrated;
 use crate::pointer::{Area, Object, Ptr};
+use crate::recent::Recent;
 use crate::recover::{Recovery, version_word};
 use crate::spare::Spare;
 use crate::stored::{Stored, TypeOf, type_of};
@@ -56,24 +58,26 @@ pub(crate) struct Mapped {
 }
 
 /// Words of a row behind those for FOT indexes: state, ID (2), fingerprint.
-const STATE: u64 = FOT_INLINE_ENTRIES as u64;
+pub(crate) const STATE: u64 = FOT_INLINE_ENTRIES as u64;
 /// The word that says where the second level is ([`crate::entries`]).
 pub(crate) const BEYOND: u64 = READ_AS + 4;
+/// The word that says where in the coordination segment changes of the object are counted, so that readers need not work it out.
+const CHANGES: u64 = BEYOND + 1;
 /// Words of a row that are in use.
-const USED: u64 = BEYOND + 1;
+const USED: u64 = CHANGES + 1;
 const _: () = assert!(USED <= ROW_WORDS);
 /// Words behind those: fingerprints of types that the object's type list is known to have, and what says by which types a program has got at it; see
 /// [`crate::types`]. Each has its place by its lowest bits.
 pub(crate) const HELD: u64 = STATE + 4;
 pub(crate) const READ_AS: u64 = HELD + 4;
 /// Bits of the state word.
-const IS_MAPPED: u64 = 1;
-const IS_WRITABLE: u64 = 2;
+pub(crate) const IS_MAPPED: u64 = 1;
+pub(crate) const IS_WRITABLE: u64 = 2;
 const IS_PERSISTENT: u64 = 4;
 /// Never unmapped.
 const IS_PINNED: u64 = 8;
 /// Unmapped, but for who was inside then: nothing new is entered into its row.
-const IS_LEAVING: u64 = 16;
+pub(crate) const IS_LEAVING: u64 = 16;
 
 /// All that a program's threads share of what it knows of objects. Drop it, and nothing remains but the objects themselves.
 pub struct Space<B: Backend> {
@@ -83,6 +87,7 @@ pub struct Space<B: Backend> {
     pub(crate) owner: u64,
     pub(crate) epochs: Epochs,
     pub(crate) maps: Lock<Maps>,
+    pub(crate) recent: Recent,
     pub(crate) resolver: AnyResolver,
     pub(crate) spare: Spare,
     pub(crate) administering: Lock<()>,
@@ -128,6 +133,7 @@ impl<B: Backend> Space<B> {
             backend,
             epochs: Epochs::default(),
             maps: Lock::default(),
+            recent: Recent::default(),
             resolver: AnyResolver::default(),
             spare: Spare::default(),
             administering: Lock::default(),
@@ -155,11 +161,22 @@ impl<B: Backend> Space<B> {
     }
 
     /// Opens an object whose base is a `T`.
+    #[inline]
     pub(crate) fn open_typed<T: Stored>(
         &self,
         id: ObjId,
         access: Access,
     ) -> Result<Object<'_, T>, OpenError> {
+        match self.opened_before(id, access, T::FINGERPRINT) {
+            Some(area) => Ok(Object::new(area)),
+            None => self.open_anew(id, access),
+        }
+    }
+
+    /// As [`Space::open_typed`], of one that was not opened lately. Out of line, so that the other way needs no memory for results.
+    #[cold]
+    #[inline(never)]
+    fn open_anew<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'_, T>, OpenError> {
         let area = self.open_area(id, access)?;
         let fingerprint = self.fingerprint(area)?;
         if fingerprint != T::FINGERPRINT {
@@ -171,6 +188,7 @@ impl<B: Backend> Space<B> {
         if let Err(found) = self.agree(slot, T::FINGERPRINT, type_of::<T>) {
             return Err(self.held_differently(area, found));
         }
+        self.recent.note(id, slot);
         Ok(Object::new(area))
     }
 
@@ -338,6 +356,7 @@ impl<B: Backend> Space<B> {
         self.set_row(slot, STATE + 1, id.hi);
         self.set_row(slot, STATE + 2, id.lo);
         self.set_row(slot, STATE + 3, stat.fingerprint);
+        self.set_row(slot, CHANGES, stripe_word_at(stripe_of(id), StripeWord::Changes));
         // Last: who sees it sees the others.
         self.set_row(slot, STATE, state);
         Ok(slot)
@@ -352,18 +371,25 @@ impl<B: Backend> Space<B> {
     }
 
     /// What is known of an object; an error where it has been unmapped and all who were inside then have gone.
+    #[inline]
     pub(crate) fn mapped(&self, area: Area<'_>) -> Result<Mapped, Error> {
         let slot = Slot::of(area.start()).ok_or(Error::NoSuchObject)?;
-        let state = self.row(slot, STATE);
+        let [state, hi, lo, made_as] = self.row_words(slot, [STATE, STATE + 1, STATE + 2, STATE + 3]);
         if state & IS_MAPPED == 0 {
             return Err(Error::NoSuchObject);
         }
         Ok(Mapped {
-            id: ObjId { hi: self.row(slot, STATE + 1), lo: self.row(slot, STATE + 2) },
+            id: ObjId { hi, lo },
             writable: state & IS_WRITABLE != 0,
             persistent: state & IS_PERSISTENT != 0,
-            made_as: self.row(slot, STATE + 3),
+            made_as,
         })
+    }
+
+    /// The word that counts changes of a mapped object.
+    #[inline]
+    pub(crate) fn changes_of(&self, area: Area<'_>) -> &AtomicU64 {
+        self.shared_word(Slot::of(area.start()).map_or(0, |slot| self.row(slot, CHANGES)))
     }
 
     /// Fingerprint of a mapped object's base type.
@@ -425,6 +451,7 @@ impl<B: Backend> Space<B> {
     }
 
     /// Where the row of the object that is mapped at a slot begins.
+    #[inline(always)]
     fn row_of(&self, slot: Slot) -> u64 {
         let number = slot.number();
         let row = match number.checked_sub(LARGE_SLOTS.start) {
@@ -438,10 +465,19 @@ impl<B: Backend> Space<B> {
         self.translation + row * ROW_WORDS * 8
     }
 
+    #[inline]
     pub(crate) fn row(&self, slot: Slot, index: u64) -> u64 {
+        let [word] = self.row_words(slot, [index]);
+        word
+    }
+
+    /// Words of a row, loaded one after the other.
+    #[inline(always)]
+    pub(crate) fn row_words<const N: usize>(&self, slot: Slot, indices: [u64; N]) -> [u64; N] {
+        let row = self.row_of(slot);
         // SAFETY: the slot is of a mapped object, which lies at a small slot or a large range as the backend promises, so that its row lies
-        // within the table; the index is that of a word of a row.
-        unsafe { memory::load_row(self.row_of(slot), index * 8) }
+        // within the table; the indices are those of words of a row.
+        indices.map(|index| unsafe { memory::load_row(row, index * 8) })
     }
 
     pub(crate) fn set_row(&self, slot: Slot, index: u64, base: u64) {

@@ -196,6 +196,7 @@ impl<'s> HashMap<'s, [u8], [u8]> {
         tx: &mut Tx<'s, B>,
         mut keep: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
+        tx.lock(self.area())?;
         let mut gone = Vec::new();
         for entry in self.iter(tx) {
             let (key, value) = entry?;

@@ -13,6 +13,7 @@ use super::raw::{Types, bytes_of, steady};
 use super::table::{Layout, Slot, Table, TableRoot};
 use crate::Stored;
 use crate::backend::Backend;
+use crate::memory;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
 use crate::stored::{Collected, Field, Shape, Value, type_of};
@@ -202,9 +203,18 @@ impl<'s, K: Value, V: Value> HashMap<'s, K, V> {
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<V>, Error> {
-        steady(reader, self.area(), || Ok(self.place(reader, key)?.map(|place| reader.get(place))))
+        // Apart from whether it is there: so it is copied as a whole, not with a byte in front.
+        let mut value = memory::zeroed();
+        let found = steady(reader, self.area(), || {
+            let place = self.place(reader, key)?;
+            if let Some(place) = place {
+                value = reader.get(place);
+            }
+            Ok(place.is_some())
+        })?;
+        Ok(found.then_some(value))
     }
 
     /// Gives a key a value; gives back the one that it had.
@@ -305,6 +315,7 @@ impl<'s, K: Value, V: Value> HashMap<'s, K, V> {
         tx: &mut Tx<'s, B>,
         mut keep: impl FnMut(&K, &V) -> bool,
     ) -> Result<(), Error> {
+        tx.lock(self.area())?;
         let mut gone = Vec::new();
         for entry in self.iter(tx) {
             let (key, value) = entry?;

@@ -25,36 +25,48 @@ pub(super) fn kept<'s>(reader: &impl Reader<'s>, area: Area<'s>) -> Result<Optio
 }
 
 /// Looks at an object until nobody has changed it meanwhile: so what `read` gives belongs together. It should be short, and do nothing but read. What it says
-/// of a look beside a change is not believed.
-#[inline]
+/// of a look beside a change is not believed. Large values are better left in what `read` borrows than returned: each layer around them copies them.
+#[inline(always)]
 pub(super) fn steady<'s, R: Reader<'s>, T>(
     reader: &R,
     area: Area<'s>,
-    read: impl Fn() -> Result<T, Error>,
+    mut read: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let Some(changes) = reader.changes(area) else { return read() };
-    for _ in 0..WAITS {
-        for _ in 0..LOOKS {
-            // Acquire: pairs with the release at the end of a change.
-            let before = changes.load(Ordering::Acquire);
-            if before & 1 == 1 {
-                core::hint::spin_loop();
-                continue;
-            }
+    let changes = reader.changes(area);
+    let mut looks = 0;
+    // `read` is called at one place alone, so that it is inlined there.
+    loop {
+        // Acquire: pairs with the release at the end of a change.
+        let before = changes.map_or(0, |changes| changes.load(Ordering::Acquire));
+        if before & 1 == 0 {
             let result = read();
             // Acquire: pairs with the release at the beginning of a change.
             fence(Ordering::Acquire);
-            if changes.load(Ordering::Relaxed) == before {
+            if changes.is_none_or(|changes| changes.load(Ordering::Relaxed) == before) {
                 return result;
             }
         }
-        // Whoever changes it is not running, or was killed. A thread that has locks itself can't wait for others.
-        match reader.wait_for_changes(area) {
-            Ok(()) | Err(Error::Nested) => {}
-            Err(error) => return Err(error),
-        }
+        before_another_look(reader, area, &mut looks)?;
     }
-    Err(Error::Interrupted)
+}
+
+/// Waits a little after a look beside a change, and now and then until nobody changes the object.
+#[cold]
+#[inline(never)]
+fn before_another_look<'s>(reader: &impl Reader<'s>, area: Area<'s>, looks: &mut usize) -> Result<(), Error> {
+    *looks += 1;
+    if !looks.is_multiple_of(LOOKS) {
+        core::hint::spin_loop();
+        return Ok(());
+    }
+    if *looks >= LOOKS * WAITS {
+        return Err(Error::Interrupted);
+    }
+    // Whoever changes it is not running, or was killed. A thread that has locks itself can't wait for others.
+    match reader.wait_for_changes(area) {
+        Ok(()) | Err(Error::Nested) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The value whose bytes are at `at`.

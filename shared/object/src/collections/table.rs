@@ -37,7 +37,7 @@ const FULL: u64 = 40;
 /// Buckets of a chain at most: far more than a hash with a secret seed ever makes.
 const CHAIN_MAX: usize = 1 << 12;
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+const LINE_BYTES: u64 = 64;
 /// One in each byte that is a tag.
 const ONES: u64 = 0x0001_0101_0101_0101;
 
@@ -164,11 +164,12 @@ impl<'s, L: Layout> Bucket<'s, L> {
         self.part(index, core::mem::offset_of!(Cell<L::Key, L::Value>, value))
     }
 
-    /// Starts fetching where entries begin, so that the one that the tags will tell is on its way: buckets of large entries are in no cache.
+    /// Starts fetching what is beside the tags where that is no more than a line: so the entry, which the tags will tell, is not waited for again. Of larger buckets
+    /// this would fetch much that nobody wants.
     #[inline(always)]
-    fn prefetch_keys(&self) {
-        for index in 0..SLOTS {
-            memory::prefetch(self.key(index).address());
+    fn prefetch_rest(&self) {
+        if (LINE_BYTES + 1..=2 * LINE_BYTES).contains(&Self::BYTES) {
+            memory::prefetch(self.cells.address() + LINE_BYTES);
         }
     }
 
@@ -281,9 +282,7 @@ impl<'s, L: Layout> Table<'s, L> {
         let mut next = self.bucket_of(reader, hash)?;
         for _ in 0..CHAIN_MAX {
             let Some(bucket) = next else { return Ok(None) };
-            if size_of::<Cell<L::Key, L::Value>>() > LINE_BYTES {
-                bucket.prefetch_keys();
-            }
+            bucket.prefetch_rest();
             let mut found = matching(bucket.tags(reader), tag_of(hash));
             while found != 0 {
                 let index = found.trailing_zeros() as usize / 8;

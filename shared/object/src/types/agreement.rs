@@ -40,7 +40,8 @@ pub(crate) struct KnownTypes {
 
 impl KnownTypes {
     /// What a row says where all this was compared for a type.
-    fn stamp(&self, fingerprint: u64) -> u64 {
+    #[inline]
+    pub(crate) fn stamp(&self, fingerprint: u64) -> u64 {
         // Relaxed: whoever got at an object by a type before, in another thread, has told this one, or the row, or neither.
         fingerprint ^ self.generation.load(Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
