@@ -242,7 +242,8 @@ loads!(bytes_out2, reg, "movzx {value:e}, word ptr [{from}]", u16);
 /// `len` bytes from `address` are mapped object memory; as many may be written from `to`.
 #[inline(always)]
 unsafe fn bytes_out(address: u64, to: *mut u8, len: usize) {
-    const COPIES: [(usize, unsafe fn(u64, *mut u8)); 5] = [
+    type CopyOut = unsafe fn(u64, *mut u8);
+    const COPIES: [(usize, CopyOut); 5] = [
         #[cfg(target_feature = "sse2")]
         (16, bytes_out16),
         #[cfg(not(target_feature = "sse2"))]
