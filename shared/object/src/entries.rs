@@ -18,7 +18,8 @@ use twizzler_abi::address::Slot;
 use crate::backend::Backend;
 use crate::fot::INLINE;
 use crate::memory;
-use crate::space::{BEYOND, Maps, Space};
+use crate::row::BEYOND;
+use crate::space::{Maps, Space};
 
 /// Bits of a second level's address, in the word of a row; above them the power of two of its size.
 const ADDRESS_BITS: u32 = 56;

@@ -28,6 +28,7 @@ mod reader;
 mod recent;
 mod recover;
 mod resolve;
+mod row;
 mod sink;
 mod space;
 mod spare;

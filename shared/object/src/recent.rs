@@ -14,7 +14,8 @@ use crate::memory;
 use crate::migration::migrated;
 use crate::pointer::Area;
 use crate::recover::version_word;
-use crate::space::{Access, IS_LEAVING, IS_MAPPED, IS_WRITABLE, READ_AS, STATE, Space, area_of};
+use crate::row::{IS_LEAVING, IS_MAPPED, IS_WRITABLE, READ_AS, STATE};
+use crate::space::{Access, Space, area_of};
 
 const HINTS: usize = 256;
 

@@ -57,11 +57,12 @@ pub(crate) const NOTES: [&str; 6] = [
 /// Measures.
 pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
     let mut contests = Vec::new();
+    let numbers: &[u32] = if context.quick { &[1, 32] } else { &[1, 2, 8, 32, 256] };
     for (set, bytes) in SETS {
         if matches!(set, "L3" | "DRAM") && context.quick {
             continue;
         }
-        for objects in [1, 2, 8, 32, 256] {
+        for &objects in numbers {
             contests.push(warm(context, set, bytes, objects)?);
         }
     }

@@ -26,7 +26,8 @@ use crate::error::{OpenError, TypeName};
 use crate::guard::Guard;
 use crate::memory;
 use crate::pointer::{Area, InvPtr, Ptr};
-use crate::space::{HELD, READ_AS, Space, area_of, header_place};
+use crate::row::{HELD, READ_AS};
+use crate::space::{Space, area_of, header_place};
 use crate::stored::{Stored, TypeInfo, TypeOf, type_of};
 use crate::volatile::Lock;
 
