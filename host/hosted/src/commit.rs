@@ -1,5 +1,6 @@
 //! Committing by the log.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use twizzler_abi::{Error, ObjId};
@@ -9,7 +10,7 @@ use twizzler_object::journal::{LOG_SEED, Record};
 use crate::log::frame::Kind;
 use crate::log::shared::{DELETED, MADE};
 use crate::log::{Log, Who};
-use crate::objects::{self, NEW, host, new_path_of, path_of};
+use crate::objects::{self, NEW, OBJECTS, host, new_path_of, path_of};
 
 /// Gives a record its place in the log.
 pub(crate) fn log(who: Who<'_>, log: &Log, commit: &Commit<'_>) -> Result<Ticket, Error> {
@@ -100,15 +101,32 @@ pub(crate) fn publish(who: Who<'_>, created: &[ObjId]) -> Result<(), Error> {
 
 /// Makes a range of an object durable that was written in place, and keeps older records out of it.
 pub(crate) fn sync(who: Who<'_>, log: &Log, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
+    let is_new = Cell::new(false);
+    let look = |_| {
+        is_new.set(who.segment.shared().log.may_be_new(id));
+        Ok(())
+    };
     // Before the record that makes the range reachable, so it is read before that too.
-    log.append(who, Kind::Barrier, &[id.hi, id.lo, offset, len_bytes], |_| Ok(()), None)?;
-    sync_file(who, &path_of(id))
+    log.append(who, Kind::Barrier, &[id.hi, id.lo, offset, len_bytes], look, None)?;
+    sync_file(who, &path_of(id))?;
+    if is_new.get() {
+        // Without its name, recovery would make it anew from records, which don't have what was written in place.
+        sync_names(who)?;
+    }
+    Ok(())
 }
 
 /// The same for an object that nobody else can reach yet; its name must be found again too.
 pub(crate) fn sync_new(who: Who<'_>, path: &str) -> Result<(), Error> {
     sync_file(who, path)?;
     host(who.disk.sync_directory(NEW))
+}
+
+fn sync_names(who: Who<'_>) -> Result<(), Error> {
+    who.disk.sync_directory(OBJECTS).map_err(|_| {
+        who.segment.poison();
+        Error::ReadOnly
+    })
 }
 
 fn sync_file(who: Who<'_>, path: &str) -> Result<(), Error> {

@@ -300,7 +300,7 @@ unsafe impl Backend for HostedBackend {
 
     fn promote(&self, id: ObjId) -> Result<(), Error> {
         self.may_write()?;
-        objects::promote(&self.base.disk, &self.path(id), self.base.persistence.syncs_names())
+        objects::promote(&self.base.disk, &self.path(id), self.base.persistence.survives_power_cuts())
     }
 
     fn claim(&self, id: ObjId) -> Result<(), Error> {

@@ -59,6 +59,11 @@ impl Persistence {
         Self::Stores { flush, direct, map_sync: direct && !is_pretended }
     }
 
+    /// True where what was acknowledged must outlive the machine.
+    pub(crate) const fn survives_power_cuts(&self) -> bool {
+        matches!(self, Self::Log(_) | Self::Stores { direct: true, .. })
+    }
+
     /// True where files and directories have to be synced when objects are made and deleted.
     pub(crate) const fn syncs_names(&self) -> bool {
         matches!(self, Self::Stores { direct: true, .. })

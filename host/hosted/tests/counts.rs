@@ -114,6 +114,8 @@ fn commits_cost_exactly_what_the_documentation_says() {
         // The first record of a store begins the log.
         guard.transact(|tx| add(tx, &guard, number)).expect("committed");
     }
+    // What is written in place to an object that is newer has its name synced as well.
+    store.backend().checkpoint().expect("works");
     let one = |change: Change<'_>| {
         let guard = store.enter();
         match guard.transact(|tx| change(tx, &guard)) {
@@ -176,4 +178,27 @@ fn commits_cost_exactly_what_the_documentation_says() {
         page.expect("the page is there").contains(&found),
         "docs/programming.md has other numbers than\n{found}"
     );
+}
+
+/// The host's flag `__O_SYNC`, which makes of `O_DSYNC` an `O_SYNC`.
+const SYNCS_TIMES_TOO: u32 = 0o4_000_000;
+
+#[test]
+fn a_write_of_the_log_makes_that_durable_and_nothing_else() {
+    let keep = tempfile::tempdir().expect("a temporary directory");
+    let path = keep.path().join("store");
+    let _store = Options::new().observer(Arc::new(Disk::default())).create(&path).expect("new");
+    let mut durable = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").expect("there").flatten() {
+        if !std::fs::read_link(entry.path()).is_ok_and(|file| file == path.join("log")) {
+            continue;
+        }
+        let info = std::path::Path::new("/proc/self/fdinfo").join(entry.file_name());
+        let info = std::fs::read_to_string(info).expect("still open");
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("always there");
+        let flags = u32::from_str_radix(flags.trim(), 8).expect("octal");
+        assert_eq!(flags & SYNCS_TIMES_TOO, 0, "each write would commit the file system's journal");
+        durable += u32::from(flags & libc::O_DSYNC as u32 != 0);
+    }
+    assert_eq!(durable, 1, "one to write by, one to read by");
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use driver::{Do, State, expect, found, run, spec};
+use driver::{Do, FAR, State, expect, found, run, run_alone, spec};
 use model::cuts::{self, options, place_for_images};
 use model::{Event, Fail, Recorder};
 use twizzler::{Backend, Error};
@@ -40,11 +40,8 @@ fn record(before: &[Vec<Do>], script: &[Vec<Do>]) -> History {
     for (n, what) in script.iter().enumerate() {
         recorder.mark(2 * n as u64);
         number += 1;
-        if matches!(what[..], [Do::Checkpoint]) {
-            backend.checkpoint().expect("works");
-        } else {
-            run(&backend, number, what, &mut versions).expect("room");
-        }
+        let done = run_alone(&backend, what);
+        done.unwrap_or_else(|| run(&backend, number, what, &mut versions)).expect("room");
         expect(&mut state, what);
         states.push(state.clone());
         recorder.mark(2 * n as u64 + 1);
@@ -92,6 +89,19 @@ fn script() -> Vec<Vec<Do>> {
     ]
 }
 
+/// Objects that are old, or have just been made, and are then written to in place or become large.
+fn growing() -> Vec<Vec<Do>> {
+    vec![
+        vec![Do::Promote(0)],
+        vec![Do::Set(0, 1, 11), Do::Set(0, FAR, 12)],
+        vec![Do::Create(2), Do::Set(2, 3, 33)],
+        vec![Do::Fresh(2, 20, 200)],
+        vec![Do::Create(3), Do::Set(3, 3, 43)],
+        vec![Do::Promote(3)],
+        vec![Do::Set(3, FAR, 44), Do::Set(1, 1, 15)],
+    ]
+}
+
 fn before() -> Vec<Vec<Do>> {
     vec![vec![Do::Create(0), Do::Set(0, 1, 1)], vec![Do::Create(1), Do::Set(1, 1, 2)]]
 }
@@ -100,6 +110,13 @@ fn before() -> Vec<Vec<Do>> {
 fn a_power_cut_at_any_moment_leaves_whole_transactions() {
     let history = record(&before(), &script());
     let images = check(&history, false, 0x1234_5677).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{images} images of {} events", history.events.len());
+}
+
+#[test]
+fn objects_that_have_just_been_made_or_grown_lose_nothing() {
+    let history = record(&before(), &growing());
+    let images = check(&history, false, 0x1234_5679).unwrap_or_else(|failure| panic!("{failure}"));
     println!("{images} images of {} events", history.events.len());
 }
 
@@ -124,11 +141,8 @@ fn with_failures(what: Fail, after: usize) -> Option<Error> {
         }
         unsure = state.clone();
         expect(&mut unsure, &step);
-        let done = match step[..] {
-            [Do::Checkpoint] => backend.checkpoint(),
-            _ => run(&backend, number as u64, &step, &mut versions),
-        };
-        match done {
+        let done = run_alone(&backend, &step);
+        match done.unwrap_or_else(|| run(&backend, number as u64, &step, &mut versions)) {
             Ok(()) => state = unsure.clone(),
             Err(error) => {
                 failed = Some(error);

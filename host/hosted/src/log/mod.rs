@@ -35,6 +35,9 @@ use shared::RING_BYTES;
 
 /// The file.
 pub(crate) const FILE: &str = "log";
+/// Each write is durable when it returns, and nothing else is: rustix 1.1's `OFlags::DSYNC` is `O_SYNC` on Linux, with which each write that changes the
+/// file's time commits the file system's journal as well.
+const DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC as u32);
 /// How long a wait for someone else's write lasts before one looks if he lives.
 const LOOK_NS: u64 = 50_000_000;
 
@@ -137,9 +140,9 @@ impl Log {
         let file = disk.open_file(FILE, flags)?;
         let Some(header) = LogHeader::read(&file, uuid)? else { return Ok(None) };
         // Straight to the disk where that is possible: what is written is not read again, but after a crash.
-        let durable = match disk.open_file(FILE, flags | OFlags::DSYNC | OFlags::DIRECT) {
+        let durable = match disk.open_file(FILE, flags | DSYNC | OFlags::DIRECT) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                disk.open_file(FILE, flags | OFlags::DSYNC)?
+                disk.open_file(FILE, flags | DSYNC)?
             }
             result => result?,
         };

@@ -128,6 +128,11 @@ impl LogShared {
         self.slot(id).map_or(0, |slot| slot.what.load(Ordering::Relaxed))
     }
 
+    /// True unless it is known that an object's name is durable. The append lock is held.
+    pub(crate) fn may_be_new(&self, id: ObjId) -> bool {
+        self.what(id) & MADE != 0 || self.overflow.load(Ordering::Relaxed) != 0
+    }
+
     /// All dirty objects. The append lock is held.
     pub(crate) fn dirty(&self) -> Vec<ObjId> {
         let used = self.dirty.iter().filter(|slot| slot.last.load(Ordering::Relaxed) != 0);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use twizzler::backend::{Commit, Ticket};
 use twizzler::journal::{self, Changed, LINE, LOG_SEED, Line};
 use twizzler::{Backend, Error, HostedBackend, ObjId, Rights};
-use twizzler_abi::address::SLOT_BYTES;
+use twizzler_abi::address::{LARGE_BYTES, LARGE_START};
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
@@ -20,6 +20,8 @@ pub(crate) enum Do {
     Fresh(u8, u64, u64),
     /// Not a transaction: the host is told to checkpoint.
     Checkpoint,
+    /// Nor this: the object becomes a large one.
+    Promote(u8),
 }
 
 /// Object number to words.
@@ -45,6 +47,9 @@ pub(crate) fn id_of(number: u8) -> ObjId {
     })
 }
 
+/// A word that lies beyond what a small object reaches.
+pub(crate) const FAR: u64 = 1_000_000;
+
 /// The place of a word: a line each, spread over pages.
 fn place(word: u64) -> u64 {
     BASE_OFFSET + word * 1088 / 64 * 64
@@ -61,6 +66,15 @@ fn store(address: u64, value: u64) {
     // SAFETY: the tests store to objects that they have mapped, at aligned offsets that were made to exist.
     let word = unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(address as usize) };
     word.store(value, Ordering::Relaxed);
+}
+
+/// Takes a step that is no transaction; None: it is one.
+pub(crate) fn run_alone(backend: &HostedBackend, what: &[Do]) -> Option<Result<(), Error>> {
+    match *what {
+        [Do::Checkpoint] => Some(backend.checkpoint()),
+        [Do::Promote(object)] => Some(backend.promote(id_of(object))),
+        _ => None,
+    }
 }
 
 /// Runs one transaction, as the programming model would.
@@ -103,7 +117,7 @@ pub(crate) fn run(
                     backend.ensure(id_of(object), flag, LINE)?;
                     lines.push((id_of(object), flag, line_of(word)));
                 }
-                Do::Checkpoint => {}
+                Do::Checkpoint | Do::Promote(_) => {}
             }
         }
         Ok(())
@@ -116,8 +130,10 @@ pub(crate) fn run(
     let changed: Vec<Changed> =
         touched.iter().map(|&id| Changed { id, version: versions.get(&id).map_or(1, |v| v + 1) }).collect();
     // Any ranges will do for where the objects are mapped.
-    let at =
-        |id: &ObjId| changed.iter().position(|object| object.id == *id).expect("touched") as u64 * SLOT_BYTES;
+    let at = |id: &ObjId| {
+        changed.iter().position(|object| object.id == *id).expect("touched") as u64 * LARGE_BYTES
+            + LARGE_START
+    };
     let objects: Vec<(u64, Changed)> = changed.iter().map(|object| (at(&object.id), *object)).collect();
     let placed: Vec<_> = lines.iter().map(|(id, offset, line)| (at(id) + offset, *line)).collect();
     let mut words = Vec::new();
@@ -170,7 +186,7 @@ pub(crate) fn expect(state: &mut State, what: &[Do]) {
                 object.insert(place(word), value);
                 object.insert(place(0) + 64, word);
             }
-            Do::Checkpoint => {}
+            Do::Checkpoint | Do::Promote(_) => {}
         }
     }
 }
