@@ -6,9 +6,9 @@
 #include <hashmap_tx.h>
 
 #define VALUE_TYPE 1
-#define POOL_BYTES ((size_t)2 << 30)
-/* The table does not grow by itself: it is rebuilt for as many entries as will come. */
-#define BUCKETS (1 << 20)
+/* An entry takes up to 256 bytes of the allocator's, and 16 for its bucket; the smallest pool that is worth it has more than enough. */
+#define POOL_BYTES_MIN ((size_t)2 << 30)
+#define ENTRY_BYTES 288
 
 struct map_root {
     TOID(struct btree_map) tree;
@@ -26,16 +26,18 @@ void map_close(struct map *map) {
     free(map);
 }
 
-struct map *map_open(const char *path, int is_tree) {
+struct map *map_open(const char *path, int is_tree, uint64_t entries) {
     struct map *map = calloc(1, sizeof *map);
+    size_t bytes = entries * ENTRY_BYTES;
     map->is_tree = is_tree;
-    map->pool = pmemobj_create(path, LAYOUT, POOL_BYTES, 0600);
+    map->pool = pmemobj_create(path, LAYOUT, bytes < POOL_BYTES_MIN ? POOL_BYTES_MIN : bytes, 0600);
     if (!map->pool) { failed("pmemobj_create"), map_close(map); return NULL; }
     map->root = pmemobj_direct(pmemobj_root(map->pool, sizeof(struct map_root)));
     if (!map->root) { failed("pmemobj_root"), map_close(map); return NULL; }
     int made = is_tree ? btree_map_create(map->pool, &map->root->tree, NULL)
                        : hm_tx_create(map->pool, &map->root->table, NULL);
-    if (!made && !is_tree) made = hm_tx_cmd(map->pool, map->root->table, HASHMAP_CMD_REBUILD, BUCKETS);
+    /* For as many entries as will come: growing by and by, it would be rebuilt in the middle. It halves where there are fewer entries than buckets. */
+    if (!made && !is_tree) made = hm_tx_cmd(map->pool, map->root->table, HASHMAP_CMD_REBUILD, entries - entries / 64);
     if (made) { failed("making a map"), map_close(map); return NULL; }
     return map;
 }

@@ -1,6 +1,6 @@
 //! Exact counts: instructions, flushed lines, streamed bytes and fences of an operation, ours and the peers'.
 //!
-//! This program runs itself as a child, which does an operation some times and then twice as many times; the parent has it step by single
+//! This program runs itself as a child, which does an operation some times and then more often; the parent has it step by single
 //! instructions (ptrace(2)) and looks at each. The difference is what the operation takes. It needs no counters of the processor, which virtual
 //! machines seldom have.
 
@@ -17,8 +17,8 @@ use nix::unistd::Pid;
 /// Asks this program to be counted at an operation.
 const TASK: &str = "TWIZZLER_BENCH_COUNT";
 
-/// How often the operation is done while it is counted, for the child.
-const NUMBER: &str = "TWIZZLER_BENCH_COUNT_NUMBER";
+/// How often the operation is done, and how often after that, while it is counted; for the child.
+const NUMBERS: &str = "TWIZZLER_BENCH_COUNT_NUMBERS";
 
 /// Whether operations are done as seldom as will do.
 static QUICK: AtomicBool = AtomicBool::new(false);
@@ -38,29 +38,31 @@ pub(crate) fn asked() -> Option<String> {
 /// # Errors
 /// The host doesn't let programs be traced; nobody said how many times.
 pub(crate) fn be_counted(mut work: impl FnMut(u64) -> Duration) -> Result<()> {
-    let number = std::env::var(NUMBER)?.parse()?;
-    work(number);
+    let [few, more]: [u64; 2] = serde_json::from_str(&std::env::var(NUMBERS)?)?;
+    work(more);
     ptrace::traceme()?;
     raise(Signal::SIGSTOP)?;
-    work(number);
+    work(few);
     raise(Signal::SIGSTOP)?;
-    work(2 * number);
+    work(more);
     raise(Signal::SIGSTOP)?;
     Ok(())
 }
 
 /// Counts for one operation, for the page. Nothing, where programs can't be traced here.
 pub(crate) fn of(task: &str, number: u64) -> Vec<(String, f64)> {
-    let number = if QUICK.load(Ordering::Relaxed) { 1 } else { number };
-    let [once, twice] = match trace(task, number) {
+    // Nothing, and then one: the first may differ a little from the others.
+    let numbers = if QUICK.load(Ordering::Relaxed) { [0, 1] } else { [number, 2 * number] };
+    let [few, more] = match trace(task, numbers) {
         Ok(counted) => counted,
         Err(error) => {
             eprintln!("{task} is not counted: {error:#}");
             return Vec::new();
         }
     };
-    let of_one =
-        |figure: fn(&Counts) -> u64| figure(&twice).saturating_sub(figure(&once)) as f64 / number as f64;
+    let of_one = |figure: fn(&Counts) -> u64| {
+        figure(&more).saturating_sub(figure(&few)) as f64 / (numbers[1] - numbers[0]) as f64
+    };
     vec![
         ("instructions".to_owned(), of_one(|counts| counts.instructions)),
         ("flushed lines".to_owned(), of_one(|counts| counts.flushes)),
@@ -138,11 +140,11 @@ fn streamed_by_vector(bytes: [u8; 8]) -> Option<u64> {
 }
 
 /// Counts between the child's stops.
-fn trace(task: &str, number: u64) -> Result<[Counts; 2]> {
+fn trace(task: &str, numbers: [u64; 2]) -> Result<[Counts; 2]> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--disk", "/"])
         .env(TASK, task)
-        .env(NUMBER, number.to_string())
+        .env(NUMBERS, serde_json::to_string(&numbers)?)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

@@ -78,12 +78,12 @@ enum Name {
     Ycsb,
     /// Opening a store
     Open,
-    /// Maps of 20,000,000 entries with values of 8 bytes
+    /// Maps of 20,000,000 entries with values of 8 bytes: 6 GB of the disk, 8 GB of memory
     MapsLarge,
-    /// The same with values of 100 bytes: 20 GB on the disk, 8 GB of memory
+    /// The same with values of 100 bytes, one contender at a time: 5 GB of the disk, 6 GB of memory
     #[value(name = "maps-large-100")]
     MapsLarge100,
-    /// Maps of 20,000,000 entries in persistent memory: 10 GB of memory
+    /// Maps of 20,000,000 entries in persistent memory, one contender at a time: 8 GB of memory
     MapsLargePmem,
     /// Opening a store of 10 GiB
     OpenLarge,
@@ -153,6 +153,9 @@ fn main() -> Result<()> {
             _ => bail!("nothing is called {task}"),
         };
     }
+    if let Some(asked) = maps::asked() {
+        return maps::be_alone(&asked, &arguments.disk);
+    }
     if let Some(asked) = limit::asked() {
         return limit::work(&asked, &arguments.disk);
     }
@@ -191,9 +194,9 @@ fn main() -> Result<()> {
             Name::Tx => (tx::NOTES.as_slice(), tx::run(&context, Caches::Lost)?),
             Name::Disk => (disk::NOTES.as_slice(), disk::run(&context)?),
             Name::Maps => (maps::NOTES.as_slice(), maps::run(&context)?),
-            Name::MapsLarge => (maps::NOTES_LARGE.as_slice(), maps::run_large::<8>(&context)?),
-            Name::MapsLarge100 => (maps::NOTES_LARGE.as_slice(), maps::run_large::<100>(&context)?),
-            Name::MapsLargePmem => (maps::NOTES_LARGE.as_slice(), maps::run_large_pmem(&context)?),
+            Name::MapsLarge => (maps::NOTES_LARGE.as_slice(), maps::run_large(&context)?),
+            Name::MapsLarge100 => (maps::NOTES_ALONE.as_slice(), maps::run_large_100(&context)?),
+            Name::MapsLargePmem => (maps::NOTES_ALONE.as_slice(), maps::run_large_pmem(&context)?),
             Name::Limit => (limit::NOTES.as_slice(), limit::run(&context)?),
             Name::Kv13 => (kv13::NOTES.as_slice(), kv13::run(&context)?),
             Name::Open => (open::NOTES.as_slice(), open::run(&context)?),

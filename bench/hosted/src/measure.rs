@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
 use crate::report::{Contest, Percentile, Row, Unit};
 
 /// How long to measure.
@@ -14,7 +17,7 @@ pub(crate) struct Effort {
     pub(crate) warm: Warm,
 }
 
-/// What a contender does before each round that is not measured: what the others pushed out of the caches comes back.
+/// What a contender does before each round that is not measured, where another one ran before it: what the others pushed out of the caches comes back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Warm {
     /// A quarter of the round.
@@ -70,14 +73,44 @@ pub(crate) enum Tail {
     OfOperations(usize),
 }
 
+/// What one contender's turns gave.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Turns {
+    pub(crate) name: String,
+    /// A figure for each round.
+    pub(crate) rounds: Vec<f64>,
+    pub(crate) p99: f64,
+    pub(crate) counts: Vec<(String, f64)>,
+}
+
+impl Turns {
+    /// Of a single round.
+    pub(crate) fn once(name: impl Into<String>, figure: f64) -> Self {
+        Self { name: name.into(), rounds: vec![figure], p99: figure, counts: Vec::new() }
+    }
+}
+
 /// Lets all run in turns. Ratios are to the contender named `reference`, round by round.
+///
+/// # Panics
+/// Without contenders.
 pub(crate) fn compete(
     title: impl Into<String>,
     reference: &str,
     effort: Effort,
     tail: Tail,
-    mut contenders: Vec<Contender<'_>>,
+    contenders: Vec<Contender<'_>>,
 ) -> Contest {
+    let percentile = match tail {
+        Tail::OfRounds => Percentile::OfRounds,
+        Tail::OfOperations(_) => Percentile::OfOperations,
+    };
+    judge(title, Unit::Nanoseconds, percentile, reference, &take_turns(effort, tail, contenders))
+        .expect("there are contenders")
+}
+
+/// Lets all run in turns; nanoseconds.
+pub(crate) fn take_turns(effort: Effort, tail: Tail, mut contenders: Vec<Contender<'_>>) -> Vec<Turns> {
     let times: Vec<u64> = contenders
         .iter_mut()
         .map(|contender| {
@@ -87,52 +120,67 @@ pub(crate) fn compete(
         .collect();
     let mut rounds = vec![Vec::with_capacity(effort.rounds); contenders.len()];
     let len = contenders.len();
+    // Nobody has to warm up again after itself.
+    let mut last = len.checked_sub(1);
     for round in 0..effort.rounds {
         // Nobody always runs after the same one.
         for turn in 0..len {
             let who = (turn + round) % len;
             match effort.warm {
+                _ if last == Some(who) => {}
                 Warm::Quarter => _ = (contenders[who].run)((times[who] / 4).max(1)),
                 Warm::Operations(number) => _ = (contenders[who].run)(number),
                 Warm::For(_) => warm_for(&mut contenders[who], effort),
             }
+            last = Some(who);
             let took = (contenders[who].run)(times[who]);
             rounds[who].push(took.as_nanos() as f64 / times[who] as f64);
         }
     }
-    let tails: Vec<f64> = match tail {
-        Tail::OfRounds => rounds.iter().map(|ns| percentile(ns, 0.99)).collect(),
-        Tail::OfOperations(number) => contenders
-            .iter_mut()
-            .map(|contender| {
-                warm_for(contender, effort);
+    let finish = |(contender, rounds): (&mut Contender<'_>, Vec<f64>)| {
+        let p99 = match tail {
+            Tail::OfRounds => percentile(&rounds, 0.99),
+            Tail::OfOperations(number) => {
+                if len > 1 {
+                    warm_for(contender, effort);
+                }
                 let ns: Vec<f64> = (0..number).map(|_| (contender.run)(1).as_nanos() as f64).collect();
                 percentile(&ns, 0.99)
-            })
-            .collect(),
+            }
+        };
+        Turns { name: contender.name.clone(), rounds, p99, counts: contender.counts.clone() }
     };
-    let at = contenders.iter().position(|contender| contender.name == reference);
-    let at = at.expect("the reference is one of the contenders");
-    let rows = (0..len)
-        .map(|who| {
-            row(&contenders[who].name, &rounds[who], &rounds[at], tails[who], contenders[who].counts.clone())
-        })
+    contenders.iter_mut().zip(rounds).map(finish).collect()
+}
+
+/// Compares what turns gave, with the contender named `reference`, or with the first one where that is not among them.
+///
+/// # Errors
+/// Nobody took part.
+pub(crate) fn judge(
+    title: impl Into<String>,
+    unit: Unit,
+    percentile: Percentile,
+    reference: &str,
+    turns: &[Turns],
+) -> Result<Contest> {
+    let reference = turns.iter().find(|turns| turns.name == reference).or(turns.first());
+    let reference = reference.context("everybody failed")?;
+    let rows = turns
+        .iter()
+        .map(|own| row(&own.name, &own.rounds, &reference.rounds, own.p99, own.counts.clone()))
         .collect();
-    let percentile = match tail {
-        Tail::OfRounds => Percentile::OfRounds,
-        Tail::OfOperations(_) => Percentile::OfOperations,
-    };
     let contest = Contest {
         title: title.into(),
-        unit: Unit::Nanoseconds,
+        unit,
         percentile,
-        reference: reference.to_owned(),
+        reference: reference.name.clone(),
         rows,
         goals: Vec::new(),
         failed: Vec::new(),
     };
     eprintln!("{}", crate::page::brief(&contest));
-    contest
+    Ok(contest)
 }
 
 /// A row, from what a contender and the reference took in each round.

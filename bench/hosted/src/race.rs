@@ -3,9 +3,9 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::measure::{percentile, row};
+use crate::measure::{Turns, judge, percentile};
 use crate::report::{Contest, Percentile, Unit};
 
 /// What threads have done.
@@ -54,12 +54,23 @@ pub(crate) fn race(
     title: impl Into<String>,
     reference: &str,
     course: Course,
-    mut racers: Vec<Racer<'_>>,
+    racers: Vec<Racer<'_>>,
 ) -> Result<Contest> {
+    let (turns, failed) = take_laps(course, racers);
+    let contest = judge(title, Unit::PerSecond, Percentile::OfOperations, reference, &turns);
+    if !failed.is_empty() {
+        eprintln!("failed: {}", failed.join("; "));
+    }
+    Ok(Contest { failed, ..contest? })
+}
+
+/// Lets all run in turns; operations a second, and who could not do it, and why.
+pub(crate) fn take_laps(course: Course, mut racers: Vec<Racer<'_>>) -> (Vec<Turns>, Vec<String>) {
     let len = racers.len();
     let mut rates = vec![Vec::new(); len];
     let mut times = vec![Vec::new(); len];
     let mut failed: Vec<Option<String>> = vec![None; len];
+    let mut last = None;
     for round in 0..course.rounds {
         for turn in 0..len {
             let who = (turn + round) % len;
@@ -67,7 +78,9 @@ pub(crate) fn race(
                 continue;
             }
             let run = &mut racers[who].run;
-            let warmed = if course.warm.is_zero() { Ok(()) } else { run(course.warm).map(|_| ()) };
+            let is_warm = course.warm.is_zero() || last == Some(who);
+            last = Some(who);
+            let warmed = if is_warm { Ok(()) } else { run(course.warm).map(|_| ()) };
             let laps = match warmed.and_then(|()| run(course.time)) {
                 Ok(laps) => laps,
                 Err(error) => {
@@ -79,26 +92,20 @@ pub(crate) fn race(
             times[who].extend(laps.ns);
         }
     }
-    let stays = |who: &usize| failed[*who].is_none();
-    let wanted = racers.iter().position(|racer| racer.name == reference).filter(stays);
-    let at = wanted.or_else(|| (0..len).find(stays)).context("everybody failed")?;
-    let rows = (0..len)
-        .filter(stays)
-        .map(|who| {
-            row(&racers[who].name, &rates[who], &rates[at], percentile(&times[who], 0.99) / 1e3, Vec::new())
+    let turns = racers
+        .iter()
+        .zip(rates)
+        .zip(&times)
+        .zip(&failed)
+        .filter(|(_, failed)| failed.is_none())
+        .map(|(((racer, rounds), times), _)| Turns {
+            name: racer.name.clone(),
+            rounds,
+            p99: percentile(times, 0.99) / 1e3,
+            counts: Vec::new(),
         })
         .collect();
-    let contest = Contest {
-        title: title.into(),
-        unit: Unit::PerSecond,
-        percentile: Percentile::OfOperations,
-        reference: racers[at].name.clone(),
-        rows,
-        goals: Vec::new(),
-        failed: failed.iter().flatten().cloned().collect(),
-    };
-    eprintln!("{}", crate::page::brief(&contest));
-    Ok(contest)
+    (turns, failed.into_iter().flatten().collect())
 }
 
 /// Runs `work` in so many threads, again and again until the time is over; each is given the number of its thread and of the repetition.

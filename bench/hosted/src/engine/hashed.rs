@@ -22,6 +22,7 @@ type Root<const N: usize> = HashMapRoot<u64, [u8; N]>;
 
 impl<const N: usize> Engine for TwizzlerHash<N> {
     const NAME: &'static str = "Twizzler, hash map";
+    const IS_ORDERED: bool = false;
     type Session<'e> = &'e Self;
 
     fn open(folder: &Path, survives: Survives) -> Result<Self> {
@@ -32,7 +33,7 @@ impl<const N: usize> Engine for TwizzlerHash<N> {
         Ok(Self { store, id })
     }
 
-    fn grow(&mut self) -> Result<()> {
+    fn grow(&mut self, _entries: u64) -> Result<()> {
         Ok(self.store.promote(self.id)?)
     }
 

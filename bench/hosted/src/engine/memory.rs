@@ -78,6 +78,7 @@ impl<const N: usize> Engine for Tree<N> {
 
 impl<const N: usize> Engine for Hash<N> {
     const NAME: &'static str = "HashMap, volatile";
+    const IS_ORDERED: bool = false;
     type Session<'e> = Borrowed<'e, HashMap<u64, [u8; N], Folding>>;
 
     fn open(_folder: &Path, _survives: Survives) -> Result<Self> {

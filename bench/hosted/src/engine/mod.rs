@@ -52,9 +52,11 @@ fn cache_bytes() -> usize {
 }
 
 /// An engine with a store of its own.
-pub(crate) trait Engine: Send + Sync + Sized {
+pub(crate) trait Engine: Send + Sync + Sized + 'static {
     /// What tables call it.
     const NAME: &'static str;
+    /// True where entries have an order, in which they can be scanned.
+    const IS_ORDERED: bool = true;
     /// What a thread works through.
     type Session<'e>: Session
     where
@@ -63,8 +65,8 @@ pub(crate) trait Engine: Send + Sync + Sized {
     /// Makes a store in an empty folder, or opens the one that is there.
     fn open(folder: &Path, survives: Survives) -> Result<Self>;
 
-    /// Makes room for more than a GiB, where that has to be asked for.
-    fn grow(&mut self) -> Result<()> {
+    /// Makes an empty store ready for so many entries, more than a million, where that has to be asked for.
+    fn grow(&mut self, _entries: u64) -> Result<()> {
         Ok(())
     }
 

@@ -31,7 +31,7 @@ impl<const N: usize> Engine for Twizzler<N> {
         Ok(Self { store, id })
     }
 
-    fn grow(&mut self) -> Result<()> {
+    fn grow(&mut self, _entries: u64) -> Result<()> {
         Ok(self.store.promote(self.id)?)
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::marker::{PhantomData, PhantomPinned};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -19,7 +19,7 @@ struct Opaque {
 
 // SAFETY: as `c/pmem_map.c` defines them.
 unsafe extern "C" {
-    fn map_open(path: *const c_char, is_tree: c_int) -> *mut Opaque;
+    fn map_open(path: *const c_char, is_tree: c_int, entries: u64) -> *mut Opaque;
     fn map_close(map: *mut Opaque);
     fn map_get(map: *mut Opaque, key: u64, value: *mut c_void, len: usize) -> c_int;
     fn map_put(map: *mut Opaque, keys: *const u64, values: *const u8, number: usize, len: usize) -> c_int;
@@ -28,6 +28,7 @@ unsafe extern "C" {
 
 /// One of the maps, in a pool of its own, with values of `N` bytes: the B-tree, or the hash table.
 pub(crate) struct Pmem<const TREE: bool, const N: usize> {
+    path: PathBuf,
     /// The maps leave locking to their users.
     map: RwLock<NonNull<Opaque>>,
 }
@@ -43,6 +44,14 @@ unsafe impl<const TREE: bool, const N: usize> Send for Pmem<TREE, N> {}
 unsafe impl<const TREE: bool, const N: usize> Sync for Pmem<TREE, N> {}
 
 impl<const TREE: bool, const N: usize> Pmem<TREE, N> {
+    /// Makes a pool with room for so many entries.
+    fn make(path: PathBuf, entries: u64) -> Result<Self> {
+        let c_path = CString::new(path.as_os_str().as_encoded_bytes())?;
+        // SAFETY: a string that ends with a zero and outlives the call.
+        let map = unsafe { map_open(c_path.as_ptr(), c_int::from(TREE), entries) };
+        Ok(Self { path, map: RwLock::new(NonNull::new(map).context("can't make a pool")?) })
+    }
+
     fn shared(&self) -> RwLockReadGuard<'_, NonNull<Opaque>> {
         self.map.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,14 +73,19 @@ impl<const TREE: bool, const N: usize> Pmem<TREE, N> {
 
 impl<const TREE: bool, const N: usize> Engine for Pmem<TREE, N> {
     const NAME: &'static str = if TREE { "libpmemobj, btree_map" } else { "libpmemobj, hashmap_tx" };
+    const IS_ORDERED: bool = false;
     type Session<'e> = &'e Self;
 
     fn open(folder: &Path, survives: Survives) -> Result<Self> {
         ensure!(survives == Survives::PersistentMemory, "libpmemobj is for persistent memory");
-        let path = CString::new(folder.join("pool").into_os_string().into_encoded_bytes())?;
-        // SAFETY: a string that ends with a zero and outlives the call.
-        let map = unsafe { map_open(path.as_ptr(), c_int::from(TREE)) };
-        Ok(Self { map: RwLock::new(NonNull::new(map).context("can't make a pool")?) })
+        Self::make(folder.join("pool"), 1_000_000)
+    }
+
+    /// Neither a pool nor the table grows by itself.
+    fn grow(&mut self, entries: u64) -> Result<()> {
+        std::fs::remove_file(&self.path)?;
+        *self = Self::make(self.path.clone(), entries)?;
+        Ok(())
     }
 
     fn session(&self) -> Result<Self::Session<'_>> {
