@@ -161,12 +161,14 @@ pub fn put<M: Medium>(store: &Opened<M>, arguments: &PutArguments) -> Result<Ans
     } else {
         files.push((file.clone(), name));
     }
-    for (_, name) in &files {
+    {
         // Before anything is put.
-        if let Err(error @ (NameError::BadName | NameError::TooLong)) =
-            store.names(&store.space.enter())?.lookup(name)
-        {
-            return Err(Failure::of(name)(error));
+        let guard = store.space.enter();
+        let names = store.names(&guard)?;
+        for (_, name) in &files {
+            if let Err(error @ (NameError::BadName | NameError::TooLong)) = names.lookup(name) {
+                return Err(Failure::of(name)(error));
+            }
         }
     }
     let bytes = files.iter().map(|(file, _)| file.metadata().map_or(0, |about| about.len())).sum();
