@@ -72,14 +72,14 @@ unsafe impl Backend for Memory {
     }
 
     #[inline]
-    fn flush(&self, address: u64, len_bytes: u64) {
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
         if self.caches == Caches::Lost {
             self.write_back.flush(address, len_bytes);
         }
     }
 
     #[inline]
-    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+    unsafe fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
         assert_eq!(to.len(), words.len() as u64, "the caller made the lengths equal");
         let write_back = (self.caches == Caches::Lost).then_some(self.write_back);
         // SAFETY: a span's words lie in a mapped object, aligned, and are reached by atomics alone.

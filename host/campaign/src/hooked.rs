@@ -178,9 +178,10 @@ unsafe impl<B: Backend, H: Hooks<B>> Backend for Hooked<B, H> {
         self.below.stored(address, len_bytes);
         self.hooks.step(Step::Stored);
     }
-    fn flush(&self, address: u64, len_bytes: u64) {
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
         self.hooks.step(Step::Flush);
-        self.below.flush(address, len_bytes);
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { self.below.flush(address, len_bytes) };
     }
     fn fence(&self) {
         self.hooks.step(Step::Fence);

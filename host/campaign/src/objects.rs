@@ -237,7 +237,7 @@ unsafe impl Backend for SimObjects<'_> {
         self.memory.write(at, &bytes);
     }
 
-    fn flush(&self, address: u64, len_bytes: u64) {
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
         if let Some(at) = self.place(address, len_bytes, Rights::READ) {
             self.memory.flush(at, len_bytes);
         }

@@ -436,12 +436,12 @@ unsafe impl Backend for HostedBackend {
     }
 
     #[inline]
-    fn flush(&self, address: u64, len_bytes: u64) {
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
         self.base.persistence.flush(address, len_bytes);
     }
 
     #[inline]
-    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+    unsafe fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
         assert_eq!(to.len(), words.len() as u64, "the caller made the lengths equal");
         // SAFETY: a span's words lie in a mapped object, aligned, and are reached by atomics alone.
         unsafe { self.base.persistence.stream(to.address(), words) };

@@ -3,11 +3,14 @@
 use std::fs;
 use std::io::Read;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 /// Names a process, of this boot and this PID namespace, for good: a number is used again, a number with its start time is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
-    /// Clock ticks after boot.
+    /// Clock ticks after boot; 0 where the process couldn't see its own.
     pub(crate) start: u64,
 }
 
@@ -18,10 +21,26 @@ impl Process {
         Self { pid, start: state_of(pid).map_or(0, |state| state.start) }
     }
 
-    /// False once it can't act any more.
+    /// False once it can't act any more. A process of another user may be hidden from this one (the `hidepid` option of proc(5)): as long as there is
+    /// any of its number, it is taken to live.
     pub(crate) fn is_alive(self) -> bool {
-        state_of(self.pid).is_some_and(|state| state.start == self.start && !state.ended)
+        self.is_alive_as(state_of(self.pid))
     }
+
+    /// The same, by what can be seen of its number.
+    fn is_alive_as(self, seen: Option<State>) -> bool {
+        match seen {
+            Some(state) if self.start != 0 => state.start == self.start && !state.ended,
+            Some(state) => !state.ended,
+            None => exists(self.pid),
+        }
+    }
+}
+
+/// True if there is a process of that number, seen or not.
+fn exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
 }
 
 #[derive(Debug, PartialEq)]
@@ -93,6 +112,23 @@ mod tests {
         assert!(state_of(pid).expect("a zombie").ended);
         child.wait().expect("ours");
         assert!(!child_process.is_alive());
+    }
+
+    #[test]
+    fn who_can_not_be_seen_lives_as_long_as_there_is_one_of_that_number() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
+        let hidden = Process { pid: child.id(), start: state_of(child.id()).expect("there").start };
+        assert!(hidden.is_alive_as(None));
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        assert!(!hidden.is_alive_as(None));
+        assert!(!Process { pid: 0, start: 0 }.is_alive(), "nobody's slot");
+    }
+
+    #[test]
+    fn who_could_not_see_itself_lives_by_its_number_alone() {
+        let me = Process::me();
+        assert!(Process { start: 0, ..me }.is_alive());
     }
 
     #[test]

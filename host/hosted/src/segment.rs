@@ -12,8 +12,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use twizzler_object::backend::COORDINATION_BYTES;
@@ -25,6 +28,9 @@ use crate::objects::OBJECTS;
 use crate::process::{self, Process};
 use crate::sweep;
 
+/// How long one waits for the gate. An opening takes longer only where a gigabyte of log is replayed to a slow disk.
+const GATE_PATIENCE: Duration = Duration::from_secs(60);
+const GATE_POLL: Duration = Duration::from_millis(2);
 /// The file whose lock is the gate.
 pub(crate) const GATE: &str = "lock";
 /// The directory whose lock is the users' lock.
@@ -95,18 +101,27 @@ impl Drop for Gate {
 }
 
 impl Gate {
-    /// Waits for the gate.
+    /// Waits for the gate, [`GATE_PATIENCE`] at most: whoever may read the store can hold it.
     pub(crate) fn enter(disk: &Disk) -> Result<Self, StoreError> {
+        Self::enter_within(disk, GATE_PATIENCE)
+    }
+
+    fn enter_within(disk: &Disk, patience: Duration) -> Result<Self, StoreError> {
         let file = disk
             .open_file(GATE, OFlags::RDONLY)
             .map_err(StoreError::io("opening", &disk.path().join(GATE)))?;
+        let since = Instant::now();
         loop {
-            match flock(&file, FlockOperation::LockExclusive) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => {
-                    result.map_err(StoreError::io("locking", &disk.path().join(GATE)))?;
-                    return Ok(Self { file });
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { file }),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if since.elapsed() < patience => thread::sleep(GATE_POLL),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(StoreError::InUse {
+                        why: "by a process that has been opening or closing it, or held its file `lock`, for a minute",
+                    });
                 }
+                Err(error) => return Err(StoreError::io("locking", &disk.path().join(GATE))(error)),
             }
         }
     }
@@ -133,7 +148,7 @@ impl Segment {
         })?;
         let joined = match flock(&users, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Joined::First,
-            Err(rustix::io::Errno::WOULDBLOCK) => Joined::After,
+            Err(Errno::WOULDBLOCK) => Joined::After,
             Err(error) => return Err(StoreError::io("locking", &users_path)(error)),
         };
         // Not atomic, but nobody else can ask for it without the gate.
@@ -327,8 +342,12 @@ fn make(disk: &Disk, path: &Path) -> io::Result<(*mut u8, File)> {
     let file: File = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?.into();
     let directory = std::fs::metadata(disk.path())?;
     if directory.mode() & 0o020 != 0 {
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o660))?;
-        std::os::unix::fs::fchown(&file, None, Some(directory.gid()))?;
+        match std::os::unix::fs::fchown(&file, None, Some(directory.gid())) {
+            Ok(()) => rustix::fs::fchmod(&file, Mode::from_raw_mode(0o660))?,
+            // Not a group of this user's, so it remains his alone.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
     }
     flock(&file, FlockOperation::NonBlockingLockShared)?;
     file.set_len(LEN_BYTES as u64)?;
@@ -353,4 +372,24 @@ fn map(file: &File) -> io::Result<*mut u8> {
     let start = unsafe { mmap(std::ptr::null_mut(), LEN_BYTES, protection, MapFlags::SHARED, file, 0) }?;
     start.expose_provenance();
     Ok(start.cast())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_the_gate_for_good_is_not_waited_for_for_ever() {
+        let place = tempfile::tempdir().expect("there is room");
+        let disk = Disk::open(place.path(), None).expect("there");
+        // Reading is enough.
+        let path = place.path().join(GATE);
+        std::fs::write(&path, b"").expect("ours");
+        let other = File::open(&path).expect("readable");
+        flock(&other, FlockOperation::LockShared).expect("free");
+        let patience = Duration::from_millis(30);
+        assert!(matches!(Gate::enter_within(&disk, patience), Err(StoreError::InUse { .. })));
+        drop(other);
+        Gate::enter_within(&disk, patience).expect("free again");
+    }
 }

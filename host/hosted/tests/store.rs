@@ -166,17 +166,19 @@ fn a_log_is_written_over_and_over() {
 #[test]
 fn readers_can_not_write() {
     for options in [options(), logged()] {
-        let (_keep, path) = place();
-        let store = options.create(&path).expect("new");
-        write(&store, "a", "hello");
-        if store.backend().is_logged() {
-            let reader = options.clone().mode(Mode::Read).open(&path).expect("shared");
-            let id = Names::open(&store.enter()).expect("names").object("a").expect("there");
+        for shared in [true, false] {
+            let (_keep, path) = place();
+            let store = options.create(&path).expect("new");
+            write(&store, "a", "hello");
+            let store = shared.then_some(store);
+            let reader = options.clone().mode(Mode::Read).open(&path).expect("readable");
             let guard = reader.enter();
+            let id = Names::open(&guard).expect("names").object("a").expect("there");
             let area = guard.open_any(id, twizzler::Access::Read).expect("readable");
             assert_eq!(guard.to_vec(guard.content(area)), b"hello");
             assert!(matches!(guard.open_any(id, twizzler::Access::Write), Err(Error::AccessDenied)));
             assert_eq!(reader.transact(|tx| tx.create_any().map(drop)), Err(Error::ReadOnly));
+            drop(store);
         }
     }
 }

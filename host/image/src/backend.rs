@@ -344,7 +344,7 @@ unsafe impl Backend for ImageBackend {
         self.coordination.get_or_init(area).address()
     }
 
-    fn flush(&self, _address: u64, _len_bytes: u64) {}
+    unsafe fn flush(&self, _address: u64, _len_bytes: u64) {}
 
     fn fence(&self) {}
 

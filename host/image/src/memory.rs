@@ -335,7 +335,7 @@ unsafe impl Backend for MemoryBackend {
         }
     }
 
-    fn flush(&self, address: u64, len_bytes: u64) {
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
         let lines = twizzler_pmem::lines(address, len_bytes).count() as u64;
         self.flushed_lines.fetch_add(lines, Ordering::Relaxed);
     }

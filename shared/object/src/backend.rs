@@ -232,14 +232,20 @@ pub unsafe trait Backend {
         let _ = (address, len_bytes);
     }
 
-    /// Starts writing back every cache line that holds a byte of the range, which is mapped: what is not stops the program.
-    fn flush(&self, address: u64, len_bytes: u64);
+    /// Starts writing back every cache line that holds a byte of the range.
+    ///
+    /// # Safety
+    /// The range lies in mapped object memory.
+    unsafe fn flush(&self, address: u64, len_bytes: u64);
 
     /// Stores words, which nobody reads soon, and starts writing them back. Lengths are equal.
+    ///
+    /// # Safety
+    /// The object is mapped for writing.
     #[inline]
-    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+    unsafe fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
         memory::write_words(self, to, words);
-        self.flush(to.address(), to.len_bytes());
+        memory::flush(self, to);
     }
 
     /// Waits until all that was flushed is durable.
@@ -352,11 +358,13 @@ unsafe impl<B: Backend> Backend for &B {
     fn stored(&self, address: u64, len_bytes: u64) {
         (**self).stored(address, len_bytes);
     }
-    fn flush(&self, address: u64, len_bytes: u64) {
-        (**self).flush(address, len_bytes);
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { (**self).flush(address, len_bytes) };
     }
-    fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
-        (**self).stream(to, words);
+    unsafe fn stream(&self, to: Span<'_, u64>, words: &[u64]) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { (**self).stream(to, words) };
     }
     fn fence(&self) {
         (**self).fence();

@@ -138,7 +138,11 @@ impl<'s, B: Backend> Guard<'s, B> {
         if let Some(holder) = &holder {
             holder.lock_id(id, Mode::Exclusive)?;
         }
-        self.space.open_well_known(spec)
+        match self.space.open_well_known(spec) {
+            // Who may only read opens it for that.
+            Err(Error::AccessDenied) => Ok(self.open(id, Access::Read)?),
+            result => result,
+        }
     }
 
     fn well_known_logged<T: Stored>(&self, nonce: [u8; 16]) -> Result<Object<'_, T>, Error> {

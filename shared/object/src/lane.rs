@@ -370,7 +370,7 @@ impl<B: Backend> Space<B> {
         let len = (memory::load(directory.base().at(Directory::len)) as usize).min(LANES_MAX);
         for number in 0..len {
             if let Ok(head) = self.open_lane(memory::load(lane_slot(directory.base(), number)).lane) {
-                self.backend().flush(head.at(LaneHead::applied).address(), size_of::<u64>() as u64);
+                memory::flush(self.backend(), head.at(LaneHead::applied).as_span());
             }
         }
     }
@@ -384,7 +384,7 @@ impl<B: Backend> Space<B> {
     /// Stores a value and starts writing it back.
     pub(crate) fn store_flushed<T: Value>(&self, place: Ptr<'_, T>, value: &T) {
         memory::store(self.backend(), place, value);
-        self.backend().flush(place.address(), size_of::<T>() as u64);
+        memory::flush(self.backend(), place.as_span());
     }
 }
 

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::backend::Backend;
 use crate::pointer::{Ptr, Span};
-use crate::stored::Value;
+use crate::stored::{Stored, Value};
 
 /// # Safety
 /// `address` is aligned and readable as an `A` in mapped object memory.
@@ -82,6 +82,13 @@ pub(crate) fn write_words(backend: &(impl Backend + ?Sized), to: Span<'_, u64>, 
     // SAFETY: the span's invariant covers its words, of which the slice has as many.
     unsafe { copy_in(to.address(), words.as_ptr().cast(), size_of_val(words), 8) };
     backend.stored(to.address(), to.len_bytes());
+}
+
+/// Starts writing back all lines of a span.
+#[inline]
+pub(crate) fn flush<T: Stored>(backend: &(impl Backend + ?Sized), span: Span<'_, T>) {
+    // SAFETY: a span lies in an object that is mapped as long as the span may be used.
+    unsafe { backend.flush(span.address(), span.len_bytes()) };
 }
 
 /// A value's bytes.

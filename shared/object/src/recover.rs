@@ -191,7 +191,7 @@ impl<B: Backend> Space<B> {
             let part = span.slice(first, len).expect("runs lie in the line");
             memory::write(self.backend(), part, &line.bytes[first as usize..(first + len) as usize]);
         }
-        self.backend().flush(span.address(), LINE);
+        memory::flush(self.backend(), span);
         Ok(())
     }
 

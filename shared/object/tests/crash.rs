@@ -126,8 +126,9 @@ unsafe impl Backend for Program<'_> {
     fn stored(&self, address: u64, len_bytes: u64) {
         self.machine.sim.stored(address, len_bytes);
     }
-    fn flush(&self, address: u64, len_bytes: u64) {
-        self.machine.sim.flush(address, len_bytes);
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { self.machine.sim.flush(address, len_bytes) };
     }
     fn fence(&self) {
         self.machine.sim.fence();

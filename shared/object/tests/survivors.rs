@@ -100,8 +100,9 @@ unsafe impl Backend for Dying<'_> {
         self.step();
         self.backend.stored(address, len_bytes);
     }
-    fn flush(&self, address: u64, len_bytes: u64) {
-        self.backend.flush(address, len_bytes);
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
+        // SAFETY: the caller's promise is that of the same method.
+        unsafe { self.backend.flush(address, len_bytes) };
     }
     fn fence(&self) {
         self.backend.fence();

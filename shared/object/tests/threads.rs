@@ -1,5 +1,6 @@
 //! Threads of one program, and programs that run at the same time: as if one transaction ran after the other.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -176,11 +177,49 @@ fn an_undone_savepoint_leaves_the_rest() {
 }
 
 #[test]
+fn a_panic_that_is_caught_undoes_its_savepoint_and_the_rest_is_flushed() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let ids = banks(&space, 1);
+    let before = backend.ids().len();
+    let lines = space.transact(|tx| {
+        let a = bank(tx, ids[0])?;
+        // Written in place, so it must be written back before the record.
+        let large = vec![1; 5000];
+        let text = tx.alloc_bytes(a.object(), &large)?;
+        tx.edit(a.at(Bank::accounts), |accounts| accounts[0] = 1)?;
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            tx.savepoint(|tx| {
+                tx.edit(a.at(Bank::accounts), |accounts| accounts[1] = 2)?;
+                tx.write(text, 10, &[9; 100])?;
+                let other = tx.create::<Bank>()?;
+                tx.link(a.at(Bank::next), Some(other.base()))?;
+                if tx.get(a.at(Bank::accounts))[1] == 2 {
+                    std::panic::resume_unwind(Box::new("in the midst"));
+                }
+                Ok::<_, Error>(())
+            })
+        }));
+        assert!(caught.is_err());
+        assert_eq!(tx.get(a.at(Bank::accounts)), [1, START, START, START]);
+        assert_eq!(tx.to_vec(text), large);
+        assert_eq!(tx.follow(a.at(Bank::next)), Ok(None));
+        Ok::<_, Error>(backend.flushed_lines())
+    });
+    let lines = backend.flushed_lines() - lines.expect("committed");
+    assert!(lines >= 5000 / 64, "only {lines} lines were written back");
+    assert_eq!(backend.ids().len(), before);
+    let guard = space.enter();
+    let a = guard.open::<Bank>(ids[0], Access::Read).expect("there").base();
+    assert_eq!(guard.get(a.at(Bank::accounts)), [1, START, START, START]);
+}
+
+#[test]
 fn a_panic_undoes_the_transaction_and_frees_what_it_had_locked() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attach");
     let ids = banks(&space, 1);
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
         space.transact(|tx| {
             let bank = bank(tx, ids[0])?;
             tx.set(bank.at(Bank::accounts), [0; 4])?;

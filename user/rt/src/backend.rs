@@ -92,7 +92,7 @@ unsafe impl Backend for Rt {
         core::ptr::from_ref(&here).addr() as u64 & !(SLOT_BYTES - 1)
     }
 
-    fn flush(&self, address: u64, len_bytes: u64) {
+    unsafe fn flush(&self, address: u64, len_bytes: u64) {
         persist::flush(address, len_bytes);
     }
 

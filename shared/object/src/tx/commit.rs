@@ -173,7 +173,8 @@ impl<B: Backend> Tx<'_, B> {
         }
         let to = area_of(media.slot).span::<u64>(offset, work.words.len() as u64);
         let to = to.ok_or(Error::OutOfRange)?;
-        backend.stream(to, &work.words);
+        // SAFETY: the lane is this program's, pinned, and mapped for writing.
+        unsafe { backend.stream(to, &work.words) };
         backend.fence();
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(crate) struct Fresh {
 }
 
 /// What was fresh before a savepoint.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Outer {
     blocks: BTreeMap<u64, u64>,
     objects: Vec<Made>,
@@ -125,7 +125,8 @@ impl Fresh {
             made.dirty = (from.min(address), to.max(end));
         } else {
             if from != to {
-                backend.flush(from, to - from);
+                // SAFETY: written in place a moment ago, under the transaction's guard, which keeps the object mapped.
+                unsafe { backend.flush(from, to - from) };
             }
             made.dirty = (address, end);
         }
@@ -133,6 +134,8 @@ impl Fresh {
 
     /// Starts writing everything back, no line twice.
     pub(super) fn flush(&self, backend: &impl Backend) {
+        // SAFETY: whole lines of what the transaction has written in place; its guard keeps the objects mapped.
+        let write_back = |(from, to): (u64, u64)| unsafe { backend.flush(from, to - from) };
         let mut pending = (0, 0);
         let dirty = self.objects.iter().map(|made| made.dirty).filter(|(from, to)| from != to);
         for (from, to) in self.blocks.iter().map(|(&from, &to)| (from, to)).chain(dirty) {
@@ -141,13 +144,13 @@ impl Fresh {
                 pending.1 = pending.1.max(to);
             } else {
                 if pending.0 != pending.1 {
-                    backend.flush(pending.0, pending.1 - pending.0);
+                    write_back(pending);
                 }
                 pending = (from, to);
             }
         }
         if pending.0 != pending.1 {
-            backend.flush(pending.0, pending.1 - pending.0);
+            write_back(pending);
         }
     }
 }

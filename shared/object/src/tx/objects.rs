@@ -187,7 +187,7 @@ impl<B: Backend> Space<B> {
             memory::store(self.backend(), key, &type_key(T::NAME, T::ARGUMENTS));
             // They share a line.
             const { assert!(offset_of!(Header, type_key) / 64 == (offset_of!(Header, lock) - 1) / 64) };
-            self.backend().flush(place.address(), name.bytes().len() as u64);
+            memory::flush(self.backend(), place.as_span());
         }
     }
 }

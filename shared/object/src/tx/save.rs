@@ -1,8 +1,11 @@
 //! Savepoints: transactions within a transaction.
 
+use core::mem;
+
 use twizzler_abi::Error;
 
 use super::Tx;
+use super::fresh::Outer;
 use super::overlay::Overlay;
 use crate::backend::Backend;
 
@@ -19,7 +22,7 @@ struct Saved {
 
 impl<B: Backend> Tx<'_, B> {
     /// Runs `change` as part of the transaction: where it returns an error, what it has done is undone, and the transaction can go on as if it
-    /// had not been tried. Nests. Locks that it took are kept.
+    /// had not been tried. So it is where it panics and the panic is caught within the transaction. Nests. Locks that it took are kept.
     ///
     /// Costs a copy of what is staged so far.
     ///
@@ -42,19 +45,44 @@ impl<B: Backend> Tx<'_, B> {
         };
         // What was written in place before is staged from here on, since it can't be taken back.
         let before = work.fresh.begin_inner();
-        let result = change(self);
-        if result.is_err() {
-            self.forget_entries(saved.entries);
-            self.forget_freed_entries(saved.freed_entries);
-            self.delete_created(saved.created);
-            let work = self.work_mut();
+        let trial = Trial { tx: self, saved: Some(saved), before };
+        let result = change(trial.tx);
+        if result.is_ok() {
+            trial.keep();
+        }
+        result
+    }
+}
+
+/// A savepoint that is tried. Dropped without [`Trial::keep`], also by a panic, it is undone.
+struct Trial<'t, 'g, B: Backend> {
+    tx: &'t mut Tx<'g, B>,
+    /// None once it is to be kept.
+    saved: Option<Saved>,
+    before: Outer,
+}
+
+impl<B: Backend> Trial<'_, '_, B> {
+    fn keep(mut self) {
+        self.saved = None;
+    }
+}
+
+impl<B: Backend> Drop for Trial<'_, '_, B> {
+    fn drop(&mut self) {
+        let saved = self.saved.take();
+        let kept = saved.is_none();
+        if let Some(saved) = saved {
+            self.tx.forget_entries(saved.entries);
+            self.tx.forget_freed_entries(saved.freed_entries);
+            self.tx.delete_created(saved.created);
+            let work = self.tx.work_mut();
             work.overlay = saved.overlay;
             work.deletes.truncate(saved.deletes);
             work.frees.truncate(saved.frees);
             work.staged_bytes = saved.staged_bytes;
             work.last.set(0);
         }
-        self.work_mut().fresh.end_inner(before, result.is_ok());
-        result
+        self.tx.work_mut().fresh.end_inner(mem::take(&mut self.before), kept);
     }
 }

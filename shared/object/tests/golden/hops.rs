@@ -54,7 +54,7 @@ unsafe impl Backend for Nowhere {
     fn coordination(&self) -> u64 {
         unreachable!("nobody attaches")
     }
-    fn flush(&self, _: u64, _: u64) {}
+    unsafe fn flush(&self, _: u64, _: u64) {}
     fn fence(&self) {}
     fn owner(&self) -> u64 {
         2
