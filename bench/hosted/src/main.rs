@@ -40,7 +40,7 @@ struct Arguments {
     /// So short that the figures mean little
     #[arg(long)]
     quick: bool,
-    /// Also what takes many gigabytes: `maps-large`, `maps-large-100`, `maps-large-pmem`, `open-large`
+    /// Also what takes up to 12 GB of the disk and 8 GB of memory: `maps-large`, `maps-large-100`, `maps-large-pmem`, `open-large`
     #[arg(long, conflicts_with = "quick")]
     full: bool,
     /// Folder on the disk to measure; made, and emptied at the end

@@ -43,7 +43,7 @@ fn page(report: &Report) -> Result<String> {
     let mut page = String::from(
         "# Figures of the hosted runtime\n\n\
          Written by `cargo run -- bench hosted`; the same as JSON: [bench/hosted.json](bench/hosted.json). Native, release. In each table the\n\
-         contenders took turns, round by round, in one process. *Ratio* is the median of the rounds' ratios to the row whose ratio is 1, with the\n\
+         contenders took turns, round by round, where the section does not say otherwise. *Ratio* is the median of the rounds' ratios to the row whose ratio is 1, with the\n\
          range in which half of them lie. Where we lose, the table says so.\n\n\
          Sections marked `--full` are only measured where that is asked for, or where they are named: each section says when it was measured.\n\n\
          Not measured: media slower than DRAM, as real persistent memory is.\n",
