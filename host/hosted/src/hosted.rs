@@ -29,7 +29,7 @@ use crate::mapped::{Mapping, Mappings};
 use crate::objects::{self, NEW, OBJECTS, host, new_path_of, path_of};
 use crate::options::Mode;
 use crate::persistence::Persistence;
-use crate::presence::Presence;
+use crate::presence::{Presence, number_of};
 use crate::process;
 use crate::recover::{self, Replayed};
 use crate::room::Room;
@@ -285,7 +285,8 @@ unsafe impl Backend for HostedBackend {
     fn map(&self, id: ObjId, rights: Rights) -> Result<Slot, Error> {
         self.not_forked()?;
         self.presence.mapped(id)?;
-        let slot = self.map_file(id, rights.contains(Rights::WRITE));
+        let alone = self.base.segment.outlive_dying(self.base.owner, number_of(id));
+        let slot = alone.and_then(|()| self.map_file(id, rights.contains(Rights::WRITE)));
         if slot.is_err() && self.mapped.get(id).is_none() {
             self.presence.unmapped(id);
         }
@@ -305,7 +306,9 @@ unsafe impl Backend for HostedBackend {
 
     fn claim(&self, id: ObjId) -> Result<(), Error> {
         self.may_write()?;
-        self.presence.be_alone(id)
+        self.presence.be_alone(id)?;
+        self.base.segment.set_alone_with(self.base.owner, number_of(id));
+        Ok(())
     }
 
     fn is_sole(&self, id: ObjId) -> bool {
@@ -313,6 +316,7 @@ unsafe impl Backend for HostedBackend {
     }
 
     fn share(&self, id: ObjId) {
+        self.base.segment.set_alone_with(self.base.owner, 0);
         self.presence.share(id);
     }
 

@@ -84,7 +84,7 @@ impl Space {
 #[derive(Debug, Default)]
 pub(crate) struct Mappings {
     by_id: RwLock<HashMap<ObjId, Arc<Mapping>>>,
-    /// Slots of deleted objects: resolved pointers may still be about.
+    /// Slots of deleted objects, until they are unmapped: resolved pointers may still be about.
     graves: Mutex<Vec<Arc<Mapping>>>,
     /// Bytes that the files of all that are mapped take.
     bytes: AtomicU64,
@@ -114,8 +114,9 @@ impl Mappings {
         self.read().values().for_each(|mapping| mapping.expect_random());
     }
 
-    /// Ends a mapping; tells of which object.
+    /// Ends a mapping; tells of which object, where that isn't gone.
     pub(crate) fn remove(&self, slot: Slot) -> Option<ObjId> {
+        self.graves().retain(|mapping| mapping.memory.slot() != slot);
         let mut by_id = self.write();
         let id = *by_id.iter().find(|(_, mapping)| mapping.memory.slot() == slot)?.0;
         by_id.remove(&id).iter().for_each(|mapping| self.forget_bytes(mapping));
@@ -132,7 +133,11 @@ impl Mappings {
 
     fn bury(&self, mapping: Arc<Mapping>) {
         self.forget_bytes(&mapping);
-        self.graves.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
+        self.graves().push(mapping);
+    }
+
+    fn graves(&self) -> MutexGuard<'_, Vec<Arc<Mapping>>> {
+        self.graves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget_bytes(&self, mapping: &Mapping) {

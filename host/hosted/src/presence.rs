@@ -101,6 +101,11 @@ impl Presence {
     }
 }
 
+/// An object's number, not 0: where its byte is, and one.
+pub(crate) const fn number_of(id: ObjId) -> u64 {
+    start_of(id) as u64 + 1
+}
+
 /// Where an object's byte is. Other IDs with the same one only make somebody wait for no reason, once in 2^62.
 const fn start_of(id: ObjId) -> i64 {
     ((id.hi ^ id.lo) >> 2) as i64

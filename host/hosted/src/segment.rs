@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use twizzler_abi::Error;
 use twizzler_object::backend::COORDINATION_BYTES;
 
 use crate::disk::Disk;
@@ -30,7 +31,9 @@ use crate::sweep;
 
 /// How long one waits for the gate. An opening takes longer only where a gigabyte of log is replayed to a slow disk.
 const GATE_PATIENCE: Duration = Duration::from_secs(60);
-const GATE_POLL: Duration = Duration::from_millis(2);
+/// How long one waits for a process that is dying.
+const DYING_PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(2);
 /// The file whose lock is the gate.
 pub(crate) const GATE: &str = "lock";
 /// The directory whose lock is the users' lock.
@@ -62,6 +65,8 @@ struct OwnerSlot {
     word: AtomicU64,
     start: AtomicU64,
     pid: AtomicU64,
+    /// Which object it has for itself alone, as [`crate::presence`] numbers them; 0: none.
+    alone_with: AtomicU64,
 }
 
 /// After what begins the segment: the ring of the log, then what the programming model keeps there.
@@ -115,7 +120,7 @@ impl Gate {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self { file }),
                 Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if since.elapsed() < patience => thread::sleep(GATE_POLL),
+                Err(Errno::WOULDBLOCK) if since.elapsed() < patience => thread::sleep(POLL),
                 Err(Errno::WOULDBLOCK) => {
                     return Err(StoreError::InUse {
                         why: "by a process that has been opening or closing it, or held its file `lock`, for a minute",
@@ -231,10 +236,37 @@ impl Segment {
         let me = Process::me();
         slot.pid.store(u64::from(me.pid), Ordering::Relaxed);
         slot.start.store(me.start, Ordering::Relaxed);
+        slot.alone_with.store(0, Ordering::Relaxed);
         let random = process::random_word().map_err(StoreError::io("reading", Path::new("/dev/urandom")))?;
         let word = (random & !1).max(2);
         slot.word.store(word, Ordering::Release);
         Ok(word)
+    }
+
+    /// Notes which object an owner has for itself alone; 0: none.
+    pub(crate) fn set_alone_with(&self, word: u64, object: u64) {
+        if let Some(slot) = self.shared().owners.iter().find(|slot| slot.word.load(Ordering::Relaxed) == word)
+        {
+            slot.alone_with.store(object, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits for owners other than `word` that had an object for themselves alone, and that are dying: the host has taken their locks back, but they aren't gone,
+    /// and what they had committed can be put in place only then.
+    pub(crate) fn outlive_dying(&self, word: u64, object: u64) -> Result<(), Error> {
+        let is_dying = |slot: &OwnerSlot| {
+            slot.alone_with.load(Ordering::SeqCst) == object
+                && slot.word.load(Ordering::Acquire) != word
+                && slot.lives()
+        };
+        let since = Instant::now();
+        while self.shared().owners.iter().any(is_dying) {
+            if since.elapsed() > DYING_PATIENCE {
+                return Err(Error::Busy);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Takes an owner off the list.

@@ -1,9 +1,16 @@
 //! What a process does to an object that it wants for itself: another type, another size.
 
-use std::path::Path;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
 use tempfile::TempDir;
-use twizzler::{Access, Durability, Error, InvPtr, ObjId, Options, Reader, Store, Stored};
+use twizzler::{
+    Access, Durability, Error, InvPtr, ObjId, Observer, OpenError, Options, Reader, Step, Store, Stored,
+};
 use twizzler_object::{Backend, Migrate, Migration, Ptr, Tx};
 
 const GIB: u64 = 1 << 30;
@@ -83,6 +90,59 @@ fn an_object_is_migrated_when_no_other_process_has_it_mapped() {
     let second = guard.open::<Second>(id, Access::Read).expect("of the new type").base();
     assert_eq!(guard.get(second.at(Second::double)), 14);
     assert_eq!(guard.follow(second.at(Second::next)).expect("resolves").map(|next| guard.get(next)), Some(4));
+}
+
+/// Kills its process when the log has the next record.
+#[derive(Debug)]
+struct KilledInCommit {
+    log: PathBuf,
+}
+
+impl Observer for KilledInCommit {
+    fn before(&self, step: Step<'_>) -> io::Result<()> {
+        if let Step::WriteDurably("log", offset, bytes) = step {
+            File::options().write(true).open(&self.log)?.write_all_at(bytes, offset)?;
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
+        }
+        Ok(())
+    }
+}
+
+/// Is run as a process of its own by the test below.
+#[test]
+#[ignore = "is started by another test"]
+fn migrator() {
+    let var = |name: &str| std::env::var(name).expect("the test sets it");
+    let path = PathBuf::from(var("STORE"));
+    let observer = Arc::new(KilledInCommit { log: path.join("log") });
+    let mut store = Options::new().observer(observer).open(&path).expect("opens");
+    store.upgrade::<Second>(var("OBJECT").parse().expect("an ID")).expect("is killed before");
+}
+
+#[test]
+fn a_migration_that_was_committed_by_a_killed_process_is_not_done_again() {
+    for looks_first in [false, true] {
+        let (folder, mut store) = store(Durability::PowerCut);
+        let id = made(&store);
+        drop(store);
+        // Not mapped in this one.
+        store = open(folder.path(), Durability::PowerCut);
+        let status = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "migrator", "--ignored", "--quiet"])
+            .env("STORE", folder.path().join("store"))
+            .env("OBJECT", id.to_string())
+            .status()
+            .expect("this test runs");
+        assert!(!status.success());
+        if looks_first {
+            let old = store.enter().open::<First>(id, Access::Write).map(drop);
+            assert!(matches!(old, Err(OpenError::WrongType { .. })), "{old:?}");
+        }
+        assert_eq!(store.upgrade::<Second>(id), Ok(Migration::Already));
+        let guard = store.enter();
+        let second = guard.open::<Second>(id, Access::Read).expect("of the new type").base();
+        assert_eq!(guard.get(second.at(Second::double)), 14);
+    }
 }
 
 #[test]

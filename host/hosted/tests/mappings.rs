@@ -235,3 +235,22 @@ fn keys_that_are_pointers_are_found_wherever_objects_are_mapped() {
     bases.dedup();
     assert_eq!(bases.len(), 3, "it lay elsewhere each time");
 }
+
+#[test]
+fn what_is_deleted_goes_when_nobody_can_use_it_any_more() {
+    for durability in [Durability::PowerCut, Durability::ProcessKill] {
+        let Some((_keep, _, store)) = store(durability) else { continue };
+        let mapped =
+            || std::fs::read_to_string("/proc/self/maps").expect("readable").matches("(deleted)").count();
+        let before = mapped();
+        for value in 0..100 {
+            let id = make(&store, value);
+            store.transact(|tx| tx.delete(id)).expect("deleted");
+            let undone =
+                store.transact(|tx| tx.create::<u64>().map(drop).and(Err::<(), _>(Error::Interrupted)));
+            assert_eq!(undone, Err(Error::Interrupted));
+        }
+        // The last ones wait for the next mapping.
+        assert!(mapped() <= before + 4, "{} are still mapped", mapped() - before);
+    }
+}

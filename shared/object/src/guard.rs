@@ -105,6 +105,17 @@ impl<'s, B: Backend> Guard<'s, B> {
     /// [`OpenError::WrongType`] names both types. Otherwise as [`Guard::open_any`].
     #[inline]
     pub fn open<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'_, T>, OpenError> {
+        match self.space.opened_before(id, access, T::FINGERPRINT) {
+            Some(area) => Ok(Object::new(area)),
+            None => self.open_settled(id, access),
+        }
+    }
+
+    /// As [`Guard::open`], of one that was not opened lately.
+    #[cold]
+    #[inline(never)]
+    fn open_settled<T: Stored>(&self, id: ObjId, access: Access) -> Result<Object<'_, T>, OpenError> {
+        self.space.settle(id)?;
         self.space.open_typed(id, access)
     }
 

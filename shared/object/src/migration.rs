@@ -13,6 +13,7 @@ use twizzler_abi::object::{BASE_OFFSET, Header};
 
 use crate::backend::Backend;
 use crate::error::OpenError;
+use crate::lock::Mode;
 use crate::memory;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
@@ -157,22 +158,22 @@ impl<B: Backend> Space<B> {
         id: ObjId,
         mut change: impl for<'g> FnMut(&mut Tx<'g, B>, Ptr<'g, Old>, Ptr<'g, New>) -> Result<(), E>,
     ) -> Result<Migration, E> {
-        let found = self.enter().open::<New>(id, Access::Write).map(|_| ());
-        let found = match found {
-            Ok(()) => Migration::Already,
-            Err(OpenError::System(error)) => return Err(error.into()),
-            Err(_) => {
-                self.want_description::<New>();
-                self.transact(|tx| {
-                    let old = tx.open::<Old>(id, Access::Write).map_err(Error::from)?;
-                    tx.replace_types();
-                    tx.replace_base(old.area(), |tx, new| change(tx, old.base(), new))?;
-                    tx.settle_types::<New>(old.area())?;
-                    tx.set_type::<Old, New>(old.area()).map_err(E::from)
-                })?;
-                Migration::Done
+        self.want_description::<New>();
+        let found = self.transact(|tx| {
+            // First: what another program had begun, and died, is finished or undone from here on.
+            tx.lock_id(id, Mode::Exclusive)?;
+            match tx.open::<New>(id, Access::Write).map(drop) {
+                Ok(()) => return Ok(Migration::Already),
+                Err(OpenError::System(error)) => return Err(error.into()),
+                Err(_) => {}
             }
-        };
+            let old = tx.open::<Old>(id, Access::Write).map_err(Error::from)?;
+            tx.replace_types();
+            tx.replace_base(old.area(), |tx, new| change(tx, old.base(), new))?;
+            tx.settle_types::<New>(old.area())?;
+            tx.set_type::<Old, New>(old.area())?;
+            Ok::<_, E>(Migration::Done)
+        })?;
         // For those who look at the metadata alone. What keeps it from being done will not keep it the next time.
         let _ = self.backend().set_type(id, Old::FINGERPRINT, New::FINGERPRINT);
         Ok(found)

@@ -297,6 +297,13 @@ impl<B: Backend> Space<B> {
         maps.by_id.values().chain(leaving).for_each(|&slot| self.backend.left(slot));
     }
 
+    /// Maps an object where it isn't yet; what programs that died have committed to it is in place from then on. Before its type is looked at: they may
+    /// have migrated it. Once it is mapped nobody else does.
+    pub(crate) fn settle(&self, id: ObjId) -> Result<(), Error> {
+        self.map(id)?;
+        if self.is_held_by_dead(stripe_of(id)) { self.recover() } else { Ok(()) }
+    }
+
     /// Maps an object where it isn't yet.
     pub(crate) fn map(&self, id: ObjId) -> Result<Area<'_>, Error> {
         self.map_in(&mut self.maps.lock(&self.backend), id).map(area_of)
@@ -404,6 +411,7 @@ impl<B: Backend> Space<B> {
         (target, rights, expected): (ObjId, Rights, u64),
         of: TypeOf,
     ) -> Result<u64, Error> {
+        self.settle(target)?;
         // Until the row is filled, so that what is in a row is mapped.
         let mut maps = self.maps.lock(&self.backend);
         let mut to = self.map_in(&mut maps, target)?;

@@ -1,11 +1,13 @@
 //! Programs that run at the same time, and some that don't survive.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
 
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights, address::Slot};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, Backend, Reader, Space, Stored, Waited};
+use twizzler_object::{Access, Backend, Migration, Ptr, Reader, Space, Stored, Waited};
 
 #[derive(Stored)]
 #[stored(name = "test.counter", version = 1)]
@@ -55,12 +57,18 @@ struct Dying<'b> {
     backend: &'b MemoryBackend,
     steps_left: AtomicU64,
     owner: u64,
+    /// Is told `false`, and the thread sleeps for ever: no destructor runs. Without, it panics.
+    ended: Option<Sender<bool>>,
 }
 
 impl Dying<'_> {
     fn step(&self) {
         if self.steps_left.fetch_sub(1, Ordering::Relaxed) == 0 {
-            std::panic::panic_any(Dead);
+            let Some(ended) = &self.ended else { std::panic::panic_any(Dead) };
+            ended.send(false).expect("the test waits for it");
+            loop {
+                std::thread::park();
+            }
         }
     }
 }
@@ -107,6 +115,10 @@ unsafe impl Backend for Dying<'_> {
     fn fence(&self) {
         self.backend.fence();
     }
+    fn claim(&self, _: ObjId) -> Result<(), Error> {
+        // The system would have ended the mappings of those that are dead.
+        Ok(())
+    }
     fn owner(&self) -> u64 {
         self.owner
     }
@@ -138,7 +150,8 @@ fn survivors_find_everything_whole() {
         let id = new_counter(&backend);
         let survivor = Space::attach(&backend).expect("attach");
         add(&survivor, id).expect("added");
-        let dying = Dying { backend: &backend, steps_left: AtomicU64::new(steps), owner: 0xdead_0000 };
+        let dying =
+            Dying { backend: &backend, steps_left: AtomicU64::new(steps), owner: 0xdead_0000, ended: None };
         let made = std::thread::scope(|scope| {
             let program = scope.spawn(|| {
                 let space = std::mem::ManuallyDrop::new(Space::attach(&dying).expect("attach"));
@@ -178,4 +191,61 @@ fn survivors_find_everything_whole() {
         }
     }
     assert!(finished);
+}
+
+#[derive(Stored, Clone, Copy)]
+#[stored(name = "test.counter", version = 2)]
+#[repr(C)]
+struct Wider {
+    values: [u64; 8],
+    sum: u64,
+}
+
+fn widen<B: Backend>(space: &mut Space<B>, id: ObjId) -> Result<Migration, Error> {
+    space.migrate(id, |tx, old: Ptr<'_, Counter>, new: Ptr<'_, Wider>| {
+        let values = tx.get(old.at(Counter::values)).map(|value| value * 2);
+        tx.set(new, Wider { values, sum: values.iter().sum() })
+    })
+}
+
+/// A program is killed at each store of a migration; one that goes on finds the object of the one type or of the other, as soon as it looks.
+#[test]
+fn a_migration_is_done_once_or_not_at_all() {
+    let mut seen = [false; 2];
+    for steps in 0.. {
+        // Those that are killed are never done with it.
+        let backend: &MemoryBackend = Box::leak(Box::new(MemoryBackend::new()));
+        let id = new_counter(backend);
+        add(&Space::attach(backend).expect("attach"), id).expect("added");
+        let (tell, told) = channel();
+        let program =
+            |steps, owner, ended| Dying { backend, steps_left: AtomicU64::new(steps), owner, ended };
+        let living = program(u64::MAX, backend.owner(), None);
+        let mut survivor = Space::attach(&living).expect("attach");
+        let dying = program(steps, 0xdead_0000, Some(tell.clone()));
+        std::thread::spawn(move || {
+            let mut space = ManuallyDrop::new(Space::attach(&dying).expect("attach"));
+            widen(&mut space, id).expect("migrated");
+            tell.send(true).expect("the test waits for it");
+        });
+        let ended = told.recv().expect("it says how it ended");
+        let was_old = {
+            let guard = survivor.enter();
+            let old = guard.open::<Counter>(id, Access::Write);
+            let new = guard.open::<Wider>(id, Access::Write).map(|new| guard.get(new.base().at(Wider::sum)));
+            assert_ne!(old.is_ok(), new.is_ok(), "killed at store {steps}");
+            assert!(new.is_err() || new == Ok(16), "killed at store {steps}");
+            old.is_ok()
+        };
+        seen[usize::from(was_old)] = true;
+        let wanted = if was_old { Migration::Done } else { Migration::Already };
+        assert_eq!(widen(&mut survivor, id), Ok(wanted), "killed at store {steps}");
+        let guard = survivor.enter();
+        let new = guard.open::<Wider>(id, Access::Read).expect("of the new type").base();
+        assert_eq!(guard.get(new.at(Wider::values)), [2; 8], "killed at store {steps}");
+        if ended {
+            break;
+        }
+    }
+    assert_eq!(seen, [true; 2]);
 }
