@@ -19,12 +19,13 @@ use crate::clock::Stopwatch;
 use crate::measure::{Contender, Effort, Tail, Warm, compete};
 use crate::report::Contest;
 
-pub(crate) const NOTES: [&str; 4] = [
+pub(crate) const NOTES: [&str; 5] = [
     "A hash table with linear probing, half full, of entries of 8 + 8 bytes, written once and run over two kinds of memory: an object of a hosted store (loads; a put is a \
      transaction), and a file (`pread` of an entry; a put is `pwrite` and `fdatasync`). Each put is durable when it ends.",
     "*In memory*: the store lies on tmpfs, opened as persistent memory, with real flushes and fences. *Over read and write* is a file on the same tmpfs, where `fdatasync` does nothing: that is \
      durable only as far as tmpfs is, and a file system on persistent memory has more to do. *On a file system that syncs* (given by `--memory-disk`) is a file on ext4 on a disk in memory: \
      the work of a file system and its block layer, on a medium as fast as memory. Here it is a zram device, whose compression costs some of that time. Processor times.",
+    "*In a vector*: a get's hash and loads in the program's own memory, which a get can't go below.",
     "*Two stores, each flushed and fenced*: a record written somewhere, then the entry in its place; what a put that is all or nothing can't go below.",
     "*On a disk*: store (survives a power cut) and file on the same ordinary disk. Gets are loads against calls; a put waits for the disk both times, so no \
      factor is to be had there. Elapsed times.",
@@ -33,6 +34,7 @@ pub(crate) const NOTES: [&str; 4] = [
 const OURS: &str = "Twizzler, in an object";
 const FILE: &str = "the same over read and write";
 const SYNCED: &str = "the same on a file system that syncs";
+const LOADS: &str = "the same in a vector: loads, and nothing else";
 const BOUND: &str = "two stores, each flushed and fenced, and nothing else";
 /// What is at most wanted of the time over read and write.
 const TARGET: f64 = 1.0 / 13.0;
@@ -160,6 +162,27 @@ impl Array for InObject<'_> {
     }
 }
 
+/// The table in memory of the program: what gets can't go below.
+struct InVector(Vec<Entry>);
+
+impl Array for InVector {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, at: u64) -> Result<Entry> {
+        Ok(self.0[at as usize])
+    }
+
+    fn write(&self, _at: u64, _entry: Entry) -> Result<()> {
+        anyhow::bail!("it is there to be read")
+    }
+
+    fn fill(&self, _entries: &[Entry]) -> Result<()> {
+        anyhow::bail!("it is filled")
+    }
+}
+
 /// The table in a file.
 struct InFile {
     file: File,
@@ -257,6 +280,7 @@ fn in_memory(context: &Context, table: &[Entry], entries: u64, contests: &mut Ve
     object.fill(table)?;
     [Some(&file), synced.as_ref()].into_iter().flatten().try_for_each(|file| file.fill(table))?;
     let bare = Bare::new(len);
+    let vector = InVector(table.to_vec());
     for (name, puts) in MIXES {
         let now = Stopwatch::start;
         let mut contenders = vec![
@@ -265,6 +289,9 @@ fn in_memory(context: &Context, table: &[Entry], entries: u64, contests: &mut Ve
         ];
         if let Some(synced) = &synced {
             contenders.push(contender(SYNCED, synced, entries, puts, now, Stopwatch::elapsed));
+        }
+        if puts == 0 {
+            contenders.push(contender(LOADS, &vector, entries, puts, now, Stopwatch::elapsed));
         }
         if puts == 100 {
             let (bound, mut random) = (&bare, StdRng::seed_from_u64(29));
@@ -321,7 +348,7 @@ fn on_a_disk(context: &Context, table: &[Entry], entries: u64, contests: &mut Ve
     Ok(())
 }
 
-/// Gets and puts of random keys; so many of a hundred are puts.
+/// Gets and puts of random keys; so many of a hundred are puts. What is to be done is drawn before the clock starts.
 fn contender<'a, T: 'a>(
     name: &str,
     array: &'a impl Array,
@@ -331,11 +358,15 @@ fn contender<'a, T: 'a>(
     elapsed: fn(&T) -> Duration,
 ) -> Contender<'a> {
     let mut random = StdRng::seed_from_u64(29);
+    let mut drawn = Vec::new();
     Contender::new(name, move |number| {
+        drawn.clear();
+        drawn.extend(
+            (0..number).map(|_| (random.random_range(1..=entries), random.random_range(0..100) < puts)),
+        );
         let clock = start();
-        for i in 0..number {
-            let key = random.random_range(1..=entries);
-            if random.random_range(0..100) < puts {
+        for (&(key, is_put), i) in drawn.iter().zip(0..) {
+            if is_put {
                 put(array, key, i).expect("there is room");
             } else {
                 assert!(get(array, key).expect("it can be read").is_some(), "an entry is lost");

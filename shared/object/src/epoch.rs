@@ -24,43 +24,42 @@ pub(crate) struct Epochs {
     stripes: [Stripe; STRIPES],
 }
 
-/// Someone inside; to be handed to [`Epochs::leave`].
+/// Someone inside, who is to [`Inside::leave`].
 #[derive(Debug)]
-pub(crate) struct Inside {
-    stripe: u8,
-    parity: u8,
+pub(crate) struct Inside<'e> {
+    stripe: usize,
+    counter: &'e AtomicU64,
 }
 
-impl Inside {
+impl Inside<'_> {
     /// Tells threads apart, roughly.
     pub(crate) const fn stripe(&self) -> usize {
-        self.stripe as usize
+        self.stripe
+    }
+
+    /// Counts out.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        // Release pairs with the fence in `has_passed`: what was done inside is over.
+        self.counter.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Epochs {
     /// Counts the caller in.
     #[inline]
-    pub(crate) fn enter(&self) -> Inside {
+    pub(crate) fn enter(&self) -> Inside<'_> {
         let stripe = stripe_of_thread();
         loop {
             let now = self.now.load(Ordering::Relaxed);
             let counter = &self.stripes[stripe].inside[(now & 1) as usize];
-            // SeqCst: either `advance` sees the count, or we see the epoch that it made.
+            // SeqCst: either `has_passed` sees the count, or we see the epoch that it made.
             counter.fetch_add(1, Ordering::SeqCst);
             if self.now.load(Ordering::SeqCst) == now {
-                return Inside { stripe: stripe as u8, parity: (now & 1) as u8 };
+                return Inside { stripe, counter };
             }
             counter.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    /// Counts out.
-    #[inline]
-    pub(crate) fn leave(&self, inside: &Inside) {
-        // Release pairs with the fence in `advance`: what was done inside is over.
-        self.stripes[usize::from(inside.stripe)].inside[usize::from(inside.parity)]
-            .fetch_sub(1, Ordering::Release);
     }
 
     /// The epoch in which something has just been taken out of the tables.
@@ -109,11 +108,11 @@ mod tests {
         assert!(!epochs.has_passed(removed));
         let late = epochs.enter();
         assert!(!epochs.has_passed(removed));
-        epochs.leave(&early);
+        early.leave();
         assert!(epochs.has_passed(removed), "the late one entered in the epoch that follows");
         let again = epochs.now();
         assert!(!epochs.has_passed(again));
-        epochs.leave(&late);
+        late.leave();
         assert!(epochs.has_passed(again));
     }
 }

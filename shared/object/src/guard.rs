@@ -47,7 +47,7 @@ use crate::tx::Tx;
 /// ```
 pub struct Guard<'s, B: Backend> {
     space: &'s Space<B>,
-    inside: Inside,
+    inside: Inside<'s>,
     not_send: PhantomData<*const ()>,
 }
 
@@ -74,7 +74,7 @@ impl<B: Backend> Space<B> {
 impl<B: Backend> Drop for Guard<'_, B> {
     #[inline]
     fn drop(&mut self) {
-        self.space.epochs.leave(&self.inside);
+        self.inside.leave();
     }
 }
 

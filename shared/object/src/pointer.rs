@@ -16,6 +16,7 @@ use twizzler_abi::address::{SLOT_BYTES, range_bytes, range_start};
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::pointer::PointerBits;
 
+use crate::resolve::Want;
 use crate::stored::{Field, Fingerprint, Shape, Stored, Value, type_of};
 
 /// A pointer that lies in an object: 64 bits, a FOT index and an offset. Null is 0.
@@ -304,7 +305,13 @@ impl<'s> Area<'s> {
     #[inline]
     #[must_use]
     pub fn place<T: Stored>(self, offset: u64) -> Option<Ptr<'s, T>> {
-        self.span::<T>(offset, 1)?.index(0)
+        if !Want::one::<T>().fits(offset, self.range_bytes()) {
+            return None;
+        }
+        // SAFETY: ranges end far below 2^64, and an offset that fits is not 0.
+        let address = unsafe { NonZeroU64::new_unchecked(self.start + offset) };
+        // SAFETY: a `T`'s bytes lie there within the range, beyond the metadata, aligned.
+        Some(unsafe { Ptr::new(address) })
     }
 
     /// The places of `len` values from `offset`, which must lie at the base or beyond.

@@ -50,8 +50,11 @@ impl<B: Backend> Space<B> {
         // Relaxed: as in `note`.
         let number = self.recent.word(id).load(Ordering::Relaxed).checked_sub(1)?;
         let slot = Slot::new(number as u32)?;
-        let words = [STATE, STATE + 1, STATE + 2, STATE + 3, READ_AS + (fingerprint & 3)];
-        let [state, hi, lo, made_as, read_as] = self.row_words(slot, words);
+        self.backend().interleave();
+        let state = self.row(slot, STATE);
+        self.backend().interleave();
+        let words = [STATE + 1, STATE + 2, STATE + 3, READ_AS + (fingerprint & 3)];
+        let [hi, lo, made_as, read_as] = self.row_words(slot, words);
         let wanted = match access {
             Access::Read => IS_MAPPED,
             Access::Write => IS_MAPPED | IS_WRITABLE,
@@ -61,6 +64,7 @@ impl<B: Backend> Space<B> {
             && (hi, lo) == (id.hi, id.lo)
             && migrated(area, made_as) == fingerprint
             && read_as == self.known.stamp(fingerprint);
+        self.backend().interleave();
         // Another program may have deleted it since.
         (as_wanted && memory::load(version_word(area)) < DELETED).then_some(area)
     }

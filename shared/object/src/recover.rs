@@ -243,6 +243,7 @@ fn read_record(lane: Area<'_>, pages: u64, generation: u64) -> Vec<u64> {
 }
 
 /// The version of an object's one lock domain.
+#[inline]
 pub(crate) fn version_word(area: Area<'_>) -> Ptr<'_, u64> {
     header_place(area, offset_of!(Header, domain_versions))
 }

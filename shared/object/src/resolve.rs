@@ -39,7 +39,7 @@ impl Want {
 
     /// True where it fits at an offset of a range of so many bytes, beyond the metadata.
     #[inline(always)]
-    const fn fits(self, offset: u64, range_bytes: u64) -> bool {
+    pub(crate) const fn fits(self, offset: u64, range_bytes: u64) -> bool {
         let room = range_bytes - BASE_OFFSET;
         self.len_bytes <= room
             && offset.wrapping_sub(BASE_OFFSET) <= room - self.len_bytes

@@ -67,6 +67,13 @@ impl<B: Backend> Space<B> {
         unsafe { memory::store_row(self.row_of(slot), index * 8, base) };
     }
 
+    /// Sets the word that tells others whether they may use what is mapped there.
+    pub(crate) fn set_state(&self, slot: Slot, state: u64) {
+        self.backend().interleave();
+        self.set_row(slot, STATE, state);
+        self.backend().interleave();
+    }
+
     /// Clears what is in use of a row.
     pub(crate) fn clear_row(&self, slot: Slot) {
         for index in 0..USED {

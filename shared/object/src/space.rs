@@ -243,7 +243,7 @@ impl<B: Backend> Space<B> {
         }
         maps.by_id.remove(&id);
         let fot = self.forget_fot(maps, slot);
-        self.set_row(slot, STATE, self.row(slot, STATE) | IS_LEAVING);
+        self.set_state(slot, self.row(slot, STATE) | IS_LEAVING);
         self.forget_incoming(maps, slot);
         let epoch = self.epochs.now();
         maps.leaving.push(Leaving { slot, epoch, object: Some(id) });
@@ -258,7 +258,7 @@ impl<B: Backend> Space<B> {
             if passed {
                 // Unless the object came back to the same slot.
                 if self.row(slot, STATE) & IS_LEAVING != 0 {
-                    self.set_row(slot, STATE, 0);
+                    self.set_state(slot, 0);
                 }
                 // SAFETY: mapped by this space, and in no table for so long that all have gone who were inside.
                 unsafe { self.backend.unmap(slot) };
@@ -271,7 +271,7 @@ impl<B: Backend> Space<B> {
     fn take_back(&self, maps: &mut Maps, id: ObjId) -> Option<Slot> {
         let at = maps.leaving.iter().position(|left| left.object == Some(id))?;
         let slot = maps.leaving.swap_remove(at).slot;
-        self.set_row(slot, STATE, self.row(slot, STATE) & !IS_LEAVING);
+        self.set_state(slot, self.row(slot, STATE) & !IS_LEAVING);
         maps.by_id.insert(id, slot);
         Some(slot)
     }
@@ -344,7 +344,7 @@ impl<B: Backend> Space<B> {
         self.set_row(slot, STATE + 3, stat.fingerprint);
         self.set_row(slot, CHANGES, stripe_word_at(stripe_of(id), StripeWord::Changes));
         // Last: who sees it sees the others.
-        self.set_row(slot, STATE, state);
+        self.set_state(slot, state);
         Ok(slot)
     }
 
@@ -352,7 +352,7 @@ impl<B: Backend> Space<B> {
     pub(crate) fn pin(&self, area: Area<'_>) {
         let _maps = self.maps.lock(&self.backend);
         if let Some(slot) = Slot::of(area.start()) {
-            self.set_row(slot, STATE, self.row(slot, STATE) | IS_PINNED);
+            self.set_state(slot, self.row(slot, STATE) | IS_PINNED);
         }
     }
 

@@ -77,6 +77,10 @@ fn names_from_std_do_what_they_do_there() {
     assert!(ordered.values(&reader).rev().eq([0, 40, 30, 20, 10, 0].map(Ok)));
     assert_eq!(hashed.keys(&reader).map(Result::unwrap).sum::<u32>(), 3);
     assert_eq!(hashed.values(&reader).map(Result::unwrap).sum::<u64>(), 30);
+    let mut value = 0;
+    assert_eq!(hashed.get_into(&reader, &2, &mut value), Ok(true));
+    assert_eq!(value, 20);
+    assert_eq!(hashed.get_into(&reader, &3, &mut value), Ok(false));
     assert_eq!(vector.to_vec(&reader), Ok(vec![6, 2, 4]));
     assert_eq!((list.front(&reader), list.back(&reader)), (Ok(Some(7)), Ok(Some(8))));
     assert_eq!(text.get(&reader), Ok("grün".into()));

@@ -6,6 +6,8 @@ const COMMIT: &str = "shared/object/src/tx/commit.rs";
 const PENDING: &str = "shared/object/src/tx/pending.rs";
 const RECOVER: &str = "shared/object/src/recover.rs";
 const OBJECTS: &str = "shared/object/src/tx/objects.rs";
+const SPACE: &str = "shared/object/src/space.rs";
+const RECENT: &str = "shared/object/src/recent.rs";
 
 const CONTENDED: Test =
     Test("twizzler-object", "crash_contended", "locks_go_when_all_that_is_under_them_is_durable");
@@ -20,6 +22,7 @@ const GUESTS: Test = Test("twizzler-object", "crash", "objects_come_and_go_with_
 const QUEUE: Test = Test("twizzler", "crash", "what_waits_survives_whole_and_in_order");
 const LOGGED: Test =
     Test("twizzler-object", "schedules", "what_waits_for_the_log_is_seen_by_whoever_takes_the_lock");
+const OPENED: Test = Test("twizzler-object", "opening", "a_guard_sees_what_it_opened_in_every_order");
 
 /// No mistake: all must go well with it.
 pub(super) const HARMLESS: Mutant = Mutant {
@@ -30,7 +33,7 @@ pub(super) const HARMLESS: Mutant = Mutant {
     test: TRANSFERS,
 };
 
-pub(super) const MUTANTS: [Mutant; 13] = [
+pub(super) const MUTANTS: [Mutant; 17] = [
     Mutant {
         name: "the unlock before fence 2",
         file: COMMIT,
@@ -121,5 +124,33 @@ pub(super) const MUTANTS: [Mutant; 13] = [
         from: "        self.records.insert(at, record);",
         to: "        let _ = at;\n        self.records.push_front(record);",
         test: LOGGED,
+    },
+    Mutant {
+        name: "slots given up under who is inside",
+        file: SPACE,
+        from: "            let passed = self.epochs.has_passed(epoch);\n            if passed {",
+        to: "            let passed = true;\n            if passed {",
+        test: OPENED,
+    },
+    Mutant {
+        name: "opening what is about to go",
+        file: RECENT,
+        from: "state & (wanted | IS_LEAVING) == wanted",
+        to: "state & wanted == wanted",
+        test: OPENED,
+    },
+    Mutant {
+        name: "opening whatever took the slot since",
+        file: RECENT,
+        from: "&& (hi, lo) == (id.hi, id.lo)",
+        to: "&& (hi, lo) != (0, 0)",
+        test: OPENED,
+    },
+    Mutant {
+        name: "opening what another program has deleted",
+        file: RECENT,
+        from: "memory::load(version_word(area)) < DELETED)",
+        to: "memory::load(version_word(area)) < u64::MAX)",
+        test: OPENED,
     },
 ];

@@ -43,6 +43,7 @@ impl<const N: usize> Engine for TwizzlerHash<N> {
 }
 
 impl<const N: usize> TwizzlerHash<N> {
+    #[inline]
     fn map<'g>(&self, guard: &'g In<'g>) -> Result<Map<'g, N>, Error> {
         Ok(HashMap::new(guard.open::<Root<N>>(self.id, Access::Write)?.base()))
     }
@@ -69,12 +70,9 @@ impl<const N: usize> Session for &TwizzlerHash<N> {
 
     fn get(&mut self, key: u64, value: &mut Vec<u8>) -> Result<bool> {
         let guard = &self.store.space().enter();
-        let found = self.map(guard)?.get(&guard, &key)?;
-        if let Some(found) = found {
-            value.clear();
-            value.extend_from_slice(&found);
-        }
-        Ok(found.is_some())
+        value.resize(N, 0);
+        let value = value.first_chunk_mut().context("as long as it was made")?;
+        Ok(self.map(guard)?.get_into(&guard, &key, value)?)
     }
 
     fn put(&mut self, key: u64, value: &[u8]) -> Result<()> {

@@ -9,7 +9,7 @@ use super::entries::described;
 use super::entry::{Entry, Keyed};
 use super::hash::hash_bytes;
 use super::hash_bytes::Pair;
-use super::raw::{Types, bytes_of, steady};
+use super::raw::{Look, Types, bytes_of, steady};
 use super::table::{Layout, Slot, Table, TableRoot};
 use crate::Stored;
 use crate::backend::Backend;
@@ -207,14 +207,34 @@ impl<'s, K: Value, V: Value> HashMap<'s, K, V> {
     pub fn get(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<V>, Error> {
         // Apart from whether it is there: so it is copied as a whole, not with a byte in front.
         let mut value = memory::zeroed();
-        let found = steady(reader, self.area(), || {
-            let place = self.place(reader, key)?;
-            if let Some(place) = place {
-                value = reader.get(place);
-            }
-            Ok(place.is_some())
-        })?;
+        let found = self.get_into(reader, key, &mut value)?;
         Ok(found.then_some(value))
+    }
+
+    /// Copies the value of a key to `value`, and nowhere else on the way: for large values. False if the key has none, and what `value` is then is not said.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline(always)]
+    pub fn get_into(&self, reader: &impl Reader<'s>, key: &K, value: &mut V) -> Result<bool, Error> {
+        let mut look = Look::new(reader, self.area());
+        loop {
+            if look.begin() {
+                let found = self.copy(reader, key, value);
+                if look.held() {
+                    return found;
+                }
+            }
+            look.again()?;
+        }
+    }
+
+    /// [`HashMap::get_into`], beside changes perhaps.
+    #[inline(always)]
+    fn copy(&self, reader: &impl Reader<'s>, key: &K, value: &mut V) -> Result<bool, Error> {
+        let Some(slot) = self.find(reader, key)? else { return Ok(false) };
+        *value = reader.get(self.table().value(&slot));
+        Ok(true)
     }
 
     /// Gives a key a value; gives back the one that it had.

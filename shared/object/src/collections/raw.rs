@@ -1,7 +1,7 @@
 //! Values in private copies of object memory.
 
 use core::marker::PhantomData;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use twizzler_abi::Error;
 
@@ -25,46 +25,81 @@ pub(super) fn kept<'s>(reader: &impl Reader<'s>, area: Area<'s>) -> Result<Optio
 }
 
 /// Looks at an object until nobody has changed it meanwhile: so what `read` gives belongs together. It should be short, and do nothing but read. What it says
-/// of a look beside a change is not believed. Large values are better left in what `read` borrows than returned: each layer around them copies them.
+/// of a look beside a change is not believed.
 #[inline(always)]
 pub(super) fn steady<'s, R: Reader<'s>, T>(
     reader: &R,
     area: Area<'s>,
     mut read: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let changes = reader.changes(area);
-    let mut looks = 0;
+    let mut look = Look::new(reader, area);
     // `read` is called at one place alone, so that it is inlined there.
     loop {
-        // Acquire: pairs with the release at the end of a change.
-        let before = changes.map_or(0, |changes| changes.load(Ordering::Acquire));
-        if before & 1 == 0 {
+        if look.begin() {
             let result = read();
-            // Acquire: pairs with the release at the beginning of a change.
-            fence(Ordering::Acquire);
-            if changes.is_none_or(|changes| changes.load(Ordering::Relaxed) == before) {
+            if look.held() {
                 return result;
             }
         }
-        before_another_look(reader, area, &mut looks)?;
+        look.again()?;
     }
 }
 
-/// Waits a little after a look beside a change, and now and then until nobody changes the object.
+/// The looks of [`steady`], one by one, for who wants nothing between him and what he reads: closures that are called at several places are not inlined.
+pub(super) struct Look<'r, 's, R> {
+    reader: &'r R,
+    area: Area<'s>,
+    changes: Option<&'s AtomicU64>,
+    before: u64,
+    looks: usize,
+}
+
+impl<'r, 's, R: Reader<'s>> Look<'r, 's, R> {
+    #[inline(always)]
+    pub(super) fn new(reader: &'r R, area: Area<'s>) -> Self {
+        Self { reader, area, changes: reader.changes(area), before: 0, looks: 0 }
+    }
+
+    /// True if it may look now: nobody changes the object.
+    #[inline(always)]
+    pub(super) fn begin(&mut self) -> bool {
+        // Acquire: pairs with the release at the end of a change.
+        self.before = self.changes.map_or(0, |changes| changes.load(Ordering::Acquire));
+        self.before & 1 == 0
+    }
+
+    /// True if nobody has changed it since.
+    #[inline(always)]
+    pub(super) fn held(&self) -> bool {
+        // Acquire: pairs with the release at the beginning of a change.
+        fence(Ordering::Acquire);
+        self.changes.is_none_or(|changes| changes.load(Ordering::Relaxed) == self.before)
+    }
+
+    /// Otherwise, before the next look.
+    #[inline(always)]
+    pub(super) fn again(&mut self) -> Result<(), Error> {
+        // By value, so that all of it stays in registers.
+        self.looks = before_another_look(self.reader, self.area, self.looks)?;
+        Ok(())
+    }
+}
+
+/// Waits a little after a look beside a change, and now and then until nobody changes the object. Takes and gives how many looks there were.
 #[cold]
 #[inline(never)]
-fn before_another_look<'s>(reader: &impl Reader<'s>, area: Area<'s>, looks: &mut usize) -> Result<(), Error> {
-    *looks += 1;
+fn before_another_look<'s>(reader: &impl Reader<'s>, area: Area<'s>, looks: usize) -> Result<usize, Error> {
+    let looks = looks + 1;
     if !looks.is_multiple_of(LOOKS) {
         core::hint::spin_loop();
-        return Ok(());
+        return Ok(looks);
     }
-    if *looks >= LOOKS * WAITS {
+    if looks >= LOOKS * WAITS {
         return Err(Error::Interrupted);
     }
     // Whoever changes it is not running, or was killed. A thread that has locks itself can't wait for others.
     match reader.wait_for_changes(area) {
-        Ok(()) | Err(Error::Nested) => Ok(()),
+        Ok(()) | Err(Error::Nested) => Ok(looks),
         Err(error) => Err(error),
     }
 }
