@@ -40,7 +40,17 @@ pub(super) struct Field {
     pub(super) entries: u64,
     pub(super) value: Value,
     pub(super) medium: Medium,
+    pub(super) way: Way,
     pub(super) quick: bool,
+}
+
+/// How contenders share the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Way {
+    /// Their stores are there at the same time, and they take turns round by round.
+    SideBySide,
+    /// One has all its turns, and is thrown away before the next one is loaded.
+    OneByOne,
 }
 
 /// The values.
@@ -157,8 +167,12 @@ impl Field {
 
     fn course(self) -> Course {
         if self.is_large() {
-            // What of a store the host has written back, or forgotten, while others ran is in place again before it is measured.
-            let (rounds, warm) = if self.quick { (1, 20) } else { (5, 700) };
+            // What of a store the host has written back, or forgotten, is in place again before it is measured. Whoever is alone does that once, and not before each round.
+            let (rounds, warm) = match self.way {
+                _ if self.quick => (1, 20),
+                Way::SideBySide => (5, 700),
+                Way::OneByOne => (5, 2000),
+            };
             Course { rounds, time: Duration::from_millis(100), warm: Duration::from_millis(warm) }
         } else {
             let course = Course::of(self.quick);

@@ -13,7 +13,7 @@ use crate::Context;
 use crate::engine::{Engine, Hash, Tree, Twizzler, TwizzlerHash};
 use crate::measure::{Turns, judge};
 use crate::report::{Contest, Percentile, Unit};
-use field::{Field, Medium, Operation, Value};
+use field::{Field, Medium, Operation, Value, Way};
 
 pub(crate) const NOTES: [&str; 2] = [
     "Keys of 8 bytes, values of 8 or 100. Every store lies in memory (tmpfs) and survives a killed process, not a power cut, so that the disk does \
@@ -34,7 +34,7 @@ pub(crate) const NOTES_ALONE: [&str; 2] = [
     "As in the section about maps, with 20,000,000 entries. All stores together would not fit into memory, so that each turn would measure how the disk brings a store back: here each contender has the \
      machine alone, in a process of its own. It is loaded, measured at everything, and thrown away before the next one begins. *Memory* is what a random read of 256 MiB took \
      beside it, in ns: where it differs, the machine did.",
-    "Of stores on the disk, what was loaded has been written back and read again, for everybody, so that all of it is clean and in the page cache. Everybody works for 0.7 s at an operation before it is measured. An object of over 1 GiB is a large one.",
+    "Of stores on the disk, what was loaded has been written back and read again, for everybody, so that all of it is clean and in the page cache. Everybody works for 2 s at an operation before it is measured. An object of over 1 GiB is a large one.",
 ];
 
 /// What is measured of everybody.
@@ -118,7 +118,8 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
     for medium in [Medium::Files, Medium::PersistentMemory] {
         for value in [Value::Bytes8, Value::Bytes100] {
             let entries = if context.quick { 20_000 } else { 1_000_000 };
-            contests.extend(side_by_side(context, Field { entries, value, medium, quick: context.quick })?);
+            let field = Field { entries, value, medium, way: Way::SideBySide, quick: context.quick };
+            contests.extend(measure(context, field)?);
         }
     }
     Ok(contests)
@@ -129,7 +130,7 @@ pub(crate) fn run(context: &Context) -> Result<Vec<Contest>> {
 /// # Errors
 /// What an engine or the host says.
 pub(crate) fn run_large(context: &Context) -> Result<Vec<Contest>> {
-    side_by_side(context, large(context, Value::Bytes8, Medium::Files))
+    measure(context, large(context, Value::Bytes8, Medium::Files, Way::SideBySide))
 }
 
 /// Many entries, with values of 100 bytes.
@@ -137,7 +138,7 @@ pub(crate) fn run_large(context: &Context) -> Result<Vec<Contest>> {
 /// # Errors
 /// What an engine or the host says.
 pub(crate) fn run_large_100(context: &Context) -> Result<Vec<Contest>> {
-    one_by_one(context, large(context, Value::Bytes100, Medium::Files))
+    measure(context, large(context, Value::Bytes100, Medium::Files, Way::OneByOne))
 }
 
 /// Many entries in persistent memory.
@@ -145,11 +146,18 @@ pub(crate) fn run_large_100(context: &Context) -> Result<Vec<Contest>> {
 /// # Errors
 /// What an engine or the host says.
 pub(crate) fn run_large_pmem(context: &Context) -> Result<Vec<Contest>> {
-    one_by_one(context, large(context, Value::Bytes8, Medium::PersistentMemory))
+    measure(context, large(context, Value::Bytes8, Medium::PersistentMemory, Way::OneByOne))
 }
 
-const fn large(context: &Context, value: Value, medium: Medium) -> Field {
-    Field { entries: Field::many(context.quick), value, medium, quick: context.quick }
+const fn large(context: &Context, value: Value, medium: Medium, way: Way) -> Field {
+    Field { entries: Field::many(context.quick), value, medium, way, quick: context.quick }
+}
+
+fn measure(context: &Context, field: Field) -> Result<Vec<Contest>> {
+    match field.way {
+        Way::SideBySide => side_by_side(context, field),
+        Way::OneByOne => one_by_one(context, field),
+    }
 }
 
 /// With all stores there at the same time.
