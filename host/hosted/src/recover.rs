@@ -84,9 +84,9 @@ pub(crate) fn open_log(
             .write(disk, &log.file)
             .map_err(StoreError::io("writing", &disk.path().join(crate::log::FILE)))?;
     }
-    for position in [&shared.tail, &shared.synced, &shared.start] {
-        position.store(start, Ordering::Relaxed);
-    }
+    shared.tail.store(start, Ordering::Relaxed);
+    shared.start.store(start, Ordering::Relaxed);
+    shared.turns.start_at(start);
     Ok((log, replayed))
 }
 

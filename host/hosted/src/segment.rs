@@ -211,7 +211,7 @@ impl Segment {
         }
     }
 
-    /// The ring's bytes from `position` on, up to its end at most. The flush lock is held, and these bytes are logged and not
+    /// The ring's bytes from `position` on, up to its end at most. The log's writer has its lock, and these bytes are logged and not
     /// yet synced: nobody writes them before that.
     pub(crate) fn ring(&self, position: u64, len_bytes: u64) -> &[u8] {
         let from = position % RING_BYTES;

@@ -17,7 +17,7 @@ const SPINS: u32 = 100;
 
 /// The lock. Zero is free.
 #[repr(transparent)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SharedLock {
     word: AtomicU64,
 }

@@ -16,8 +16,13 @@ pub fn wait(word: &AtomicU64, value: u64, timeout_ns: u64) -> bool {
 
 /// Wakes all who wait on the word.
 pub fn wake(word: &AtomicU64) {
+    wake_some(word, i32::MAX as u32);
+}
+
+/// Wakes so many of those who wait on the word, those first who came first.
+pub fn wake_some(word: &AtomicU64, number: u32) {
     // Fails only for addresses that are none.
-    let _ = futex::wake(low_half(word), futex::Flags::empty(), i32::MAX as u32);
+    let _ = futex::wake(low_half(word), futex::Flags::empty(), number);
 }
 
 fn low_half(word: &AtomicU64) -> &AtomicU32 {

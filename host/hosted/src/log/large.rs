@@ -20,8 +20,8 @@ pub(super) fn append(
     let shared = &who.segment.shared().log;
     let digest = frame::digest(words);
     loop {
-        let writing = shared.flush.lock(who.owner, |owner| who.segment.is_alive(owner));
-        log.write_batch(who)?;
+        let writing = shared.turns.write(&who);
+        log.write_batch(who, &writing)?;
         let held = who.append();
         if who.segment.is_poisoned() {
             return Err(Error::ReadOnly);
@@ -30,7 +30,7 @@ pub(super) fn append(
             log.begin(who)?;
         }
         let position = shared.tail.load(Ordering::Relaxed);
-        if position != shared.synced.load(Ordering::Relaxed) {
+        if position != shared.turns.synced() {
             // Somebody was faster.
             continue;
         }
@@ -52,8 +52,7 @@ pub(super) fn append(
         who.depart(flight, position, end);
         let next = end.next_multiple_of(SECTOR);
         shared.tail.store(next, Ordering::Release);
-        // COMMIT: partner of the acquire in `sync`.
-        shared.synced.store(next, Ordering::Release);
+        writing.done(next);
         return Ok(Appended { position, end });
     }
 }

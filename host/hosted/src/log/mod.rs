@@ -7,7 +7,7 @@
 //! A record is *under way* from its place in the ring until it is in place in the objects (a [`shared::Flight`]). A *checkpoint* syncs the
 //! objects that records have changed, and lets the log be written over up to the first one under way.
 //!
-//! Locks, in this order: checkpoint, flush, append. Each may be inherited from a process that was killed while it held it.
+//! Locks, in this order: checkpoint, writer, append. Each may be inherited from a process that was killed while it held it.
 
 mod checkpoint;
 pub(crate) mod frame;
@@ -15,6 +15,7 @@ pub(crate) mod header;
 mod large;
 pub(crate) mod reader;
 pub(crate) mod shared;
+mod turns;
 
 use std::fs::File;
 use std::io;
@@ -23,7 +24,6 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
 use twizzler_abi::Error;
-use twizzler_slots::futex;
 
 use crate::disk::Disk;
 use crate::objects::host;
@@ -32,14 +32,13 @@ use crate::shared_lock::Held;
 use frame::{Kind, Place, SECTOR};
 use header::{HEADER_BYTES, LogHeader};
 use shared::RING_BYTES;
+use turns::{Machine, Turn, Writer};
 
 /// The file.
 pub(crate) const FILE: &str = "log";
 /// Each write is durable when it returns, and nothing else is: rustix 1.1's `OFlags::DSYNC` is `O_SYNC` on Linux, with which each write that changes the
 /// file's time commits the file system's journal as well.
 const DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC as u32);
-/// How long a wait for someone else's write lasts before one looks if he lives.
-const LOOK_NS: u64 = 50_000_000;
 
 /// One process's hold on the log.
 #[derive(Debug)]
@@ -103,6 +102,20 @@ impl<'a> Who<'a> {
     /// Takes the checkpoint lock.
     pub(crate) fn checkpoint(self) -> Held<'a> {
         self.segment.shared().log.checkpoint.lock(self.owner, |owner| self.segment.is_alive(owner))
+    }
+}
+
+impl Machine for Who<'_> {
+    fn me(&self) -> u64 {
+        self.owner
+    }
+
+    fn is_alive(&self, owner: u64) -> bool {
+        self.segment.is_alive(owner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.segment.is_poisoned()
     }
 }
 
@@ -181,7 +194,7 @@ impl Log {
             }
             let position = shared.tail.load(Ordering::Relaxed);
             let end = position + len;
-            let durable = shared.synced.load(Ordering::Acquire);
+            let durable = shared.turns.synced();
             // Sectors that are skipped count too.
             if end + SECTOR > durable + RING_BYTES {
                 drop(held);
@@ -199,7 +212,7 @@ impl Log {
             who.segment.write_ring(position, &head);
             who.segment.write_ring(position + size_of_val(&head) as u64, words);
             who.depart(flight, position, end);
-            // From here on the record is logged; not before. Partner: the acquire in `sync`.
+            // From here on the record is logged; not before. Partner: the acquire in `write_batch`.
             shared.tail.store(end, Ordering::Release);
             drop(held);
             return Ok(Appended { position, end });
@@ -241,41 +254,24 @@ impl Log {
 
     /// Returns when all before `end` is on the disk; gives where that ends which is.
     pub(crate) fn sync(&self, who: Who<'_>, end: u64) -> Result<u64, Error> {
-        let shared = &who.segment.shared().log;
         loop {
-            let synced = shared.synced.load(Ordering::Acquire);
-            if synced >= end {
-                return Ok(synced);
-            }
-            if who.segment.is_poisoned() {
-                return Err(Error::ReadOnly);
-            }
-            match shared.flush.try_lock(who.owner) {
-                Some(held) => {
-                    let written = self.write_batch(who);
-                    drop(held);
-                    futex::wake(&shared.synced);
-                    written?;
-                }
-                None => {
-                    let timed_out = futex::wait(&shared.synced, synced, LOOK_NS);
-                    let holder = shared.flush.holder();
-                    if timed_out && holder != 0 && !who.segment.is_alive(holder) {
-                        drop(shared.flush.inherit(holder, who.owner));
-                    }
-                }
+            match who.segment.shared().log.turns.wait(end, &who) {
+                Turn::Over => return Err(Error::ReadOnly),
+                Turn::Done(synced) => return Ok(synced),
+                Turn::Write(writer) => self.write_batch(who, &writer)?,
             }
         }
     }
 
-    /// Writes all that waits. The flush lock is held.
-    fn write_batch(&self, who: Who<'_>) -> Result<(), Error> {
+    /// Writes all that waits.
+    fn write_batch(&self, who: Who<'_>, writer: &Writer<'_, Who<'_>>) -> Result<(), Error> {
         let shared = &who.segment.shared().log;
-        let from = shared.synced.load(Ordering::Relaxed);
+        let from = shared.turns.synced();
         let held = who.append();
         // The next batch begins with a sector.
         let to = shared.tail.load(Ordering::Acquire).next_multiple_of(SECTOR);
         shared.tail.store(to, Ordering::Release);
+        writer.begin(to);
         drop(held);
         let mut at = from;
         while at < to {
@@ -288,8 +284,7 @@ impl Log {
             }
             at += len;
         }
-        // COMMIT: partner of the acquire in `sync`.
-        shared.synced.store(to, Ordering::Release);
+        writer.done(to);
         Ok(())
     }
 }

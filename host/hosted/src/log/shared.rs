@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use twizzler_abi::ObjId;
 
+use crate::log::turns::Turns;
 use crate::shared_lock::SharedLock;
 
 /// Bytes of the ring that frames wait in before they are written.
@@ -21,16 +22,14 @@ const PROBES: usize = 16;
 pub(crate) struct LogShared {
     /// Level 3. Protects `tail` and the ring beyond it, `epoch`, the dirty slots' marks.
     pub(crate) append: SharedLock,
-    /// Level 2. Protects `synced` and the file.
-    pub(crate) flush: SharedLock,
+    /// Level 2. Who writes.
+    pub(crate) turns: Turns,
     /// Level 1. Who checkpoints, or finishes what a dead one logged.
     pub(crate) checkpoint: SharedLock,
     /// Seeds frames' checks. 0: the log isn't begun; the first record begins it.
     pub(crate) epoch: AtomicU64,
     /// Where the next frame goes.
     pub(crate) tail: AtomicU64,
-    /// All before is on the disk. Whoever waits for that waits on this word.
-    pub(crate) synced: AtomicU64,
     /// All before may be written over.
     pub(crate) start: AtomicU64,
     /// Not 0: more objects are dirty than there are slots.

@@ -16,7 +16,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cmp::Ordering as Order;
-use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use hashbrown::HashMap;
 use twizzler_abi::pointer::PointerBits;
@@ -44,8 +44,9 @@ pub(super) const LINES_MAX: usize = 4096;
 /// A space's queue.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    /// Records in the queue. Not 0 where a lock that somebody holds was taken from here.
-    len: AtomicUsize,
+    /// Lanes whose records are in the queue: a bit for each. Not 0 where a lock that somebody holds was taken from here; and a lock whose word names
+    /// a lane that is not among them is not in the queue.
+    lanes: AtomicU64,
     queue: Lock<Queue>,
 }
 
@@ -90,6 +91,11 @@ struct Stripe {
     end: u64,
     /// How often the lock was passed on.
     chain: u32,
+}
+
+/// A lane's bit. There is none for what is no lane.
+const fn bit(lane: u64) -> u64 {
+    if lane < u64::BITS as u64 { 1 << lane } else { 0 }
 }
 
 impl Queue {
@@ -142,13 +148,21 @@ impl<B: Backend> Space<B> {
     #[inline]
     pub(crate) fn has_pending(&self) -> bool {
         // Acquire: who holds a lock that was taken from the queue sees what is in it; the lock's word is the partner.
-        self.pending.len.load(Ordering::Acquire) != 0
+        self.pending.lanes.load(Ordering::Acquire) != 0
+    }
+
+    /// True if the lane whose number plus one is in a lock's word may have left that to the queue. Asked before the queue is locked, so that who
+    /// waits for a lock doesn't keep its holder from the queue.
+    #[inline]
+    fn may_be_left(&self, word: u64) -> bool {
+        // SeqCst: who sleeps has said so before; who leaves a lock to the queue looks for sleepers after.
+        self.pending.lanes.load(Ordering::SeqCst) & bit(word.wrapping_sub(1)) != 0
     }
 
     /// Where the record ends that a lock is still waiting for, if the lane whose number plus one is in `word` has left it to the queue.
     #[inline]
     pub(crate) fn pending_on(&self, stripe: usize, word: u64) -> Option<u64> {
-        if !self.has_pending() {
+        if !self.may_be_left(word) {
             return None;
         }
         let queue = self.pending.queue.lock(self.backend());
@@ -162,7 +176,7 @@ impl<B: Backend> Space<B> {
     /// record ends that it was left with.
     #[inline]
     pub(crate) fn take_over(&self, stripe: usize, seen: u64, me: u64, is_waited_for: bool) -> Option<u64> {
-        if !self.has_pending() {
+        if !self.may_be_left(seen) {
             return None;
         }
         let queue = self.pending.queue.lock(self.backend());
@@ -248,7 +262,7 @@ impl<B: Backend> Space<B> {
             }
         }
         // Release pairs with the acquire in `has_pending`.
-        self.pending.len.fetch_sub(1, Ordering::Release);
+        self.pending.lanes.fetch_and(!bit(record.lane as u64), Ordering::SeqCst);
     }
 }
 
@@ -269,7 +283,7 @@ impl<'g, B: Backend> Tx<'g, B> {
         // Youngest of all: who waits for it may wait.
         space.forget_age(held);
         let queue = &mut *space.pending.queue.lock(space.backend());
-        space.pending.len.fetch_add(1, Ordering::Relaxed);
+        space.pending.lanes.fetch_or(bit(record.lane as u64), Ordering::SeqCst);
         let stripes = record.stripes.clone();
         queue.add(record);
         for stripe in stripes {
