@@ -456,6 +456,11 @@ unsafe impl Backend for HostedBackend {
         self.base.persistence.fence();
     }
 
+    #[inline]
+    fn keeps_stores(&self) -> bool {
+        self.base.persistence.keeps_stores()
+    }
+
     fn owner(&self) -> u64 {
         self.base.owner
     }

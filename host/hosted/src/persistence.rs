@@ -76,6 +76,12 @@ impl Persistence {
         }
     }
 
+    /// True where no more is asked of stores than that they are made ([`Kind::Kept`]).
+    #[inline]
+    pub(crate) const fn keeps_stores(&self) -> bool {
+        matches!(self, Self::Stores { flush: None, .. })
+    }
+
     #[inline]
     pub(crate) fn flush(&self, address: u64, len_bytes: u64) {
         if let Self::Stores { flush: Some(flush), .. } = self {

@@ -16,8 +16,15 @@ use twizzler_pmem::cache::WriteBack;
 /// `address` is aligned by 8, and as many words there may be written; others see them through atomics alone, or after a fence.
 pub unsafe fn stream(write_back: Option<WriteBack>, address: u64, words: &[u64]) {
     const LINE_WORDS: usize = LINE_BYTES as usize / 8;
-    let fills_line =
-        |at: u64, left: usize| write_back.is_some() && at.is_multiple_of(LINE_BYTES) && left >= LINE_WORDS;
+    let store = |at: u64, word| {
+        let place = std::ptr::with_exposed_provenance_mut::<AtomicU64>(at as usize);
+        // SAFETY: an aligned word that the caller may write, as documented.
+        unsafe { &*place }.store(word, Ordering::Relaxed);
+    };
+    let Some(write_back) = write_back else {
+        return words.iter().enumerate().for_each(|(n, &word)| store(address + n as u64 * 8, word));
+    };
+    let fills_line = |at: u64, left: usize| at.is_multiple_of(LINE_BYTES) && left >= LINE_WORDS;
     let (mut at, mut rest) = (address, words);
     while !rest.is_empty() {
         let fills = fills_line(at, rest.len());
@@ -30,12 +37,10 @@ pub unsafe fn stream(write_back: Option<WriteBack>, address: u64, words: &[u64])
                     asm!("movnti [{}], {}", in(reg) place, in(reg) word, options(nostack, preserves_flags))
                 };
             } else {
-                let place = std::ptr::with_exposed_provenance_mut::<AtomicU64>(place as usize);
-                // SAFETY: as above, and aligned.
-                unsafe { &*place }.store(word, Ordering::Relaxed);
+                store(place, word);
             }
         }
-        if let (false, Some(write_back)) = (fills, write_back) {
+        if !fills {
             write_back.flush(at, part.len() as u64 * 8);
         }
         (at, rest) = (at + part.len() as u64 * 8, others);

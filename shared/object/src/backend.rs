@@ -251,6 +251,13 @@ pub unsafe trait Backend {
     /// Waits until all that was flushed is durable.
     fn fence(&self);
 
+    /// True where each store counts as soon as it is made, so that flushes and fences cost nothing: what is to survive is a killed program, not a power
+    /// cut. What nobody can reach before a commit is then written in place at once, and not to a record first.
+    #[inline]
+    fn keeps_stores(&self) -> bool {
+        false
+    }
+
     /// The word that this program's claims on locks and lanes carry: even, not 0, and never used by another
     /// program, not in an earlier boot either.
     fn owner(&self) -> u64;
@@ -368,6 +375,9 @@ unsafe impl<B: Backend> Backend for &B {
     }
     fn fence(&self) {
         (**self).fence();
+    }
+    fn keeps_stores(&self) -> bool {
+        (**self).keeps_stores()
     }
     fn owner(&self) -> u64 {
         (**self).owner()

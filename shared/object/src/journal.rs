@@ -22,10 +22,11 @@
 
 use alloc::vec::Vec;
 
-use twizzler_abi::address::range_start;
+use twizzler_abi::address::{range_bytes, range_start};
 use twizzler_abi::call::CreateSpec;
 use twizzler_abi::{Error, ObjId};
 
+use crate::tx::overlay::runs_of;
 pub use crate::tx::overlay::{LINE, Line};
 
 /// Seed of the checksum of records in logs.
@@ -138,24 +139,26 @@ pub fn encode_into(words: &mut Vec<u64>, seed: u64, content: &Content<'_>, lines
 }
 
 fn push_lines(words: &mut Vec<u64>, content: &Content<'_>, lines: &[(u64, Line)]) {
-    let mut last = 0;
+    let (mut number, mut object) = (0, 0..0);
     let mut rest = lines;
     while let [(address, line), ..] = rest {
-        let start = range_start(*address);
-        if content.objects.get(last).is_none_or(|&(known, _)| known != start) {
+        if !object.contains(address) {
+            let start = range_start(*address);
             let found = content.objects.iter().position(|&(known, _)| known == start);
-            last = found.expect("lines lie in objects of the record");
+            number = found.expect("lines lie in objects of the record") as u64;
+            object = start..start + range_bytes(start);
         }
-        let place = (last as u64) << OBJECT_BIT | (address - start);
-        let run = whole_lines(rest);
+        let place = number << OBJECT_BIT | (address - object.start);
+        let run = if line.mask == u64::MAX { whole_lines(rest) } else { 1 };
         if run > 1 {
             words.extend([place | IS_RUN, run as u64]);
+            let (now, then) = rest.split_at(run);
+            now.iter().for_each(|(_, line)| words.extend(line.bytes.chunks_exact(8).map(word_of)));
+            rest = then;
         } else {
-            words.extend([place, line.mask]);
+            push_line(words, place, line);
+            rest = &rest[1..];
         }
-        let (now, then) = rest.split_at(run.max(1));
-        now.iter().for_each(|(_, line)| push_bytes(words, line));
-        rest = then;
     }
 }
 
@@ -169,19 +172,25 @@ fn whole_lines(lines: &[(u64, Line)]) -> usize {
     lines.iter().enumerate().take_while(is_next).count()
 }
 
-/// The new bytes of a line, packed.
-fn push_bytes(words: &mut Vec<u64>, line: &Line) {
-    if line.mask == u64::MAX {
-        words.extend(line.bytes.chunks_exact(8).map(word_of));
-        return;
+/// A line alone: its place, its mask, and its new bytes, packed.
+fn push_line(words: &mut Vec<u64>, place: u64, line: &Line) {
+    let mut packed = [0; 16 + LINE as usize + 8];
+    packed[..8].copy_from_slice(&place.to_le_bytes());
+    packed[8..16].copy_from_slice(&line.mask.to_le_bytes());
+    let mut len = 16;
+    for (_, bytes, new) in line.words() {
+        if new == u8::MAX {
+            packed[len..len + 8].copy_from_slice(bytes);
+            len += 8;
+            continue;
+        }
+        for (first, run) in runs_of(new.into()) {
+            // What is beyond the run is written over, or cut off at the end.
+            packed[len..len + 8].copy_from_slice(&(u64::from_le_bytes(*bytes) >> (8 * first)).to_le_bytes());
+            len += run as usize;
+        }
     }
-    let mut packed = [0; LINE as usize];
-    let mut len = 0;
-    for (first, run) in line.runs() {
-        let run = first as usize..(first + run) as usize;
-        packed[len..len + run.len()].copy_from_slice(&line.bytes[run.clone()]);
-        len += run.len();
-    }
+    packed[len..len + 8].fill(0);
     words.extend(packed[..len.next_multiple_of(8)].chunks_exact(8).map(word_of));
 }
 

@@ -8,11 +8,12 @@
 
 use core::mem::MaybeUninit;
 use core::ptr::with_exposed_provenance;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::backend::Backend;
 use crate::pointer::{Ptr, Span};
 use crate::stored::{Stored, Value};
+use crate::tx::overlay::{LINE, Line, runs_of};
 
 /// # Safety
 /// `address` is aligned and readable as an `A` in mapped object memory.
@@ -74,6 +75,31 @@ pub(crate) fn write(backend: &impl Backend, to: Span<'_, u8>, bytes: &[u8]) {
     // SAFETY: the span's invariant covers its bytes, of which the slice has as many.
     unsafe { copy_in(to.address(), bytes.as_ptr(), bytes.len(), 1) };
     backend.stored(to.address(), bytes.len() as u64);
+}
+
+/// Stores a line's new bytes, word by word; to the span of that line.
+pub(crate) fn write_line(backend: &impl Backend, to: Span<'_, u8>, line: &Line) {
+    assert!(to.len() == LINE && to.address().is_multiple_of(LINE), "the caller looked whether it is one");
+    if line.mask == u64::MAX {
+        // SAFETY: the span's invariant covers the line, of which the copy has as many bytes.
+        unsafe { copy_in(to.address(), line.bytes.as_ptr(), LINE as usize, 8) };
+        return backend.stored(to.address(), LINE);
+    }
+    for (number, bytes, new) in line.words() {
+        let address = to.address() + number as u64 * 8;
+        // Pairs with the acquire of who reads without locks: words are stored one after the other.
+        fence(Ordering::Release);
+        if new == u8::MAX {
+            // SAFETY: the span's invariant covers the line, which begins at a multiple of its length, so this is an aligned word of it. The copy has as many bytes.
+            unsafe { in8(address, bytes.as_ptr()) };
+        } else {
+            for (first, len) in runs_of(new.into()) {
+                // SAFETY: as above, for some bytes of the word.
+                unsafe { copy_in(address + first, bytes[first as usize..].as_ptr(), len as usize, 1) };
+            }
+        }
+        backend.stored(address, 8);
+    }
 }
 
 /// Stores words, as many as the span has.
@@ -201,6 +227,16 @@ fn pieces(address: u64, len: usize, align: usize, mut piece: impl FnMut(usize, u
             }
             piece(at, bytes);
             at += bytes;
+        }
+    }
+    if len - at >= 64 {
+        // Much: four words for each look at what is left.
+        while len - at >= 32 {
+            piece(at, 8);
+            piece(at + 8, 8);
+            piece(at + 16, 8);
+            piece(at + 24, 8);
+            at += 32;
         }
     }
     while len - at >= 8 {

@@ -301,6 +301,12 @@ impl<'s> Area<'s> {
         range_bytes(self.start)
     }
 
+    /// True for an address in the object's range.
+    #[inline]
+    pub(crate) const fn contains(self, address: u64) -> bool {
+        address.wrapping_sub(self.start) < self.range_bytes()
+    }
+
     /// The place of a `T` at `offset`.
     #[inline]
     #[must_use]

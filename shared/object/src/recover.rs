@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 use core::mem::offset_of;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 use twizzler_abi::address::PAGE_BYTES;
@@ -185,12 +185,7 @@ impl<B: Backend> Space<B> {
         if !offset.is_multiple_of(LINE) {
             return Err(Error::Damaged);
         }
-        for (first, len) in line.runs() {
-            // Pairs with the acquire of who reads without locks: runs are stored one after the other.
-            fence(Ordering::Release);
-            let part = span.slice(first, len).expect("runs lie in the line");
-            memory::write(self.backend(), part, &line.bytes[first as usize..(first + len) as usize]);
-        }
+        memory::write_line(self.backend(), span, line);
         memory::flush(self.backend(), span);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Programs that run at the same time, and some that don't survive.
 
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -7,6 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights, address::Slot};
 use twizzler_image::MemoryBackend;
+use twizzler_object::collections::{OrderedMap, OrderedMapRoot};
 use twizzler_object::{Access, Backend, Migration, Ptr, Reader, Space, Stored, Waited};
 
 #[derive(Stored)]
@@ -59,6 +61,7 @@ struct Dying<'b> {
     owner: u64,
     /// Is told `false`, and the thread sleeps for ever: no destructor runs. Without, it panics.
     ended: Option<Sender<bool>>,
+    keeps_stores: bool,
 }
 
 impl Dying<'_> {
@@ -119,6 +122,9 @@ unsafe impl Backend for Dying<'_> {
         // The system would have ended the mappings of those that are dead.
         Ok(())
     }
+    fn keeps_stores(&self) -> bool {
+        self.keeps_stores
+    }
     fn owner(&self) -> u64 {
         self.owner
     }
@@ -150,8 +156,13 @@ fn survivors_find_everything_whole() {
         let id = new_counter(&backend);
         let survivor = Space::attach(&backend).expect("attach");
         add(&survivor, id).expect("added");
-        let dying =
-            Dying { backend: &backend, steps_left: AtomicU64::new(steps), owner: 0xdead_0000, ended: None };
+        let dying = Dying {
+            backend: &backend,
+            steps_left: AtomicU64::new(steps),
+            owner: 0xdead_0000,
+            ended: None,
+            keeps_stores: false,
+        };
         let made = std::thread::scope(|scope| {
             let program = scope.spawn(|| {
                 let space = std::mem::ManuallyDrop::new(Space::attach(&dying).expect("attach"));
@@ -218,8 +229,13 @@ fn a_migration_is_done_once_or_not_at_all() {
         let id = new_counter(backend);
         add(&Space::attach(backend).expect("attach"), id).expect("added");
         let (tell, told) = channel();
-        let program =
-            |steps, owner, ended| Dying { backend, steps_left: AtomicU64::new(steps), owner, ended };
+        let program = |steps, owner, ended| Dying {
+            backend,
+            steps_left: AtomicU64::new(steps),
+            owner,
+            ended,
+            keeps_stores: false,
+        };
         let living = program(u64::MAX, backend.owner(), None);
         let mut survivor = Space::attach(&living).expect("attach");
         let dying = program(steps, 0xdead_0000, Some(tell.clone()));
@@ -248,4 +264,75 @@ fn a_migration_is_done_once_or_not_at_all() {
         }
     }
     assert_eq!(seen, [true; 2]);
+}
+
+type Long = OrderedMapRoot<u64, [u8; 400]>;
+
+/// What the map holds after so many transactions.
+fn long_after(transactions: u64) -> BTreeMap<u64, [u8; 400]> {
+    let mut model: BTreeMap<_, _> = (0..6).map(|key| (key, [0; 400])).collect();
+    for n in 1..=transactions {
+        model.insert(n % 3, [n as u8; 400]);
+        model.insert(100 + n, [n as u8; 400]);
+        model.remove(&(3 + n % 2));
+    }
+    model
+}
+
+/// Where stores are kept, values and copies of leaves are written in place before the record. A program is killed at each of its stores; what the others
+/// find is what some of its transactions have made.
+#[test]
+fn what_is_written_in_place_before_the_record_does_not_count_without_it() {
+    const TRANSACTIONS: u64 = 5;
+    for steps in 0.. {
+        // Those that are killed are never done with it.
+        let backend: &MemoryBackend = Box::leak(Box::new(MemoryBackend::new()));
+        let survivor = Space::attach(backend).expect("attach");
+        let made = survivor.transact(|tx| {
+            let root = tx.create::<Long>()?;
+            let map = OrderedMap::new(root.base());
+            (0..6).try_for_each(|key| map.insert(tx, key, [0; 400]).map(drop))?;
+            Ok::<_, Error>(tx.space().id_of(root.area()))
+        });
+        let id = made.expect("made");
+        let (steps_left, owner) = (AtomicU64::new(steps), 0xdead_0000);
+        let (tell, told) = channel();
+        let dying = Dying { backend, steps_left, owner, ended: Some(tell.clone()), keeps_stores: true };
+        let done: &AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));
+        std::thread::spawn(move || {
+            let space = ManuallyDrop::new(Space::attach(&dying).expect("attach"));
+            let guard = ManuallyDrop::new(space.enter());
+            let map = OrderedMap::new(guard.open::<Long>(id, Access::Write).expect("open").base());
+            for n in 1..=TRANSACTIONS {
+                let value = [n as u8; 400];
+                let changed = guard.transact(|tx| {
+                    map.insert(tx, n % 3, value)?;
+                    let undone = tx.savepoint(|tx| {
+                        map.insert(tx, n % 3, [77; 400])?;
+                        map.insert(tx, 50 + n, [78; 400])?;
+                        Err::<(), _>(Error::Busy)
+                    });
+                    assert_eq!(undone, Err(Error::Busy));
+                    map.insert(tx, 100 + n, value)?;
+                    map.remove(tx, &(3 + n % 2))
+                });
+                changed.expect("changed");
+                done.store(n, Ordering::Relaxed);
+            }
+            tell.send(true).expect("the test waits for it");
+        });
+        let finished = told.recv().expect("it says how it ended");
+        // Takes the dead one's locks over.
+        let guard = survivor.enter();
+        let root = guard.open::<Long>(id, Access::Write).expect("open");
+        guard.transact(|tx| tx.lock(root.area())).expect("recovered");
+        let found: Result<BTreeMap<_, _>, Error> = OrderedMap::new(root.base()).iter(&&guard).collect();
+        let (found, done) = (found.expect("sound"), done.load(Ordering::Relaxed));
+        let sound = found == long_after(done) || !finished && found == long_after(done + 1);
+        assert!(sound, "killed at store {steps}, after {done} transactions");
+        if finished {
+            assert!(steps > 50 && done == TRANSACTIONS, "{steps} stores, {done} transactions");
+            break;
+        }
+    }
 }

@@ -103,14 +103,17 @@ impl<B: Backend> Tx<'_, B> {
     /// Which objects change, and what their versions will be.
     fn gather_changed(&mut self) -> Result<(), Error> {
         let mut changed = core::mem::take(&mut self.lane.work.changed);
-        let mut last = 0;
+        let mut last = None;
         for &(address, _) in self.work().overlay.lines() {
-            let start = range_start(address);
-            if start == last || changed.iter().any(|&(known, _)| known == start) {
+            if last.is_some_and(|last: Area<'_>| last.contains(address)) {
                 continue;
             }
-            last = start;
-            let id = self.space.mapped(area_at(start))?.id;
+            let area = *last.insert(area_at(address));
+            let start = area.start();
+            if changed.iter().any(|&(known, _)| known == start) {
+                continue;
+            }
+            let id = self.space.mapped(area)?.id;
             let Ok(version) = version_after(self.version_of(start, id)) else {
                 return Err(self.lost(id));
             };
@@ -170,6 +173,9 @@ impl<B: Backend> Tx<'_, B> {
             // Fence 0. Before the record is written: if all its lines happen to arrive, it counts, fence 1 or not.
             work.fresh.flush(backend);
             backend.fence();
+        } else if work.is_in_place {
+            // The same where stores are kept: the record is stored after that.
+            backend.fence();
         }
         let to = area_of(media.slot).span::<u64>(offset, work.words.len() as u64);
         let to = to.ok_or(Error::OutOfRange)?;
@@ -191,12 +197,16 @@ impl<B: Backend> Tx<'_, B> {
             work.changed.iter().filter(is_shared).map(|&(_, Changed { id, .. })| id)
         };
         space.begin_changes(shared());
+        let mut last: Option<(Area<'_>, bool)> = None;
         for &(address, ref line) in work.overlay.lines() {
-            let area = area_at(address);
-            if is_wanted(area) {
+            let (area, wanted) = match last {
+                Some(known) if known.0.contains(address) => known,
+                _ => *last.insert((area_at(address), is_wanted(area_at(address)))),
+            };
+            if wanted {
                 // Pairs with the acquire of who reads without locks what this line makes reachable.
                 fence(Ordering::Release);
-                space.apply(area, address - range_start(address), line)?;
+                space.apply(area, address - area.start(), line)?;
             }
         }
         for &(start, Changed { version, .. }) in &work.changed {
@@ -229,14 +239,16 @@ impl<B: Backend> Tx<'_, B> {
     }
 
     fn perform_deletes(&self) -> Result<(), Error> {
+        if self.lane.work.deletes.is_empty() {
+            return Ok(());
+        }
         let mut result = Ok(());
         for &id in &self.lane.work.deletes {
             if let Err(error) = self.space.delete_if_there(id) {
                 result = Err(error);
             }
         }
-        if let Some(media) = self.lane.media.filter(|_| !self.lane.work.deletes.is_empty() && result.is_ok())
-        {
+        if let Some(media) = self.lane.media.filter(|_| result.is_ok()) {
             // Before anyone may make them again: recovery would delete those.
             self.space.store_durably(media.head().at(LaneHead::applied), &self.lane.transaction);
         }

@@ -3,11 +3,22 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use twizzler_abi::Error;
 use twizzler_abi::address::{range_bytes, range_start};
 
+use super::Tx;
 use crate::backend::Backend;
-use crate::pointer::Area;
+use crate::memory;
+use crate::pointer::{Area, Bytes};
 use crate::tx::overlay::LINE;
+
+/// Allocated bytes that a transaction stages before it writes them in place. What is written in place costs a fence of its own
+/// (see [`Tx::commit`]); what is staged is written twice.
+const STAGED_BYTES_MAX: u64 = 3072;
+/// Bytes of an allocation that are written in place at once where that costs no fence ([`Backend::keeps_stores`]).
+const KEPT_BYTES_MIN: u64 = 256;
+/// The same with a log, where what is written in place costs a sync of the object's file.
+const LOGGED_BYTES_MAX: u64 = 256 * 1024;
 
 /// Ranges that nobody else can reach before the commit.
 #[derive(Debug, Default)]
@@ -38,10 +49,18 @@ struct Made {
 impl Fresh {
     /// Forgets everything. With `stages_objects`, objects that are made from now on are not written in place.
     pub(super) fn clear(&mut self, stages_objects: bool) {
-        self.blocks.clear();
+        if !self.blocks.is_empty() {
+            self.blocks.clear();
+        }
         self.objects.clear();
         self.last.set((0, 0));
         self.stages_objects = stages_objects;
+    }
+
+    /// True if the transaction has made nothing that is written in place.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.objects.is_empty()
     }
 
     /// True if there is nothing that must be written back before the record.
@@ -97,7 +116,7 @@ impl Fresh {
     /// True where all of the range may be written in place.
     pub(super) fn contains(&self, address: u64, len_bytes: u64) -> bool {
         let end = address + len_bytes;
-        if self.blocks.is_empty() && self.objects.is_empty() {
+        if self.is_empty() {
             return false;
         }
         let within = |(from, to): (u64, u64)| from <= address && end <= to;
@@ -152,5 +171,48 @@ impl Fresh {
         if pending.0 != pending.1 {
             write_back(pending);
         }
+    }
+}
+
+impl<'g, B: Backend> Tx<'g, B> {
+    /// Notes that the transaction has allocated these bytes. The first few are staged like other changes; what is more is written
+    /// in place.
+    pub(crate) fn allocated(&mut self, bytes: Bytes<'g>) -> Result<(), Error> {
+        if self.is_fresh(bytes) {
+            return Ok(());
+        }
+        let most = if self.stages() { LOGGED_BYTES_MAX } else { STAGED_BYTES_MAX };
+        let is_kept = bytes.len() >= KEPT_BYTES_MIN && self.space.backend().keeps_stores();
+        let staged = !is_kept && self.work().staged_bytes + bytes.len() <= most;
+        if staged {
+            self.work_mut().staged_bytes += bytes.len();
+        } else {
+            // What frees it may not be durable yet.
+            self.in_place()?;
+            self.work_mut().fresh.add_block(bytes.address(), bytes.len());
+        }
+        Ok(())
+    }
+
+    /// True for memory that the transaction has made itself and writes in place.
+    pub(crate) fn is_fresh(&self, bytes: Bytes<'g>) -> bool {
+        self.work().fresh.contains(bytes.address(), bytes.len())
+    }
+
+    /// Overwrites bytes that nobody looks at before something else is in place that the transaction writes, and that mean nothing until then, whatever
+    /// becomes of the transaction; nor has it written them itself. Written in place at once where that saves something.
+    pub(crate) fn write_unseen(&mut self, to: Bytes<'g>, bytes: &[u8]) -> Result<(), Error> {
+        let backend = self.space.backend();
+        if to.len() < KEPT_BYTES_MIN || !backend.keeps_stores() {
+            return self.write(to, 0, bytes);
+        }
+        if let Some(first) = to.index(0) {
+            self.lock(first.object())?;
+        }
+        memory::write(backend, to, bytes);
+        let work = self.work_mut();
+        work.is_in_place = true;
+        work.overlay.rewrite(to.address(), bytes);
+        Ok(())
     }
 }

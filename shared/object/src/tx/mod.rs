@@ -52,6 +52,7 @@ use crate::stored::{Stored, Value, type_of};
 pub(crate) use overlay::Rank;
 pub(crate) use pending::Pending;
 pub use reclaim::strike_used;
+use work::LastLocked;
 pub(crate) use work::Work;
 
 /// A transaction. Dropped without [`Tx::commit`], also by a panic, it leaves nothing behind.
@@ -74,11 +75,6 @@ enum State {
     Done,
 }
 
-/// Allocated bytes that a transaction stages before it writes them in place. What is written in place costs a fence of its own
-/// (see [`Tx::commit`]); what is staged is written twice.
-const STAGED_BYTES_MAX: u64 = 3072;
-/// The same with a log, where what is written in place costs a sync of the object's file.
-const LOGGED_BYTES_MAX: u64 = 256 * 1024;
 /// Writes of so many bytes to an object that the transaction made are not staged with a log.
 const IN_PLACE_BYTES_MIN: u64 = 32 * 1024;
 
@@ -119,7 +115,7 @@ impl<'g, B: Backend> Tx<'g, B> {
     /// and where the transaction is to run again; what recovery of a dead holder's transaction says.
     #[inline]
     pub fn lock(&mut self, area: Area<'g>) -> Result<(), Error> {
-        if self.work().last.get() == area.start() | EXCLUSIVELY || self.work().fresh.made(area) {
+        if self.work().last.get().covers_exclusively(area.start()) || self.work().fresh.made(area) {
             return self.doomed();
         }
         self.lock_slowly(area, Mode::Exclusive)
@@ -131,7 +127,7 @@ impl<'g, B: Backend> Tx<'g, B> {
     /// As [`Tx::lock`].
     pub fn lock_shared(&self, area: Area<'g>) -> Result<(), Error> {
         if self.work().fresh.made(area) {
-            self.work().last.set(area.start() | EXCLUSIVELY);
+            self.work().last.set(LastLocked::new(area, true));
             return self.doomed();
         }
         self.lock_slowly(area, Mode::Shared)
@@ -148,9 +144,8 @@ impl<'g, B: Backend> Tx<'g, B> {
             return Err(Error::NoSuchObject);
         }
         self.lock_id(mapped.id, mode)?;
-        let how = if mode == Mode::Exclusive { EXCLUSIVELY } else { 0 };
         self.find_pending(area.start(), mapped.id)?;
-        self.work().last.set(area.start() | how);
+        self.work().last.set(LastLocked::new(area, mode == Mode::Exclusive));
         if mode == Mode::Exclusive {
             memory::prefetch(version_word(area).address());
         }
@@ -182,8 +177,7 @@ impl<'g, B: Backend> Tx<'g, B> {
     /// Locks what is about to be read. False: that failed, so the transaction can't commit, and what lies there is not to be looked at.
     #[inline]
     fn lock_for_read(&self, address: u64) -> bool {
-        let start = range_start(address);
-        self.work().last.get() & !EXCLUSIVELY == start || self.lock_for_read_slowly(start)
+        self.work().last.get().covers(address) || self.lock_for_read_slowly(range_start(address))
     }
 
     fn lock_for_read_slowly(&self, start: u64) -> bool {
@@ -196,6 +190,17 @@ impl<'g, B: Backend> Tx<'g, B> {
                 false
             }
         }
+    }
+
+    /// [`Reader::get`] of what has yet to be locked, or does not lie in place.
+    #[inline(never)]
+    fn get_slowly<T: Value>(&self, place: Ptr<'g, T>) -> T {
+        if !self.lock_for_read(place.address()) {
+            return memory::zeroed();
+        }
+        let mut value = self.load(place);
+        self.work().overlay.patch(place.address(), memory::bytes_of_mut(&mut value));
+        value
     }
 
     #[inline]
@@ -214,6 +219,13 @@ impl<'g, B: Backend> Tx<'g, B> {
     /// As [`Tx::lock`].
     #[inline]
     pub fn set<T: Value>(&mut self, place: Ptr<'g, T>, value: T) -> Result<(), Error> {
+        let work = &mut self.lane.work;
+        if work.last.get().covers_exclusively(place.address()) && work.fresh.is_empty() {
+            // It is locked, and nothing lies in place that is nobody else's: what is so mostly, said again in few words.
+            work.failed.get().map_or(Ok(()), Err)?;
+            work.overlay.write(place.address(), memory::bytes_of(&value));
+            return Ok(());
+        }
         self.put(place.as_span().as_bytes(), memory::bytes_of(&value))
     }
 
@@ -306,24 +318,6 @@ impl<'g, B: Backend> Tx<'g, B> {
         self.lane.sink == Sink::Log
     }
 
-    /// Notes that the transaction has allocated these bytes. The first few are staged like other changes; what is more is written
-    /// in place.
-    pub(crate) fn allocated(&mut self, bytes: Bytes<'g>) -> Result<(), Error> {
-        if self.is_fresh(bytes) {
-            return Ok(());
-        }
-        let most = if self.stages() { LOGGED_BYTES_MAX } else { STAGED_BYTES_MAX };
-        let staged = self.work().staged_bytes + bytes.len() <= most;
-        if staged {
-            self.work_mut().staged_bytes += bytes.len();
-        } else {
-            // What frees it may not be durable yet.
-            self.in_place()?;
-            self.work_mut().fresh.add_block(bytes.address(), bytes.len());
-        }
-        Ok(())
-    }
-
     /// Notes that what is staged at a place makes something reachable for readers without locks: it is stored when all else is.
     pub(crate) fn publish<T>(&mut self, place: Ptr<'_, T>, rank: Rank) {
         let line = place.address() & !(overlay::LINE - 1);
@@ -331,11 +325,6 @@ impl<'g, B: Backend> Tx<'g, B> {
         if published.last() != Some(&(rank, line)) {
             published.push((rank, line));
         }
-    }
-
-    /// True for memory that the transaction has made itself and writes in place.
-    pub(crate) fn is_fresh(&self, bytes: Bytes<'g>) -> bool {
-        self.work().fresh.contains(bytes.address(), bytes.len())
     }
 
     /// Sets bytes to zero.
@@ -383,9 +372,6 @@ impl<'g, B: Backend> Tx<'g, B> {
     pub fn abort(self) {}
 }
 
-/// In [`Work::last`]: the lock is exclusive.
-const EXCLUSIVELY: u64 = 1;
-
 impl<B: Backend> Drop for Tx<'_, B> {
     fn drop(&mut self) {
         match self.state {
@@ -414,14 +400,11 @@ impl<B: Backend> Drop for Tx<'_, B> {
 impl<'g, B: Backend> Reader<'g> for Tx<'g, B> {
     #[inline]
     fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
-        if !self.lock_for_read(place.address()) {
-            return memory::zeroed();
+        let work = self.work();
+        if work.seen.get() == 0 && work.last.get().covers(place.address()) && !work.overlay.may_have(place) {
+            return memory::load(place);
         }
-        let mut value = self.load(place);
-        if !self.work().overlay.is_empty() {
-            self.work().overlay.patch(place.address(), memory::bytes_of_mut(&mut value));
-        }
-        value
+        self.get_slowly(place)
     }
 
     #[inline]

@@ -12,6 +12,7 @@ use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 
 use super::Tx;
+use super::work::LastLocked;
 use crate::backend::Backend;
 use crate::error::TypeName;
 use crate::lane::{INTENTS_MAX, Intent, LaneHead, id_of};
@@ -150,7 +151,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             }
         }
         // The next write looks again if it goes to one of those.
-        self.work().last.set(0);
+        self.work().last.set(LastLocked::default());
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::memory::prefetch;
+use crate::pointer::Ptr;
+use crate::stored::Stored;
 
 /// What must be stored after what, for readers without locks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -28,6 +30,7 @@ pub struct Line {
 impl Line {
     pub(super) const EMPTY: Self = Self { mask: 0, bytes: [0; LINE as usize] };
 
+    #[inline]
     fn write(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
         self.mask |= mask_of(at, bytes.len());
@@ -55,21 +58,41 @@ impl Line {
         }
     }
 
-    /// Runs of new bytes: (first, length).
-    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mask = self.mask;
-        let mut at = 0;
+    /// Words with new bytes: which of the eight, their bytes, and which of those are new.
+    #[inline]
+    pub(crate) fn words(&self) -> impl Iterator<Item = (usize, &[u8; 8], u8)> {
+        let mut rest = self.mask;
         core::iter::from_fn(move || {
-            let rest = mask.checked_shr(at)?;
             if rest == 0 {
                 return None;
             }
-            let first = at + rest.trailing_zeros();
-            let len = (!(mask >> first)).trailing_zeros();
-            at = first + len;
-            Some((u64::from(first), u64::from(len)))
+            let number = (rest.trailing_zeros() / 8) as usize;
+            let new = (rest >> (8 * number)) as u8;
+            rest &= !(0xff << (8 * number));
+            Some((number, self.bytes.as_chunks::<8>().0.get(number)?, new))
         })
     }
+
+    /// Runs of new bytes: (first, length).
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+        runs_of(self.mask)
+    }
+}
+
+/// Runs of bits that are set: (first, length).
+#[inline]
+pub(crate) fn runs_of(mask: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut rest = mask;
+    core::iter::from_fn(move || {
+        if rest == 0 {
+            return None;
+        }
+        let first = rest.trailing_zeros();
+        let len = (!(rest >> first)).trailing_zeros();
+        // The carry goes through the whole run, which is then gone.
+        rest &= rest.wrapping_add(1 << first);
+        Some((u64::from(first), u64::from(len)))
+    })
 }
 
 /// All that is staged. Few lines are searched one by one, many by a table of hashes.
@@ -80,6 +103,8 @@ pub(crate) struct Overlay {
     /// Empty for few lines. Otherwise at least twice as many words as lines, a power of two: the line's number plus one, at the hash of
     /// its address or after it.
     table: Vec<u32>,
+    /// Which lines there may be, a bit for every 64th: so that one that is not there is mostly not looked for.
+    hints: u64,
 }
 
 /// So many lines are searched one by one.
@@ -88,6 +113,28 @@ const FEW: usize = 8;
 impl Overlay {
     pub(crate) const fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// False where nothing is staged of a place.
+    #[inline(always)]
+    pub(crate) fn may_have<T: Stored>(&self, place: Ptr<'_, T>) -> bool {
+        if size_of::<T>() <= align_of::<T>() {
+            // It lies in one line.
+            self.hints >> (place.address() / LINE % 64) & 1 != 0
+        } else {
+            self.may_have_bytes(place.address(), size_of::<T>())
+        }
+    }
+
+    /// The same of bytes.
+    #[inline]
+    const fn may_have_bytes(&self, address: u64, len: usize) -> bool {
+        if self.hints == 0 || len == 0 {
+            return false;
+        }
+        let lines = (address % LINE + len as u64).div_ceil(LINE);
+        let wanted = if lines < 64 { (1 << lines) - 1 } else { u64::MAX };
+        self.hints & u64::rotate_left(wanted, (address / LINE % 64) as u32) != 0
     }
 
     /// Puts these lines behind all others, in their order: the last time that one is named counts. Nothing is staged or looked up after that.
@@ -123,6 +170,7 @@ impl Overlay {
     /// Gives up all lines.
     pub(super) fn take_lines(&mut self) -> Vec<(u64, Line)> {
         self.table.clear();
+        self.hints = 0;
         core::mem::take(&mut self.lines)
     }
 
@@ -131,6 +179,7 @@ impl Overlay {
         const MUCH: usize = 4096;
         self.table.clear();
         self.lines.clear();
+        self.hints = 0;
         if self.lines.capacity() > MUCH {
             *self = Self::default();
         }
@@ -138,6 +187,10 @@ impl Overlay {
 
     #[inline]
     fn find(&self, line: u64) -> Option<usize> {
+        if self.may_have_bytes(line, 1) { self.look_for(line) } else { None }
+    }
+
+    fn look_for(&self, line: u64) -> Option<usize> {
         if self.table.is_empty() {
             return self.lines.iter().position(|&(address, _)| address == line);
         }
@@ -154,6 +207,7 @@ impl Overlay {
 
     fn add(&mut self, line: u64) -> usize {
         let index = self.lines.len();
+        self.hints |= 1 << (line / LINE % 64);
         prefetch(line);
         self.lines.push((line, Line::EMPTY));
         if index + 1 > FEW && (index + 1) * 2 > self.table.len() {
@@ -181,7 +235,15 @@ impl Overlay {
 
     /// Stages those of the bytes whose lines are staged already.
     pub(crate) fn rewrite(&mut self, address: u64, bytes: &[u8]) {
-        if self.lines.is_empty() {
+        if !self.may_have_bytes(address, bytes.len()) {
+            return;
+        }
+        if self.table.is_empty() {
+            for &mut (line, ref mut staged) in &mut self.lines {
+                if let Some((at, part)) = common(line, address, bytes.len()) {
+                    staged.write(at, &bytes[part]);
+                }
+            }
             return;
         }
         for (line, at, part) in parts(address, bytes.len()) {
@@ -192,17 +254,44 @@ impl Overlay {
     }
 
     /// Stages bytes.
+    #[inline]
     pub(crate) fn write(&mut self, address: u64, bytes: &[u8]) {
-        for (line, at, part) in parts(address, bytes.len()) {
-            let index = self.find(line).unwrap_or_else(|| self.add(line));
-            self.lines[index].1.write(at, &bytes[part]);
+        let at = (address % LINE) as usize;
+        if (1..=LINE as usize - at).contains(&bytes.len()) {
+            self.line(address - at as u64).write(at, bytes);
+        } else {
+            self.write_lines(address, bytes);
         }
+    }
+
+    fn write_lines(&mut self, address: u64, bytes: &[u8]) {
+        for (line, at, part) in parts(address, bytes.len()) {
+            self.line(line).write(at, &bytes[part]);
+        }
+    }
+
+    /// The line at an address, staged from now on. Mostly, the one that was staged last.
+    #[inline]
+    fn line(&mut self, line: u64) -> &mut Line {
+        let index = match self.lines.last() {
+            Some(&(last, _)) if last == line => self.lines.len() - 1,
+            _ => self.find(line).unwrap_or_else(|| self.add(line)),
+        };
+        &mut self.lines[index].1
     }
 
     /// Puts what is staged over what was read from memory.
     #[inline]
     pub(crate) fn patch(&self, address: u64, bytes: &mut [u8]) {
-        if self.lines.is_empty() {
+        if !self.may_have_bytes(address, bytes.len()) {
+            return;
+        }
+        if self.table.is_empty() {
+            for &(line, ref staged) in &self.lines {
+                if let Some((at, part)) = common(line, address, bytes.len()) {
+                    staged.patch(at, &mut bytes[part]);
+                }
+            }
             return;
         }
         for (line, at, part) in parts(address, bytes.len()) {
@@ -221,6 +310,13 @@ const fn slot_of(line: u64, mask: usize) -> usize {
 /// Bits `at..at + len`.
 fn mask_of(at: usize, len: usize) -> u64 {
     if len == LINE as usize { u64::MAX } else { ((1 << len) - 1) << at }
+}
+
+/// What a line has in common with a range: (first byte in the line, range of the caller's bytes).
+#[inline]
+fn common(line: u64, address: u64, len: usize) -> Option<(usize, core::ops::Range<usize>)> {
+    let (first, end) = (line.max(address), (line + LINE).min(address + len as u64));
+    (first < end).then(|| ((first - line) as usize, (first - address) as usize..(end - address) as usize))
 }
 
 /// The parts of a range: (line's address, first byte in the line, range of the caller's bytes).

@@ -375,20 +375,22 @@ impl<'g, B: Backend> Tx<'g, B> {
     }
 
     /// Reads what is committed, past what the transaction has staged.
-    pub(crate) const fn committed(&self) -> Committed<'_, 'g, B> {
-        Committed { tx: self }
+    pub(crate) fn committed(&self) -> Committed<'_, 'g, B> {
+        Committed { tx: self, is_in_place: self.work().seen.get() == 0 }
     }
 }
 
 /// What is committed, as a transaction sees it that has not changed it: for what no transaction changes once it is committed.
 pub(crate) struct Committed<'t, 'g, B: Backend> {
     tx: &'t Tx<'g, B>,
+    /// Nothing waits for the disk that it could see.
+    is_in_place: bool,
 }
 
 impl<'g, B: Backend> Reader<'g> for Committed<'_, 'g, B> {
     #[inline]
     fn get<T: Value>(&self, place: Ptr<'g, T>) -> T {
-        self.tx.load(place)
+        if self.is_in_place { memory::load(place) } else { self.tx.load_pending(place) }
     }
 
     fn follow<T: Stored>(&self, _: Ptr<'g, InvPtr<T>>) -> Result<Option<Ptr<'g, T>>, Error> {

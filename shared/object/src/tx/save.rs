@@ -7,6 +7,7 @@ use twizzler_abi::Error;
 use super::Tx;
 use super::fresh::Outer;
 use super::overlay::Overlay;
+use super::work::LastLocked;
 use crate::backend::Backend;
 
 /// What there was when a savepoint began.
@@ -81,7 +82,7 @@ impl<B: Backend> Drop for Trial<'_, '_, B> {
             work.deletes.truncate(saved.deletes);
             work.frees.truncate(saved.frees);
             work.staged_bytes = saved.staged_bytes;
-            work.last.set(0);
+            work.last.set(LastLocked::default());
         }
         self.tx.work_mut().fresh.end_inner(mem::take(&mut self.before), kept);
     }

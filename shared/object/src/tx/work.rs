@@ -12,6 +12,34 @@ use super::overlay::{Overlay, Rank};
 use crate::entries::Entered;
 use crate::heap::{Freed, Reuse};
 use crate::journal::Changed;
+use crate::pointer::Area;
+
+/// Where an object lies that is locked. Of none, no address.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastLocked {
+    start: u64,
+    bytes: u64,
+    /// Nobody else reads it.
+    is_exclusive: bool,
+}
+
+impl LastLocked {
+    pub(super) const fn new(area: Area<'_>, is_exclusive: bool) -> Self {
+        Self { start: area.start(), bytes: area.range_bytes(), is_exclusive }
+    }
+
+    /// True for an address in the object.
+    #[inline(always)]
+    pub(super) const fn covers(&self, address: u64) -> bool {
+        address.wrapping_sub(self.start) < self.bytes
+    }
+
+    /// The same, if nobody else reads the object.
+    #[inline(always)]
+    pub(super) const fn covers_exclusively(&self, address: u64) -> bool {
+        self.is_exclusive && self.covers(address)
+    }
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -37,10 +65,12 @@ pub(crate) struct Work {
     pub(super) published: Vec<(Rank, u64)>,
     /// It migrates an object, whose type list it may change.
     pub(super) replaces_types: bool,
+    /// Something was written in place that is not in `fresh`: where stores are kept.
+    pub(super) is_in_place: bool,
     /// Bytes of allocations that are staged.
     pub(super) staged_bytes: u64,
-    /// The object that was last seen to be locked: where it lies. 0: none.
-    pub(super) last: Cell<u64>,
+    /// The object that was last seen to be locked.
+    pub(super) last: Cell<LastLocked>,
     /// Where the last record ends that it may have seen before that was durable; 0: none ([`super::pending`]).
     pub(super) seen: Cell<u64>,
     /// What may be given out of the memory of the object that it last allocated in.
@@ -66,8 +96,9 @@ impl Work {
         self.changed.clear();
         self.published.clear();
         self.staged_bytes = 0;
+        self.is_in_place = false;
         self.replaces_types = false;
-        self.last.set(0);
+        self.last.set(LastLocked::default());
         self.seen.set(0);
         self.reuse.set(Reuse::default());
         self.conflict.set(false);

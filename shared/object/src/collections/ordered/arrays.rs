@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use twizzler_abi::Error;
 
 use super::super::raw::{aligned, bytes_of, value_at};
-use super::page::{At, BIRTH, Content, Entry, HEAD_BYTES, Page};
+use super::page::{At, Content, Entry, HEAD_BYTES, Page};
 use super::tail::{self, Kind, LEAF_HEAD_BYTES, Order, STEPS, Step, TAIL_MAX, VERSIONS};
 use crate::backend::Backend;
 use crate::pointer::{Bytes, Ptr, Span};
@@ -253,6 +253,11 @@ impl<K: Value + Ord, V: Stored> Page for Arrays<K, V> {
         if self.level() == 0 { Content::Here(bytes) } else { Content::Child(value_at(bytes, 0)) }
     }
 
+    fn replace(&mut self, i: usize, key: &K, content: Content<'_>) -> bool {
+        self.put(i, key, content);
+        true
+    }
+
     fn insert(&mut self, i: usize, key: &K, content: Content<'_>) -> bool {
         if self.len() >= self.max() {
             return false;
@@ -305,7 +310,7 @@ impl<K: Value + Ord, V: Stored> Page for Arrays<K, V> {
         if version(0) == 0 {
             return Ok(0);
         }
-        let most = number.saturating_sub(reader.get(at.place::<u64>(BIRTH)?));
+        let most = number.saturating_sub(at.birth);
         let tail = (0..TAIL_MAX).take_while(|&i| (1..=most).contains(&version(i))).count();
         if at.len + tail > Self::LEAF_MAX { Err(Error::Damaged) } else { Ok(tail) }
     }
@@ -327,8 +332,7 @@ impl<K: Value + Ord, V: Stored> Page for Arrays<K, V> {
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<bool, Error> {
         let version = |i: usize| at.place::<u32>(VERSIONS + 4 * i);
-        let birth = tx.get(at.place::<u64>(BIRTH)?);
-        let after = stamp.checked_sub(birth).filter(|&after| after > 0);
+        let after = stamp.checked_sub(at.birth).filter(|&after| after > 0);
         let Some(after) = after.and_then(|after| u32::try_from(after).ok()) else { return Ok(false) };
         let replaced = entry.equal.then(|| order.number(entry.place));
         let is_own = |i: usize| Ok::<_, Error>(tx.get(version(i)?) == after);
@@ -360,7 +364,13 @@ impl<K: Value + Ord, V: Stored> Page for Arrays<K, V> {
         }
         let number = replaced.filter(|_| own).unwrap_or(number);
         if let Some(value) = entry.value {
-            tx.write(value_at(number).ok_or(Error::Damaged)?, 0, value)?;
+            let to = value_at(number).ok_or(Error::Damaged)?;
+            if own {
+                tx.write(to, 0, value)?;
+            } else {
+                // Nobody looks there before the step is seen.
+                tx.write_unseen(to, value)?;
+            }
         }
         if !own {
             let kind = match (entry.equal, entry.value) {

@@ -23,7 +23,7 @@ impl<'s, P: Page> Tree<'s, P> {
         let stamp = self.begin(tx)?;
         let mut builder = Builder::new(*self, stamp);
         let mut rest = entries.peekable();
-        if let Some(top) = self.version(tx)?.top {
+        if let Some(top) = self.newest(tx)?.0 {
             self.merge_below(tx, top, &mut builder, &mut rest)?;
         }
         for (key, value) in rest {

@@ -67,6 +67,8 @@ pub struct At<'s> {
     pub(super) len: usize,
     /// Entries of the tail that are seen.
     pub(super) tail: usize,
+    /// The version that made it.
+    pub(super) birth: u64,
 }
 
 /// A change of one of a leaf's entries.
@@ -97,8 +99,7 @@ impl<'s> At<'s> {
         // Pairs with the release that comes before the store of the pointer: the node is seen whole.
         fence(Ordering::Acquire);
         let at = Self::head::<P>(reader, area, offset, level)?;
-        let birth = reader.get(at.place(BIRTH)?);
-        let at = if birth <= number { at } else { at.replaced::<P>(reader, level, birth, number)? };
+        let at = if at.birth <= number { at } else { at.replaced::<P>(reader, level, number)? };
         at.with_tail::<P>(reader, number)
     }
 
@@ -108,21 +109,19 @@ impl<'s> At<'s> {
         self,
         reader: &impl Reader<'s>,
         level: Option<u16>,
-        mut birth: u64,
         number: u64,
     ) -> Result<Self, Error> {
         let mut at = self;
         for _ in 0..STEPS_MAX {
-            at = Self::head::<P>(reader, at.area, reader.get(at.place(REPLACED)?), level)?;
-            let older = reader.get(at.place(BIRTH)?);
-            if older <= number {
-                return Ok(at);
+            let older = Self::head::<P>(reader, at.area, reader.get(at.place(REPLACED)?), level)?;
+            if older.birth <= number {
+                return Ok(older);
             }
             // It was there before what replaced it.
-            if older >= birth {
+            if older.birth >= at.birth {
                 return Err(Error::Damaged);
             }
-            birth = older;
+            at = older;
         }
         Err(Error::Damaged)
     }
@@ -154,8 +153,12 @@ impl<'s> At<'s> {
                 memory::prefetch(area.start().wrapping_add(offset).wrapping_add(line * 64));
             }
         }
-        let head: u64 = reader.get(area.place(offset).ok_or(Error::Damaged)?);
-        let at = Self { area, offset, level: head as u16, len: usize::from((head >> 16) as u16), tail: 0 };
+        let node: Ptr<'_, Node> = area.place(offset).ok_or(Error::Damaged)?;
+        let word =
+            |at: usize| node.at(Node::bytes).index(at / 8).map(|word| reader.get(word)).ok_or(Error::Damaged);
+        let (head, birth) = (word(0)?, word(BIRTH)?);
+        let len = usize::from((head >> 16) as u16);
+        let at = Self { area, offset, level: head as u16, len, tail: 0, birth };
         if level.is_some_and(|level| level != at.level) || at.len > P::len_max(at.level) {
             return Err(Error::Damaged);
         }
@@ -212,6 +215,12 @@ pub trait Page: Sized {
     /// Puts an entry at a place. False: there is no room, and nothing has changed.
     #[must_use]
     fn insert(&mut self, i: usize, key: &Self::Key, content: Content<'_>) -> bool;
+    /// Puts an entry in the place of another one with the same key. False: there is no room, and the other one is gone.
+    #[must_use]
+    fn replace(&mut self, i: usize, key: &Self::Key, content: Content<'_>) -> bool {
+        self.remove(i);
+        self.insert(i, key, content)
+    }
     /// Removes an entry.
     fn remove(&mut self, i: usize);
     /// Replaces a child.

@@ -6,7 +6,7 @@ use twizzler_abi::Error;
 
 use super::page::{At, Content, Page};
 use super::tree::{Change, Tree};
-use super::version::{Totals, Version};
+use super::version::Totals;
 use crate::backend::Backend;
 use crate::tx::Tx;
 
@@ -26,7 +26,7 @@ impl<'s, P: Page> Tree<'s, P> {
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<bool, Error> {
         let stamp = self.begin(tx)?;
-        let Version { top: Some(top), mut totals, .. } = self.version(tx)? else { return Ok(false) };
+        let (Some(top), mut totals) = self.newest(tx)? else { return Ok(false) };
         let mut removed = |content: Content<'_>| {
             totals.entries = totals.entries.wrapping_sub(1);
             totals.bytes = totals.bytes.wrapping_sub((P::key_bytes(key) + content.value_bytes()) as u64);
@@ -129,7 +129,7 @@ impl<'s, P: Page> Tree<'s, P> {
     /// Takes all entries out.
     pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
         let stamp = self.begin(tx)?;
-        if let Some(top) = self.version(tx)?.top {
+        if let Some(top) = self.newest(tx)?.0 {
             self.retire_below(tx, top, stamp)?;
             self.set_version(tx, None, Totals::default(), stamp)?;
         }

@@ -16,9 +16,10 @@ use core::marker::PhantomData;
 
 use twizzler_abi::Error;
 
+use super::super::raw::local;
 use super::VALUE_BYTES_MAX;
 use super::page::{At, BIRTH, Content, Entry, Page, REPLACED};
-use super::version::{State, Totals, TreeRoot, Version};
+use super::version::{State, Totals, TreeRoot};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
@@ -91,8 +92,8 @@ impl<'s, P: Page> Tree<'s, P> {
     }
 
     /// True for a node that the transaction has made itself. All others are as they are in memory, but for tails and the places of children.
-    fn is_own<B: Backend>(&self, tx: &Tx<'s, B>, at: &At<'s>, stamp: u64) -> Result<bool, Error> {
-        Ok(tx.get::<u64>(at.place(BIRTH)?) == stamp)
+    const fn is_own(at: &At<'s>, stamp: u64) -> bool {
+        at.birth == stamp
     }
 
     /// The child of a node that may have a key.
@@ -103,7 +104,7 @@ impl<'s, P: Page> Tree<'s, P> {
         key: &P::Key,
         stamp: u64,
     ) -> Result<(usize, At<'s>), Error> {
-        let (i, offset) = if self.is_own(tx, at, stamp)? {
+        let (i, offset) = if Self::is_own(at, stamp) {
             let i = P::seek_child(tx, at, key)?;
             (i, P::read_child(tx, at, i)?)
         } else {
@@ -123,7 +124,7 @@ impl<'s, P: Page> Tree<'s, P> {
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<Change, Error> {
         let order = P::order(tx, at)?;
-        if self.is_own(tx, at, stamp)? {
+        if Self::is_own(at, stamp) {
             let (place, equal) = P::seek(tx, at, &order, key)?;
             return Ok(Change::Not { place, equal });
         }
@@ -202,7 +203,7 @@ impl<'s, P: Page> Tree<'s, P> {
         stamp: u64,
     ) -> Result<(), Error> {
         let bytes = at.bytes::<P>()?;
-        let is_unknown = self.is_own(tx, &at, stamp)? && tx.get::<u64>(at.place(REPLACED)?) == 0;
+        let is_unknown = Self::is_own(&at, stamp) && tx.get::<u64>(at.place(REPLACED)?) == 0;
         if is_unknown { tx.free_span(bytes) } else { self.retire(tx, bytes, stamp) }
     }
 
@@ -215,8 +216,11 @@ impl<'s, P: Page> Tree<'s, P> {
         stamp: u64,
     ) -> Result<(), Error> {
         let state = self.state(stamp)?;
-        let node = node.map(|offset| self.area().place(offset).ok_or(Error::Damaged)).transpose()?;
-        tx.link(state.at(State::node), node)?;
+        // Mostly, the version before the last one has left the same there.
+        if local(tx, state.at(State::node)) != node.unwrap_or(0) {
+            let node = node.map(|offset| self.area().place(offset).ok_or(Error::Damaged)).transpose()?;
+            tx.link(state.at(State::node), node)?;
+        }
         tx.set(state.at(State::totals), totals)?;
         let place = self.root.at(TreeRoot::version);
         tx.publish(place, Rank::Version);
@@ -250,7 +254,7 @@ impl<'s, P: Page> Tree<'s, P> {
     ) -> Result<(), Error> {
         let stamp = self.begin(tx)?;
         let content = self.new_content(tx, key, value)?;
-        let Version { top, mut totals, .. } = self.version(tx)?;
+        let (top, mut totals) = self.newest(tx)?;
         totals.entries = totals.entries.wrapping_add(1);
         totals.bytes = totals.bytes.wrapping_add((P::key_bytes(key) + value.len()) as u64);
         let Some(top) = top else {
@@ -295,7 +299,9 @@ impl<'s, P: Page> Tree<'s, P> {
             if equal {
                 old(page.content(i));
                 self.retire_value(tx, page.content(i), stamp)?;
-                page.remove(i);
+                if page.replace(i, key, content) {
+                    return Ok(Changed { offset: self.store(tx, at, &mut page, stamp)?, split: None });
+                }
             }
             return self.put(tx, at, page, i, key, content, stamp);
         }

@@ -8,10 +8,12 @@ use super::super::raw::local;
 use super::page::{At, Node, Page};
 use super::retired::Retired;
 use super::tree::Tree;
+use crate::backend::Backend;
 use crate::keeps::Keep;
 use crate::pointer::{InvPtr, Ptr};
 use crate::reader::Reader;
 use crate::stored::Stored;
+use crate::tx::Tx;
 
 /// Levels that a map has at most: far more than fit an object.
 const LEVELS_MAX: u16 = 24;
@@ -138,6 +140,18 @@ impl<'s, P: Page> Tree<'s, P> {
             };
         }
         Err(Error::Interrupted)
+    }
+
+    /// The root node of the newest version, as a transaction sees it that has locked the map, and the map's totals.
+    pub(super) fn newest<B: Backend>(&self, tx: &Tx<'s, B>) -> Result<(Option<At<'s>>, Totals), Error> {
+        let state = self.state(tx.get(self.root.at(TreeRoot::version)))?;
+        let totals = tx.get(state.at(State::totals));
+        let node = local(tx, state.at(State::node));
+        if node == 0 {
+            return Ok((None, totals));
+        }
+        let top = At::newest::<P>(tx, self.area(), node, None)?;
+        if top.level < LEVELS_MAX { Ok((Some(top), totals)) } else { Err(Error::Damaged) }
     }
 
     /// The version that is there now, kept for as long as the keep lives.
