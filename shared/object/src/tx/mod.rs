@@ -8,6 +8,7 @@
 //! What the transaction allocated, and objects that it made, nobody else can reach: but for the first few bytes, they are written in
 //! place at once. Then there is a fence before the record is written: a record whose lines all happen to arrive counts, so what
 //! it makes reachable must be durable before.
+//! Where no power cut is to be survived that fence is free, so less is staged ([`Backend::keeps_stores`]).
 //! Freed memory is not given out again before the commit, so an undone transaction finds it as it was.
 //!
 //! With [`crate::Sink::Log`] the record goes to the backend's log instead of a lane, and everything is staged but large allocations.
