@@ -133,7 +133,20 @@ macro_rules! on {
     };
 }
 
+/// True where a command writes content to standard output.
+fn writes_content(command: &Verb) -> bool {
+    match command {
+        Verb::Get(a) => a.file.as_ref().is_some_and(|file| file.as_os_str() == "-"),
+        Verb::Export(a) => a.archive.as_os_str() == "-",
+        _ => false,
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    if arguments.json && writes_content(&arguments.command) {
+        let what = "the content and the answer of --json can't both go to standard output";
+        return Err(Failure::new(Status::Usage, what).advise("name a file for the content"));
+    }
     match &arguments.command {
         Verb::Create(a) => create::run(a),
         Verb::Ls(a) => on!(a, Reading, |store| list::ls(&store, a)),

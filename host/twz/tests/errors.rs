@@ -43,6 +43,8 @@ fn wrong_command_lines_are_refused() {
         ("single slashes", &["mkdir", "s", ".."]),
         ("255 bytes", &["mkdir", "s", &"x".repeat(256)]),
         ("root directory", &["rm", "-r", "s", "/"]),
+        ("can't both go", &["--json", "get", "s", "f", "-"]),
+        ("can't both go", &["--json", "export", "s", "-"]),
     ] {
         bed.fails(2, what, command);
     }
