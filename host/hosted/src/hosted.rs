@@ -38,6 +38,21 @@ use crate::segment::Segment;
 /// Where what a program sees first of an object ends: read page by page, as what is set aside later.
 const FIRST_BYTES: u64 = 128 << 10;
 
+/// The largest piece of memory that the host makes by reading ahead. Each begins at a multiple of its size.
+const PIECE_BYTES: u64 = 2 << 20;
+
+/// Lets the host forget what it has read ahead from `from` on, up to the end of what is set aside, and beyond that the rest of the piece of memory that may begin
+/// before: at the first store to a page, ext4 finds a place for the whole of its piece, so that on a full disk a store to what is set aside
+/// would be SIGBUS for want of a place for the hole behind it.
+fn forget_ahead(file: &File, from: u64, end: u64) {
+    let from = if from == end { end / PIECE_BYTES * PIECE_BYTES } else { from };
+    // None would be all of the file.
+    if let Some(len) = NonZeroU64::new(end.next_multiple_of(PIECE_BYTES) - from) {
+        // Refused: it stays as it is.
+        let _ = rustix::fs::fadvise(file, from, Some(len), rustix::fs::Advice::DontNeed);
+    }
+}
+
 /// A store's objects: the system that a [`crate::Space`] of the hosted runtime works on.
 #[derive(Debug)]
 pub struct HostedBackend {
@@ -348,14 +363,12 @@ unsafe impl Backend for HostedBackend {
         };
         if let Some(mapping) = mapping {
             let grown = mapping.grown(&file);
+            // Nothing is there yet but what the host has read ahead of holes; or else that may be where what is set aside ends.
+            let from = if grown >= (had.end - had.start) / 2 { had.start } else { had.end };
+            forget_ahead(&file, from, had.end);
             if !self.room.is_short() {
                 // Page by page. Where the host's read-ahead makes large pieces of memory of it, each first store to a page after a sync goes through
                 // the whole piece (ext4, Linux 6.16 and later): 150 us where a piece is 2 MiB.
-                if grown >= (had.end - had.start) / 2 {
-                    // Nothing is there yet but what the host has read ahead of holes. Refused: it stays as it is.
-                    let len = NonZeroU64::new(had.end - had.start);
-                    let _ = rustix::fs::fadvise(&file, had.start, len, rustix::fs::Advice::DontNeed);
-                }
                 mapping.memory.expect(had.clone());
             }
             mapping.space.add(had);
