@@ -51,8 +51,8 @@ pub(super) const MUTANTS: [Mutant; 17] = [
     Mutant {
         name: "the changes in place before fence 1",
         file: COMMIT,
-        from: "        backend.stream(to, &work.words);\n        backend.fence();\n        Ok(())",
-        to: "        backend.stream(to, &work.words);\n        self.apply_lines(|_| true)?;\n        self.space.backend().fence();\n        Ok(())",
+        from: "        unsafe { backend.stream(to, &work.words) };\n        backend.fence();\n        Ok(())",
+        to: "        unsafe { backend.stream(to, &work.words) };\n        self.apply_lines(|_| true)?;\n        self.space.backend().fence();\n        Ok(())",
         test: TRANSFERS,
     },
     Mutant {
@@ -65,8 +65,8 @@ pub(super) const MUTANTS: [Mutant; 17] = [
     Mutant {
         name: "the record after fence 1",
         file: COMMIT,
-        from: "        backend.stream(to, &work.words);\n        backend.fence();\n",
-        to: "        backend.fence();\n        backend.stream(to, &work.words);\n",
+        from: "        unsafe { backend.stream(to, &work.words) };\n        backend.fence();\n",
+        to: "        backend.fence();\n        unsafe { backend.stream(to, &work.words) };\n",
         test: TRANSFERS,
     },
     Mutant {
