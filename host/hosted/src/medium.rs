@@ -8,8 +8,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::error::StoreError;
 
-/// File systems over a network: what one machine stores to mapped memory, others see late or never.
-const NETWORK: [u64; 10] = [
+/// File systems over a network, or on a disk that several machines share: what one machine stores to mapped memory, others see late or never.
+const NETWORK: [u64; 13] = [
     0x6969,      // NFS
     0x517b,      // SMB
     0xff53_4d42, // CIFS
@@ -20,7 +20,12 @@ const NETWORK: [u64; 10] = [
     0x0bd0_0bd0, // Lustre
     0x4750_4653, // GPFS
     0x7375_7245, // Coda
+    0x0116_1970, // GFS2
+    0x7461_636f, // OCFS2
+    0x786f_4256, // VirtualBox's shared folders
 ];
+/// Served by a program, which may keep its files anywhere.
+const FUSE: u64 = 0x6573_5546;
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
 
@@ -43,6 +48,11 @@ pub(crate) fn look(directory: impl AsFd) -> Result<Medium, StoreError> {
 fn medium_of(magic: u64) -> Result<Medium, StoreError> {
     if NETWORK.contains(&magic) {
         return Err(StoreError::Network { magic });
+    }
+    if magic == FUSE {
+        return Err(StoreError::Unsuitable {
+            what: "a program serves it (FUSE), which may keep it on another machine",
+        });
     }
     Ok(if magic == TMPFS || magic == RAMFS { Medium::Memory } else { Medium::Disk })
 }
@@ -67,6 +77,7 @@ mod tests {
     #[test]
     fn network_file_systems_are_refused() {
         assert!(matches!(medium_of(0x6969), Err(StoreError::Network { magic: 0x6969 })));
+        assert!(matches!(medium_of(FUSE), Err(StoreError::Unsuitable { .. })));
         assert!(matches!(medium_of(TMPFS), Ok(Medium::Memory)));
         assert!(matches!(medium_of(0xef53), Ok(Medium::Disk)));
     }
