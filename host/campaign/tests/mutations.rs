@@ -52,7 +52,7 @@ const REDUNDANT: &[(&[&str], &str)] = &[
     (&["store_durably", "perform_deletes"], "the same"),
     (&["store_durably", "forget_intents"], "the same"),
     (
-        &["recover::<impl", "recover_media"],
+        &["recover::<impl", "recover_"],
         "recovery in these scripts finds nothing unfinished; session.rs cuts off recovery that does",
     ),
 ];

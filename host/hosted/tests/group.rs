@@ -27,6 +27,25 @@ enum How {
     Fails,
     /// Log writes work, but files' syncs wait.
     SyncsWait,
+    /// Both wait.
+    AllWaits,
+    /// Log writes wait, files' syncs fail.
+    SyncsFail,
+}
+
+impl How {
+    /// Whether writes of the log wait, or else syncs of files.
+    const fn holds_up(self, is_write: bool) -> bool {
+        if is_write {
+            matches!(self, Self::Waits | Self::AllWaits | Self::SyncsFail)
+        } else {
+            matches!(self, Self::SyncsWait | Self::AllWaits)
+        }
+    }
+
+    const fn fails(self, is_write: bool) -> bool {
+        if is_write { matches!(self, Self::Fails) } else { matches!(self, Self::SyncsFail) }
+    }
 }
 
 impl Disk {
@@ -37,7 +56,11 @@ impl Disk {
 
     /// Returns when somebody waits for the disk.
     fn somebody_waits(&self) {
-        while self.waiting.load(Ordering::Relaxed) == 0 {
+        self.so_many_wait(1);
+    }
+
+    fn so_many_wait(&self, number: usize) {
+        while self.waiting.load(Ordering::Relaxed) < number {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -45,17 +68,18 @@ impl Disk {
 
 impl Observer for Disk {
     fn before(&self, step: Step<'_>) -> io::Result<()> {
-        let waits = match step {
-            Step::WriteDurably(..) => How::Waits,
-            Step::SyncFile(_) => How::SyncsWait,
+        let is_write = match step {
+            Step::WriteDurably(..) => true,
+            Step::SyncFile(_) => false,
             _ => return Ok(()),
         };
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let how = self.how.lock().expect("no panic");
-        let (how, _) = self.changed.wait_timeout_while(how, LONG, |how| *how == waits).expect("no panic");
+        let (how, _) =
+            self.changed.wait_timeout_while(how, LONG, |how| how.holds_up(is_write)).expect("no panic");
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.writes.fetch_add(1, Ordering::Relaxed);
-        if *how == How::Fails && waits == How::Waits {
+        if how.fails(is_write) {
             return Err(io::ErrorKind::Other.into());
         }
         Ok(())
@@ -197,6 +221,35 @@ fn a_failed_sync_takes_along_who_came_after() {
     drop(store);
     place.disk.be(How::Works);
     assert_eq!(in_place(&place.options().open(&place.path).expect("opens")), 1);
+}
+
+#[test]
+fn what_was_forgotten_is_not_called_committed_when_the_disk_gets_it_after_all() {
+    let (place, store) = Place::new();
+    let seen = AtomicU64::new(0);
+    place.disk.be(How::SyncsWait);
+    // Until a checkpoint is under way.
+    while place.disk.waiting.load(Ordering::Relaxed) == 0 {
+        add(&store, &seen).expect("committed");
+    }
+    let done = seen.load(Ordering::Relaxed);
+    place.disk.be(How::AllWaits);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| add(&store, &seen));
+        place.disk.so_many_wait(2);
+        let other = scope.spawn(|| add(&store, &seen));
+        wait_for(&seen, done + 2);
+        thread::sleep(A_WHILE);
+        place.disk.be(How::SyncsFail);
+        assert_eq!(other.join().expect("no panic"), Err(Error::ReadOnly));
+        place.disk.be(How::Works);
+        assert_eq!(first.join().expect("no panic"), Err(Error::ReadOnly));
+    });
+    assert_eq!(in_place(&store), done);
+    drop(store);
+    // Its write may have been the one that the disk did.
+    let after = in_place(&place.options().open(&place.path).expect("opens"));
+    assert!((done..=done + 1).contains(&after), "{after} after {done}");
 }
 
 #[test]

@@ -176,7 +176,7 @@ pub unsafe trait Backend {
     }
 
     /// For [`Sink::Log`]: waits until all records that end at `end` or before are durable, together with those of other threads where that
-    /// is faster. Gives the end of all that is durable.
+    /// is faster. Gives the end of all that is durable; asked for 0, at once.
     ///
     /// # Errors
     /// Where they are not, and nothing that is logged and not durable ever will be, as after a failed sync.

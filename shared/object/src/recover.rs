@@ -113,7 +113,8 @@ impl<B: Backend> Space<B> {
         let mut committed = memory::load(head.at(LaneHead::done));
         let mut left = false;
         if let Some(record) = Record::decode(lane.generation, &lane.words) {
-            left = record.transaction != memory::load(head.at(LaneHead::applied));
+            // Where the latest one was cut off, this is the one before it that left a record, applied long ago; numbers of a lane only grow.
+            left = record.transaction > memory::load(head.at(LaneHead::applied));
             if left {
                 self.redo(&record, newest)?;
                 for id in record.deletes() {

@@ -20,6 +20,8 @@ enum Do {
     Make(u64),
     Set(u64),
     Delete,
+    /// Only reads: a transaction that leaves no record.
+    Look,
     /// Makes it and fails.
     TryToMake,
     /// Makes it in a savepoint that fails; nothing else.
@@ -59,6 +61,7 @@ fn perform(tx: &mut Tx<'_, Under<'_, '_>>, what: Do) -> Result<(), Error> {
             tx.write_at(area, 0, &value.to_le_bytes())
         }
         Do::Delete => tx.delete(id()),
+        Do::Look => tx.open_any(id(), Access::Read).map(drop),
         Do::TryToMake => perform(tx, Do::Make(99)).and(Err(Error::Interrupted)),
         Do::TryInSavepoint => {
             let tried = tx.savepoint(|tx| perform(tx, Do::TryToMake));
@@ -102,7 +105,7 @@ impl Scenario for Story {
             let after = match what {
                 Do::Make(value) | Do::Set(value) => Some(value),
                 Do::Delete => None,
-                Do::TryToMake | Do::TryInSavepoint | Do::Keep | Do::SetKept => *log.acknowledged(),
+                Do::Look | Do::TryToMake | Do::TryInSavepoint | Do::Keep | Do::SetKept => *log.acknowledged(),
             };
             log.begin(after);
             memory.run_on(program as u8);
@@ -145,6 +148,19 @@ impl Scenario for Story {
 
 const DELETED_AND_MADE: Story =
     Story(&[(0, Do::Make(1)), (0, Do::Set(2)), (1, Do::Delete), (2, Do::Make(5)), (2, Do::Set(6))]);
+/// The record that is torn lies over the latest one: what is left in the lane is the one before that, an old delete.
+const DELETED_LONG_AGO: Story =
+    Story(&[(0, Do::Make(1)), (0, Do::Delete), (0, Do::Make(5)), (0, Do::Look), (0, Do::Set(6))]);
+/// The same, and what is left is an old change.
+const SET_LONG_AGO: Story = Story(&[
+    (0, Do::Make(1)),
+    (0, Do::Set(2)),
+    (0, Do::Set(3)),
+    (1, Do::Delete),
+    (2, Do::Make(5)),
+    (0, Do::Look),
+    (0, Do::Set(6)),
+]);
 const UNDONE_AND_MADE: Story = Story(&[(0, Do::TryToMake), (1, Do::Make(5)), (1, Do::Set(6))]);
 const UNDONE_IN_PART: Story = Story(&[(0, Do::TryInSavepoint), (1, Do::Make(5)), (1, Do::Set(6))]);
 /// By the one who had it open, and who has to open it anew for the next one.
@@ -168,6 +184,12 @@ fn check(story: &Story) {
 #[test]
 fn neither_an_old_change_nor_an_old_delete_is_repeated() {
     check(&DELETED_AND_MADE);
+}
+
+#[test]
+fn nothing_older_than_what_was_applied_is_repeated() {
+    check(&DELETED_LONG_AGO);
+    check(&SET_LONG_AGO);
 }
 
 #[test]

@@ -137,6 +137,31 @@ fn write_skew_does_not_happen() {
     }
 }
 
+/// More than a line, and aligned to as much, as what threads write to side by side is.
+#[derive(Clone, Copy, Stored)]
+#[stored(name = "test.wide", version = 1)]
+#[repr(C, align(128))]
+struct Wide {
+    words: [u64; 16],
+}
+
+#[test]
+fn a_transaction_sees_its_own_changes_of_each_line() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let wide = guard.transact(|tx| tx.create::<Wide>()).expect("made").base();
+    guard
+        .transact(|tx| {
+            tx.set(wide.at(Wide::words).index(15).expect("one of 16"), 7)?;
+            assert_eq!(tx.get(wide).words[15], 7);
+            tx.edit(wide, |wide| wide.words[0] = 1)
+        })
+        .expect("committed");
+    let words = guard.get(wide).words;
+    assert_eq!((words[0], words[15]), (1, 7));
+}
+
 #[test]
 fn an_undone_savepoint_leaves_the_rest() {
     let backend = MemoryBackend::new();

@@ -17,6 +17,8 @@ const MADE_AGAIN: Test =
     Test("twizzler-object", "crash_again", "an_object_is_kept_that_another_transaction_made_in_vain_before");
 const GONE: Test =
     Test("twizzler-object", "crash_again", "nothing_is_written_to_what_another_program_has_deleted");
+const LONG_AGO: Test =
+    Test("twizzler-object", "crash_again", "nothing_older_than_what_was_applied_is_repeated");
 const TRANSFERS: Test = Test("twizzler-object", "crash", "transfers_are_atomic");
 const GUESTS: Test = Test("twizzler-object", "crash", "objects_come_and_go_with_their_transaction");
 const QUEUE: Test = Test("twizzler", "crash", "what_waits_survives_whole_and_in_order");
@@ -33,7 +35,7 @@ pub(super) const HARMLESS: Mutant = Mutant {
     test: TRANSFERS,
 };
 
-pub(super) const MUTANTS: [Mutant; 17] = [
+pub(super) const MUTANTS: [Mutant; 18] = [
     Mutant {
         name: "the unlock before fence 2",
         file: COMMIT,
@@ -98,17 +100,24 @@ pub(super) const MUTANTS: [Mutant; 17] = [
         test: GONE,
     },
     Mutant {
+        name: "a record done again that was applied before the last one",
+        file: RECOVER,
+        from: "left = record.transaction > memory::load",
+        to: "left = record.transaction != memory::load",
+        test: LONG_AGO,
+    },
+    Mutant {
         name: "the queue put in place before the log's sync",
-        file: COMMIT,
-        from: "            let result = match backend.durable(ticket.end) {",
-        to: "            let _ = space.apply_pending(u64::MAX);\n            let result = match backend.durable(ticket.end) {",
+        file: PENDING,
+        from: "        let durable = self.backend().durable(end).",
+        to: "        while self.apply_first(&mut self.pending.queue.lock(self.backend()), u64::MAX)? {}\n        let durable = self.backend().durable(end).",
         test: QUEUE,
     },
     Mutant {
         name: "the changes in place before the log's sync",
         file: COMMIT,
-        from: "        let durable = backend.durable(ticket.end)?;\n        // Whoever finds",
-        to: "        self.apply_lines(|area| !self.work().fresh.made(area))?;\n        let durable = backend.durable(ticket.end)?;\n        // Whoever finds",
+        from: "        space.put_in_place(ticket.end)?;\n        // Whoever finds",
+        to: "        self.apply_lines(|area| !self.work().fresh.made(area))?;\n        space.put_in_place(ticket.end)?;\n        // Whoever finds",
         test: QUEUE,
     },
     Mutant {

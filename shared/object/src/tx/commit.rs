@@ -67,23 +67,16 @@ impl<B: Backend> Tx<'_, B> {
             self.state = State::Committed;
             self.leave_to_queue(ticket);
             // COMMIT: the record is durable. It is put in place by whoever notices that first.
-            let result = match backend.durable(ticket.end) {
-                Ok(durable) => space.apply_pending(durable),
-                Err(error) => {
-                    space.forget_pending();
-                    Err(error)
-                }
-            };
+            let result = space.put_in_place(ticket.end);
             self.state = State::Done;
             return result;
         }
-        let durable = backend.durable(ticket.end)?;
+        space.put_in_place(ticket.end)?;
         // Whoever finds an object by its name finds it whole.
         self.apply_lines(|area| self.work().fresh.made(area))?;
         backend.publish_created(&self.lane.work.created)?;
         // COMMIT: the record is durable, and all that it makes reachable.
         self.state = State::Committed;
-        space.apply_pending(durable)?;
         self.apply_lines(|area| !self.work().fresh.made(area))?;
         let result = self.perform_deletes();
         backend.applied(ticket);

@@ -118,7 +118,7 @@ impl Overlay {
     /// False where nothing is staged of a place.
     #[inline(always)]
     pub(crate) fn may_have<T: Stored>(&self, place: Ptr<'_, T>) -> bool {
-        if size_of::<T>() <= align_of::<T>() {
+        if size_of::<T>() <= align_of::<T>() && size_of::<T>() <= LINE as usize {
             // It lies in one line.
             self.hints >> (place.address() / LINE % 64) & 1 != 0
         } else {

@@ -11,7 +11,8 @@
 //!    transaction that changes nothing, or fails, since it waits for it ([`Tx::witness`]).
 //! 4. Only transactions that change bytes of objects pass through here. Whoever makes or deletes objects, enters something into a FOT, or has written
 //!    in place, keeps its locks until all is done; and before memory is written in place that a waiting record may have freed, that is in place.
-//! 5. After a failed sync nothing that waits will ever be durable: all of it is forgotten.
+//! 5. After a failed sync what is durable is put in place. Nothing else that waits will ever be: it is forgotten, and whoever is behind it in the
+//!    log fails, even if the disk got that after all.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -47,6 +48,8 @@ pub(crate) struct Pending {
     /// Lanes whose records are in the queue: a bit for each. Not 0 where a lock that somebody holds was taken from here; and a lock whose word names
     /// a lane that is not among them is not in the queue.
     lanes: AtomicU64,
+    /// Where the first record ended that was forgotten; 0 for none. Stored under the queue's lock.
+    forgotten: AtomicU64,
     queue: Lock<Queue>,
 }
 
@@ -206,41 +209,62 @@ impl<B: Backend> Space<B> {
         self.wake_ours(stripe);
     }
 
-    /// Puts in place what is durable, in the log's order: all records that end before `durable` or there.
-    pub(crate) fn apply_pending(&self, durable: u64) -> Result<(), Error> {
-        let mut result = Ok(());
+    /// Waits until the record that ends at `end` is durable, and puts in place all that is.
+    ///
+    /// # Errors
+    /// After a failed sync, where the record is not durable, or one before it was forgotten.
+    pub(super) fn put_in_place(&self, end: u64) -> Result<(), Error> {
+        let durable = self.backend().durable(end).inspect_err(|_| self.forget_pending())?;
         while self.has_pending() {
             let queue = &mut *self.pending.queue.lock(self.backend());
-            if queue.records.front().is_none_or(|record| record.ticket.end > durable) {
+            if !self.apply_first(queue, durable)? {
                 break;
             }
-            let Some(record) = queue.records.pop_front() else { break };
-            let ids = || record.changed.iter().map(|&(_, Changed { id, .. })| id);
-            self.begin_changes(ids());
-            // Under the queue's lock: readers find each line here or in place.
-            for &(address, ref line) in &record.lines {
-                // Pairs with the acquire of who reads without locks what this line makes reachable.
-                fence(Ordering::Release);
-                result = result.and(self.apply(
-                    area_at(address),
-                    address - twizzler_abi::address::range_start(address),
-                    line,
-                ));
-            }
-            for &(start, Changed { version, .. }) in &record.changed {
-                self.store_flushed(version_word(area_at(start)), &version);
-            }
-            self.end_changes(ids());
-            queue.forget(&record);
-            self.backend().applied(record.ticket);
-            self.drop_record(queue, &record);
         }
-        result
+        // After that: a record that is no longer in the queue is in place, or this says that it is not.
+        match self.pending.forgotten.load(Ordering::Acquire) {
+            first if first != 0 && first <= end => Err(Error::ReadOnly),
+            _ => Ok(()),
+        }
     }
 
-    /// After a failed sync: nothing that still waits will ever be durable.
-    pub(crate) fn forget_pending(&self) {
+    /// Puts the first record in place, if it ends at `durable` or before; false if it doesn't.
+    fn apply_first(&self, queue: &mut Queue, durable: u64) -> Result<bool, Error> {
+        let Some(record) = queue.records.pop_front_if(|record| record.ticket.end <= durable) else {
+            return Ok(false);
+        };
+        let mut result = Ok(());
+        let ids = || record.changed.iter().map(|&(_, Changed { id, .. })| id);
+        self.begin_changes(ids());
+        // Under the queue's lock: readers find each line here or in place.
+        for &(address, ref line) in &record.lines {
+            // Pairs with the acquire of who reads without locks what this line makes reachable.
+            fence(Ordering::Release);
+            let offset = address - twizzler_abi::address::range_start(address);
+            result = result.and(self.apply(area_at(address), offset, line));
+        }
+        for &(start, Changed { version, .. }) in &record.changed {
+            self.store_flushed(version_word(area_at(start)), &version);
+        }
+        self.end_changes(ids());
+        queue.forget(&record);
+        self.backend().applied(record.ticket);
+        self.drop_record(queue, &record);
+        result.map(|()| true)
+    }
+
+    /// After a failed sync: what is durable is put in place, the rest never will be.
+    fn forget_pending(&self) {
         let queue = &mut *self.pending.queue.lock(self.backend());
+        // Others may have it from the disk's last good write that their records are durable, and come here next.
+        let durable = self.backend().durable(0).unwrap_or(0);
+        while self.apply_first(queue, durable).is_ok_and(|any| any) {}
+        if let Some(first) = queue.records.front() {
+            let before = self.pending.forgotten.load(Ordering::Relaxed);
+            let end = if before == 0 { first.ticket.end } else { before.min(first.ticket.end) };
+            // Release: who finds the lanes' bits cleared finds this.
+            self.pending.forgotten.store(end, Ordering::Release);
+        }
         while let Some(record) = queue.records.pop_front() {
             queue.forget(&record);
             self.drop_record(queue, &record);
@@ -320,10 +344,7 @@ impl<'g, B: Backend> Tx<'g, B> {
     pub fn in_place(&self) -> Result<(), Error> {
         match self.work().seen.replace(0) {
             0 => Ok(()),
-            end => {
-                let durable = self.space.backend().durable(end)?;
-                self.space.apply_pending(durable)
-            }
+            end => self.space.put_in_place(end),
         }
     }
 
