@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
 use twizzler_abi::{Error, ObjId};
+use twizzler_object::backend::begin_changes_of_dead;
 use twizzler_object::journal::{LOG_SEED, Record};
 
 use crate::apply::Applier;
@@ -250,6 +251,10 @@ pub(crate) fn bury_alone(who: Who<'_>, log: &Log, dead: u64) -> Result<(), Error
             let epoch = shared.epoch.load(Ordering::Relaxed);
             let mut reader = LogReader::new(&log.file, log.data_bytes, epoch, position);
             let frame = objects::host(reader.next_frame())?.ok_or(Error::Damaged)?;
+            // What others read without locks changes from here on, until the dead one's locks are released.
+            let changed =
+                Record::decode(LOG_SEED, &frame.words).into_iter().flat_map(|record| record.objects());
+            begin_changes_of_dead(who.segment.coordination_words(), dead, changed.map(|object| object.id));
             applier.apply(&frame.words, &|_, _, _| true)?;
         }
         flight.position.store(0, Ordering::Release);

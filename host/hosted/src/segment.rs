@@ -229,6 +229,14 @@ impl Segment {
         unsafe { self.start.add(COORDINATION_OFFSET) }.expose_provenance() as u64
     }
 
+    /// The words of that part.
+    pub(crate) fn coordination_words(&self) -> &[AtomicU64] {
+        // SAFETY: within the mapping.
+        let start = unsafe { self.start.add(COORDINATION_OFFSET) };
+        // SAFETY: the last so many bytes of the mapping, which lives as long as `self`, from a page's start on; atomics alone write them.
+        unsafe { std::slice::from_raw_parts(start.cast(), COORDINATION_BYTES as usize / 8) }
+    }
+
     /// Enters this process among the owners; gives its word. The gate is held.
     pub(crate) fn enroll(&self) -> Result<u64, StoreError> {
         let slot = self.shared().owners.iter().find(|slot| slot.word.load(Ordering::Acquire) == 0);

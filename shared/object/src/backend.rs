@@ -11,6 +11,7 @@ use twizzler_abi::address::{LARGE_SLOTS, SLOT_BYTES, SLOTS_PER_PML4, SMALL_SLOTS
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::{Error, ObjId, Rights};
 
+pub use crate::coordination::begin_changes_of_dead;
 use crate::memory;
 use crate::pointer::Span;
 pub use crate::sink::{Commit, Sink, Ticket};

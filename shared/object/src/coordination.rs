@@ -67,6 +67,27 @@ pub(crate) const fn stripe_word_at(stripe: usize, word: StripeWord) -> u64 {
     STRIPES_AT + (stripe % STRIPES) as u64 * LINE + word as u64 * 8
 }
 
+/// Where in the segment the owner word of a lane is.
+const fn lane_owner_at(lane: usize) -> u64 {
+    LANES + (lane % LANES_MAX) as u64 * LINE
+}
+
+/// Says that what a dead program has logged is about to be put in place by a backend, which gives the segment's words: to all who read objects without the
+/// locks that the dead one has. Who releases those says that it is done. What has no lock the dead one made, and nobody has found it yet.
+pub fn begin_changes_of_dead(segment: &[AtomicU64], dead: u64, ids: impl Iterator<Item = ObjId>) {
+    let word = |offset: u64| &segment[(offset / 8) as usize];
+    for stripe in ids.map(stripe_of) {
+        let writer = word(stripe_word_at(stripe, StripeWord::Writer)).load(Ordering::SeqCst);
+        let owner = |lane: u64| word(lane_owner_at(lane as usize)).load(Ordering::SeqCst);
+        if writer.checked_sub(1).is_some_and(|lane| owner(lane) == dead) {
+            let changes = word(stripe_word_at(stripe, StripeWord::Changes));
+            changes.store(changes.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        }
+    }
+    // As in `begin_changes`.
+    fence(Ordering::Release);
+}
+
 impl<B: Backend> Space<B> {
     /// A word of the segment.
     #[inline]
@@ -104,22 +125,22 @@ impl<B: Backend> Space<B> {
 
     /// The owner word of a lane; 0: nobody.
     pub(crate) fn lane_owner(&self, lane: usize) -> &AtomicU64 {
-        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE)
+        self.shared_word(lane_owner_at(lane))
     }
 
     /// The age of a lane's transaction; 0: none drawn, so it is the youngest.
     pub(crate) fn lane_age(&self, lane: usize) -> &AtomicU64 {
-        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 8)
+        self.shared_word(lane_owner_at(lane) + 8)
     }
 
     /// Counts how often a lane was woken.
     pub(crate) fn lane_turn(&self, lane: usize) -> &AtomicU64 {
-        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 16)
+        self.shared_word(lane_owner_at(lane) + 16)
     }
 
     /// 1: the lane was woken in place of others who sleep for the same lock.
     pub(crate) fn lane_chosen(&self, lane: usize) -> &AtomicU64 {
-        self.shared_word(LANES + (lane % LANES_MAX) as u64 * LINE + 24)
+        self.shared_word(lane_owner_at(lane) + 24)
     }
 
     /// A word of a stripe.
@@ -162,5 +183,31 @@ impl<B: Backend> Space<B> {
     /// Wakes all who wait on the word.
     pub(crate) fn wake(&self, word: &AtomicU64) {
         self.backend().wake(word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_begin_where_the_dead_one_has_the_lock() {
+        let words: alloc::vec::Vec<AtomicU64> =
+            (0..COORDINATION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+        let word = |offset: u64| &words[(offset / 8) as usize];
+        let stripe_word = |id, word_of| word(stripe_word_at(stripe_of(id), word_of));
+        let [its, anothers, made] = [1, 2, 3].map(ObjId::new);
+        let (dead, alive) = (14, 16);
+        for (id, lane, owner) in [(its, 5, dead), (anothers, 6, alive)] {
+            stripe_word(id, StripeWord::Writer).store(lane + 1, Ordering::Relaxed);
+            word(lane_owner_at(lane as usize)).store(owner, Ordering::Relaxed);
+        }
+        // Twice: who finishes it may be killed over that.
+        for _ in 0..2 {
+            begin_changes_of_dead(&words, dead, [its, anothers, made].into_iter());
+            let changes =
+                [its, anothers, made].map(|id| stripe_word(id, StripeWord::Changes).load(Ordering::Relaxed));
+            assert_eq!(changes, [1, 0, 0]);
+        }
     }
 }
