@@ -21,10 +21,20 @@ const VERSION_AT: u64 = HEADER_OFFSET + offset_of!(Header, domain_versions) as u
 /// Files that are kept open at the same time.
 const FILES_MAX: usize = 200;
 
+/// Who makes durable what is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Syncs {
+    /// [`Applier::sync`].
+    Here,
+    /// The next checkpoint, for which the records' objects are marked.
+    Checkpoint,
+}
+
 /// Applies records.
 #[derive(Debug)]
 pub(crate) struct Applier<'a> {
     disk: &'a Disk,
+    syncs: Syncs,
     /// Open files; None: the object is gone.
     files: HashMap<ObjId, Option<File>>,
     /// Objects under the names that they were made under.
@@ -37,8 +47,9 @@ pub(crate) struct Applier<'a> {
 pub(crate) type Allowed<'a> = &'a dyn Fn(ObjId, u64, u64) -> bool;
 
 impl<'a> Applier<'a> {
-    pub(crate) fn new(disk: &'a Disk) -> Result<Self, Error> {
-        Ok(Self { disk, files: HashMap::new(), unpublished: host(objects::unpublished(disk))?, damaged: 0 })
+    pub(crate) fn new(disk: &'a Disk, syncs: Syncs) -> Result<Self, Error> {
+        let unpublished = host(objects::unpublished(disk))?;
+        Ok(Self { disk, syncs, files: HashMap::new(), unpublished, damaged: 0 })
     }
 
     /// Applies the record in these words.
@@ -111,7 +122,10 @@ impl<'a> Applier<'a> {
 
     fn file(&mut self, id: ObjId) -> Result<Option<&File>, Error> {
         if self.files.len() >= FILES_MAX && !self.files.contains_key(&id) {
-            self.sync()?;
+            match self.syncs {
+                Syncs::Here => self.sync()?,
+                Syncs::Checkpoint => self.files.clear(),
+            }
         }
         let entry = match self.files.entry(id) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),

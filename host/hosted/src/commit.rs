@@ -92,8 +92,7 @@ pub(crate) fn publish(who: Who<'_>, created: &[ObjId]) -> Result<(), Error> {
     for &id in created {
         if who.disk.rename(&new_path_of(who.owner, id), &path_of(id)).is_err() {
             // The record is there, so it will be done by who opens the store next; until then nobody may rely on it.
-            who.segment.poison();
-            return Err(Error::ReadOnly);
+            return Err(poison(who));
         }
     }
     Ok(())
@@ -119,21 +118,33 @@ pub(crate) fn sync(who: Who<'_>, log: &Log, id: ObjId, offset: u64, len_bytes: u
 /// The same for an object that nobody else can reach yet; its name must be found again too.
 pub(crate) fn sync_new(who: Who<'_>, path: &str) -> Result<(), Error> {
     sync_file(who, path)?;
-    host(who.disk.sync_directory(NEW))
+    sync_names_in(who, NEW)
 }
 
-fn sync_names(who: Who<'_>) -> Result<(), Error> {
-    who.disk.sync_directory(OBJECTS).map_err(|_| {
-        who.segment.poison();
-        Error::ReadOnly
-    })
+/// Makes it durable that an object is a large one: also where it was one before, since another process may be about to sync that. And its name, without which
+/// recovery would make it anew, as a small one.
+pub(crate) fn sync_promoted(who: Who<'_>, path: &str) -> Result<(), Error> {
+    sync_file(who, path)?;
+    sync_names(who)
+}
+
+/// Makes the names of objects durable.
+pub(crate) fn sync_names(who: Who<'_>) -> Result<(), Error> {
+    sync_names_in(who, OBJECTS)
+}
+
+fn sync_names_in(who: Who<'_>, directory: &str) -> Result<(), Error> {
+    // Others' names may be lost as well, and the next sync would succeed.
+    who.disk.sync_directory(directory).map_err(|_| poison(who))
 }
 
 fn sync_file(who: Who<'_>, path: &str) -> Result<(), Error> {
     let file = host(objects::open_for_sync(who.disk, path))?;
-    who.disk.sync_file(&file, path).map_err(|_| {
-        // The host may have dropped other dirty pages of the file as well.
-        who.segment.poison();
-        Error::ReadOnly
-    })
+    // The host may have dropped other dirty pages of the file as well.
+    who.disk.sync_file(&file, path).map_err(|_| poison(who))
+}
+
+fn poison(who: Who<'_>) -> Error {
+    who.segment.poison();
+    Error::ReadOnly
 }

@@ -1,5 +1,7 @@
 //! Ranges of objects, as the pages that space is set aside for.
 
+use std::fs::File;
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 use twizzler_abi::Error;
@@ -8,6 +10,9 @@ use twizzler_abi::object::METADATA_OFFSET;
 
 /// Space is set aside in steps that grow with the object, so that growing it costs few calls.
 const STEP_BYTES_MAX: u64 = 16 << 20;
+
+/// The largest piece of memory that the host makes by reading ahead. Each begins at a multiple of its size.
+const PIECE_BYTES: u64 = 2 << 20;
 
 /// Pages that a range touches in an object of so many bytes, as bytes.
 pub(crate) fn pages_of(offset: u64, len_bytes: u64, object_bytes: u64) -> Result<Range<u64>, Error> {
@@ -20,6 +25,18 @@ pub(crate) fn pages_of(offset: u64, len_bytes: u64, object_bytes: u64) -> Result
 pub(crate) fn step_end(end: u64, object_bytes: u64) -> u64 {
     let step = (end.next_power_of_two() / 8).clamp(PAGE_BYTES, STEP_BYTES_MAX);
     end.next_multiple_of(step).min(object_bytes)
+}
+
+/// Lets the host forget what it has read ahead from `from` on, up to the end of what is set aside, and beyond that the rest of the piece of memory that may begin
+/// before: at the first store to a page, ext4 finds a place for the whole of its piece, so that on a full disk a store to what is set aside
+/// would be SIGBUS for want of a place for the hole behind it.
+pub(crate) fn forget_ahead(file: &File, from: u64, end: u64) {
+    let from = if from == end { end / PIECE_BYTES * PIECE_BYTES } else { from };
+    // None would be all of the file.
+    if let Some(len) = NonZeroU64::new(end.next_multiple_of(PIECE_BYTES) - from) {
+        // Refused: it stays as it is.
+        let _ = rustix::fs::fadvise(file, from, Some(len), rustix::fs::Advice::DontNeed);
+    }
 }
 
 #[cfg(test)]

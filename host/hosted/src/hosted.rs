@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +20,7 @@ use crate::background::Background;
 use crate::commit;
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::extent::{pages_of, step_end};
+use crate::extent::{forget_ahead, pages_of, step_end};
 use crate::fork::Birth;
 use crate::limits::mapping_error;
 use crate::log::{Log, Who};
@@ -37,21 +36,6 @@ use crate::segment::Segment;
 
 /// Where what a program sees first of an object ends: read page by page, as what is set aside later.
 const FIRST_BYTES: u64 = 128 << 10;
-
-/// The largest piece of memory that the host makes by reading ahead. Each begins at a multiple of its size.
-const PIECE_BYTES: u64 = 2 << 20;
-
-/// Lets the host forget what it has read ahead from `from` on, up to the end of what is set aside, and beyond that the rest of the piece of memory that may begin
-/// before: at the first store to a page, ext4 finds a place for the whole of its piece, so that on a full disk a store to what is set aside
-/// would be SIGBUS for want of a place for the hole behind it.
-fn forget_ahead(file: &File, from: u64, end: u64) {
-    let from = if from == end { end / PIECE_BYTES * PIECE_BYTES } else { from };
-    // None would be all of the file.
-    if let Some(len) = NonZeroU64::new(end.next_multiple_of(PIECE_BYTES) - from) {
-        // Refused: it stays as it is.
-        let _ = rustix::fs::fadvise(file, from, Some(len), rustix::fs::Advice::DontNeed);
-    }
-}
 
 /// A store's objects: the system that a [`crate::Space`] of the hosted runtime works on.
 #[derive(Debug)]
@@ -316,7 +300,12 @@ unsafe impl Backend for HostedBackend {
 
     fn promote(&self, id: ObjId) -> Result<(), Error> {
         self.may_write()?;
-        objects::promote(&self.base.disk, &self.path(id), self.base.persistence.survives_power_cuts())
+        let path = self.path(id);
+        objects::promote(&self.base.disk, &path)?;
+        if self.base.persistence.survives_power_cuts() {
+            commit::sync_promoted(self.base.who(), &path)?;
+        }
+        Ok(())
     }
 
     fn claim(&self, id: ObjId) -> Result<(), Error> {

@@ -115,17 +115,12 @@ pub(crate) fn class_of(file: &File) -> Result<SizeClass, Error> {
 }
 
 /// Makes an object a large one. Who has it mapped goes on seeing its first GiB.
-pub(crate) fn promote(disk: &Disk, path: &str, durably: bool) -> Result<(), Error> {
+pub(crate) fn promote(disk: &Disk, path: &str) -> Result<(), Error> {
     let file = open(disk, path, true)?;
-    if class_of(&file)? != SizeClass::Large {
-        host(disk.set_len(&file, path, LARGE_BYTES))?;
-    }
-    if !durably {
+    if class_of(&file)? == SizeClass::Large {
         return Ok(());
     }
-    // Also where it is one: another process may be about to sync that. And the name, without which recovery would make it anew, as a small one.
-    host(disk.sync_file(&file, path))?;
-    host(disk.sync_directory(OBJECTS))
+    host(disk.set_len(&file, path, LARGE_BYTES))
 }
 
 /// Opens a file to sync it.

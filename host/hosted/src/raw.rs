@@ -11,9 +11,10 @@ use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES};
 use twizzler_abi::object::{HEADER_OFFSET, METADATA_OFFSET, Metadata};
 use twizzler_abi::{Error, ObjId};
 
+use crate::commit;
 use crate::error::StoreError;
 use crate::hosted::HostedBackend;
-use crate::objects::{self, OBJECTS, host, new_path_of, path_of};
+use crate::objects::{self, host, new_path_of, path_of};
 use crate::open::read_superblock;
 use crate::options::Durability;
 use crate::segment::Gate;
@@ -165,7 +166,7 @@ impl HostedBackend {
     /// Puts an object that was made anew in the place of the one that is there: at every moment it is the one or the other.
     ///
     /// # Errors
-    /// [`Error::NoSuchObject`], [`Error::Unreadable`].
+    /// [`Error::NoSuchObject`], [`Error::Unreadable`]; [`Error::ReadOnly`] where the sync of the name fails: the store is poisoned then.
     pub fn replace_raw(&self, id: ObjId) -> Result<(), Error> {
         self.may_write()?;
         let new = new_path_of(self.base.owner, id);
@@ -173,7 +174,7 @@ impl HostedBackend {
         host(self.base.disk.sync_file(&file, &new))?;
         host(self.base.disk.rename(&new, &path_of(id)))?;
         self.published(id);
-        host(self.base.disk.sync_directory(OBJECTS))
+        commit::sync_names(self.base.who())
     }
 
     /// Writes bytes of an object that is being made, from the offset of its header on.
@@ -203,7 +204,7 @@ impl HostedBackend {
     /// Ends the making of an object: its content is on the disk, and everyone finds it.
     ///
     /// # Errors
-    /// [`Error::Exists`] where somebody else has made it meanwhile; [`Error::NoSuchObject`], [`Error::Unreadable`].
+    /// [`Error::Exists`] where somebody else has made it meanwhile; else as [`HostedBackend::replace_raw`].
     pub fn publish_raw(&self, id: ObjId) -> Result<(), Error> {
         self.may_write()?;
         let new = new_path_of(self.base.owner, id);
@@ -211,7 +212,7 @@ impl HostedBackend {
         host(self.base.disk.sync_file(&file, &new))?;
         host(self.base.disk.rename_new(&new, &path_of(id)))?;
         self.published(id);
-        host(self.base.disk.sync_directory(OBJECTS))
+        commit::sync_names(self.base.who())
     }
 }
 

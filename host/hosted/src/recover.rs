@@ -8,7 +8,7 @@ use twizzler_abi::{Error, ObjId};
 use twizzler_object::backend::begin_changes_of_dead;
 use twizzler_object::journal::{LOG_SEED, Record};
 
-use crate::apply::Applier;
+use crate::apply::{Applier, Syncs};
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::log::frame::{Kind, SECTOR};
@@ -196,7 +196,7 @@ fn replay(
         }
     }
     // Second pass.
-    let mut applier = Applier::new(disk)?;
+    let mut applier = Applier::new(disk, Syncs::Here)?;
     let mut records = 0;
     let gaps = match first.gaps {
         Gaps::Sought { found, .. } => found,
@@ -239,7 +239,7 @@ pub(crate) fn bury_alone(who: Who<'_>, log: &Log, dead: u64) -> Result<(), Error
         who.repair_append(dead);
         drop(held);
     }
-    let mut applier = Applier::new(who.disk)?;
+    let mut applier = Applier::new(who.disk, Syncs::Checkpoint)?;
     let of_dead = |flight: &&Flight| flight.owner.load(Ordering::Relaxed) == dead;
     let mut flights: Vec<&Flight> = shared.flights().iter().filter(of_dead).collect();
     // In the log's order: a later one may be based on an earlier one.

@@ -1,13 +1,18 @@
 //! A program is killed between its commit's place in the log and the objects; another one finishes it while threads read without locks.
 
+mod common;
+
 use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::{make, place};
 use twizzler::collections::{HashMap, HashMapRoot};
-use twizzler::{Guard, HostedBackend, Observer, Options, Step, Store};
+use twizzler::{Access, Error, Guard, HostedBackend, ObjId, Observer, Options, Reader, Step, Store};
 
 /// All numbers of a value are the same.
 type Value = [u64; 100];
@@ -51,19 +56,49 @@ impl Observer for Killer {
     }
 }
 
-/// Is run as a process of its own by the test below.
-#[test]
-#[ignore = "is started by the other test"]
-fn victim() {
+/// Kills itself once it has committed this, and it is not yet on the disk.
+fn die_over(commit: impl FnOnce(&Store)) {
     let killer = Arc::new(Killer::default());
     let path = std::env::var("STORE").expect("the test sets it");
     let store = options().observer(killer.clone()).first_slot(5000).open(path).expect("opens");
-    // Nothing else is to be written then.
-    store.backend().checkpoint().expect("done");
+    // Maps what there is, so that nothing but the commit is to be written.
     put(&store, 2);
     killer.is_due.store(true, Ordering::Relaxed);
-    put(&store, 3);
+    commit(&store);
     unreachable!("its record was never written");
+}
+
+/// Runs one of these tests as a process of its own, which is killed.
+fn kill(test: &str, store: &Path, objects: &[ObjId]) {
+    let objects: Vec<String> = objects.iter().map(ToString::to_string).collect();
+    let victim = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", test, "--ignored", "--quiet"])
+        .envs([("STORE", store.as_os_str()), ("OBJECTS", objects.join(",").as_ref())])
+        .stdout(Stdio::null())
+        .status();
+    assert_eq!(victim.expect("this test runs").signal(), Some(libc::SIGKILL));
+}
+
+#[test]
+#[ignore = "is started by another test"]
+fn victim() {
+    die_over(|store| put(store, 3));
+}
+
+#[test]
+#[ignore = "is started by another test"]
+fn victim_of_many_objects() {
+    let objects = std::env::var("OBJECTS").expect("the test sets it");
+    die_over(|store| {
+        let all = store.transact(|tx| {
+            for id in objects.split(',') {
+                let object = tx.open::<u64>(id.parse().expect("an ID"), Access::Write)?;
+                tx.set(object.base(), 5)?;
+            }
+            Ok::<_, Error>(())
+        });
+        all.expect("committed");
+    });
 }
 
 /// Gives readers time for a look before each step by which an object is changed.
@@ -89,17 +124,11 @@ impl Observer for Slow {
 
 #[test]
 fn readers_without_locks_never_see_half_of_what_a_dead_program_committed() {
-    let keep = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("room");
-    let path = keep.path().join("store");
+    let (_keep, path) = place();
     let slow = Arc::new(Slow::default());
     let store = options().observer(slow.clone()).create(&path).expect("new");
     put(&store, 1);
-    let victim = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "victim", "--ignored", "--quiet"])
-        .env("STORE", &path)
-        .stdout(Stdio::null())
-        .status();
-    assert!(!victim.expect("this test runs").success(), "it was killed");
+    kill("victim", &path, &[]);
     let is_over = AtomicBool::new(false);
     let look = || {
         let guard = store.enter();
@@ -125,4 +154,33 @@ fn readers_without_locks_never_see_half_of_what_a_dead_program_committed() {
     });
     assert!(slow.steps.load(Ordering::Relaxed) > 0, "somebody finished it");
     assert_eq!(look(), [3; 100]);
+}
+
+/// Objects' files can't be synced.
+#[derive(Debug)]
+struct NoSyncs;
+
+impl Observer for NoSyncs {
+    fn before(&self, step: Step<'_>) -> io::Result<()> {
+        match step {
+            Step::SyncFile(path) if path.starts_with("objects/") => Err(rustix::io::Errno::IO.into()),
+            Step::SyncAll => Err(rustix::io::Errno::IO.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn many_objects_that_a_dead_program_changed_are_left_to_the_checkpoint() {
+    let (_keep, path) = place();
+    let store = options().observer(Arc::new(NoSyncs)).create(&path).expect("new");
+    put(&store, 1);
+    // More than files are kept open.
+    let objects: Vec<ObjId> = (0..220).map(|_| make(&store, 4)).collect();
+    kill("victim_of_many_objects", &path, &objects);
+    let read = |id| store.transact(|tx| Ok::<_, Error>(tx.get(tx.open::<u64>(id, Access::Read)?.base())));
+    assert!(objects.iter().all(|&id| read(id) == Ok(5)));
+    assert!(!store.backend().is_poisoned());
+    assert_eq!(store.backend().checkpoint(), Err(Error::ReadOnly), "that is who syncs them");
+    assert!(store.backend().is_poisoned());
 }

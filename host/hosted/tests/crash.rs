@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use driver::{Do, FAR, State, expect, found, run, run_alone, spec};
+use driver::{Do, FAR, State, expect, found, inputs, run, run_alone, spec};
 use model::cuts::{self, options, place_for_images};
 use model::{Event, Fail, Recorder};
 use twizzler::{Backend, Error};
+use twizzler_abi::object::Metadata;
 
 /// A script that was run on a recorded disk.
 struct History {
@@ -128,14 +129,14 @@ fn recovery_may_be_cut_off_twice() {
 }
 
 /// Runs the script with steps of that kind failing after a while; what was acknowledged must be there when the store is opened again.
-fn with_failures(what: Fail, after: usize) -> Option<Error> {
+fn with_failures(script: Vec<Vec<Do>>, what: Fail, after: usize) -> Option<Error> {
     let keep = place_for_images();
     let path = keep.path().join("store");
     let recorder = Arc::new(Recorder::new(&path));
     let backend = options().observer(recorder.clone()).create_backend(&path).expect("new");
     let (mut versions, mut state, mut failed) = (BTreeMap::new(), State::new(), None);
     let mut unsure = State::new();
-    for (number, step) in before().into_iter().chain(script()).enumerate() {
+    for (number, step) in before().into_iter().chain(script).enumerate() {
         if number == 2 {
             recorder.fail(after, what);
         }
@@ -164,16 +165,43 @@ fn with_failures(what: Fail, after: usize) -> Option<Error> {
 #[test]
 fn a_failed_sync_poisons_the_store_and_loses_nothing() {
     for after in 0..6 {
-        let found = with_failures(Fail::Write, after);
+        let found = with_failures(script(), Fail::Write, after);
         assert_eq!(found, Some(Error::ReadOnly), "the log's write fails");
     }
-    assert_eq!(with_failures(Fail::SyncObject, 0), Some(Error::ReadOnly), "a checkpoint's sync fails");
+    assert_eq!(
+        with_failures(script(), Fail::SyncObject, 0),
+        Some(Error::ReadOnly),
+        "a checkpoint's sync fails"
+    );
+}
+
+#[test]
+fn a_failed_sync_of_what_is_no_record_poisons_the_store_as_well() {
+    for what in [Fail::SyncObject, Fail::SyncDirectory("objects")] {
+        // The disk may have lost what was committed to that object before, or another one's name; the next sync would succeed.
+        assert_eq!(with_failures(growing(), what, 0), Some(Error::ReadOnly), "it became large: {what:?}");
+    }
+    let fresh = vec![vec![Do::Create(3), Do::Fresh(3, 8, 80)]];
+    assert_eq!(with_failures(fresh, Fail::SyncDirectory("new"), 0), Some(Error::ReadOnly));
+}
+
+#[test]
+fn a_failed_sync_of_the_name_of_what_was_made_of_bytes_poisons_the_store() {
+    let keep = place_for_images();
+    let path = keep.path().join("store");
+    let recorder = Arc::new(Recorder::new(&path));
+    let backend = options().observer(recorder.clone()).create_backend(&path).expect("new");
+    let metadata = Metadata::new(&inputs(3), 0);
+    backend.make_raw(&metadata).expect("room");
+    recorder.fail(0, Fail::SyncDirectory("objects"));
+    assert_eq!(backend.publish_raw(metadata.id), Err(Error::ReadOnly));
+    assert!(backend.is_poisoned());
 }
 
 #[test]
 fn a_full_disk_is_an_error_before_anything_is_committed() {
     for after in 0..6 {
-        assert_eq!(with_failures(Fail::Allocate, after), Some(Error::OutOfNvm));
+        assert_eq!(with_failures(script(), Fail::Allocate, after), Some(Error::OutOfNvm));
     }
 }
 

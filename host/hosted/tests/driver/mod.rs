@@ -7,6 +7,7 @@ use twizzler::journal::{self, Changed, LINE, LOG_SEED, Line};
 use twizzler::{Backend, Error, HostedBackend, ObjId, Rights};
 use twizzler_abi::address::{LARGE_BYTES, LARGE_START};
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
+use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 
@@ -37,14 +38,13 @@ pub(crate) fn spec(number: u8) -> CreateSpec {
     }
 }
 
+pub(crate) fn inputs(number: u8) -> IdInputs {
+    let CreateSpec { nonce, owner, .. } = spec(number);
+    IdInputs { nonce, owner, flags: ObjectFlags::PERSISTENT, default_rights: USUAL_RIGHTS }
+}
+
 pub(crate) fn id_of(number: u8) -> ObjId {
-    let spec = spec(number);
-    ObjId::derive(&twizzler_abi::id::IdInputs {
-        nonce: spec.nonce,
-        owner: spec.owner,
-        flags: ObjectFlags::PERSISTENT,
-        default_rights: USUAL_RIGHTS,
-    })
+    ObjId::derive(&inputs(number))
 }
 
 /// A word that lies beyond what a small object reaches.

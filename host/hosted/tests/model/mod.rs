@@ -70,6 +70,7 @@ struct Seen {
 pub(crate) enum Fail {
     Write,
     SyncObject,
+    SyncDirectory(&'static str),
     Allocate,
 }
 
@@ -164,6 +165,7 @@ impl Observer for Recorder {
             let hit = match (&step, *what) {
                 (Step::WriteDurably(..), Fail::Write) => true,
                 (Step::SyncFile(path), Fail::SyncObject) => path.starts_with("objects/"),
+                (Step::SyncDirectory(path), Fail::SyncDirectory(wanted)) => *path == wanted,
                 (Step::Allocate(..), Fail::Allocate) => true,
                 _ => false,
             };
