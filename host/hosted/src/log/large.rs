@@ -20,7 +20,7 @@ pub(super) fn append(
     let shared = &who.segment.shared().log;
     let digest = frame::digest(words);
     loop {
-        let writing = shared.turns.write(&who);
+        let writing = shared.turns.write(&who).ok_or(Error::ReadOnly)?;
         log.write_batch(who, &writing)?;
         let held = who.append();
         if who.segment.is_poisoned() {

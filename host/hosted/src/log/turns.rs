@@ -10,6 +10,8 @@
 //! 2. The lock makes the writer, not the call: who comes along may take it first, and who is called finds what he waits for done, or sleeps again.
 //! 3. Who is called may be killed instead of writing. So all look now and then, and who finds the lock free writes.
 //! 4. Who finds its holder dead says that the batch was none, so that all wait for the next one, and calls everybody.
+//! 5. Whoever's write fails says that nothing will be written any more before he gives the lock back, and whoever takes the lock looks for that. So
+//!    nothing is written after it, and what somebody was told will never be durable is not made so by somebody else.
 
 #[cfg(test)]
 mod model;
@@ -117,7 +119,10 @@ impl Turns {
             }
             machine.step();
             if let Some(held) = self.writer.try_lock(machine.me()) {
-                return Turn::Write(self.writer(held, machine));
+                let writer = self.writer(held, machine);
+                machine.step();
+                // The last one's write may have failed since.
+                return if machine.is_over() { Turn::Over } else { Turn::Write(writer) };
             }
             machine.step();
             let timed_out = machine.sleep(word, seen, LOOK_NS);
@@ -129,9 +134,10 @@ impl Turns {
         }
     }
 
-    /// Waits until nobody else writes.
-    pub(crate) fn write<'t, M: Machine>(&'t self, machine: &'t M) -> Writer<'t, M> {
-        self.writer(self.writer.lock(machine.me(), |owner| machine.is_alive(owner)), machine)
+    /// Waits until nobody else writes. None: nothing will be written any more.
+    pub(crate) fn write<'t, M: Machine>(&'t self, machine: &'t M) -> Option<Writer<'t, M>> {
+        let writer = self.writer(self.writer.lock(machine.me(), |owner| machine.is_alive(owner)), machine);
+        (!machine.is_over()).then_some(writer)
     }
 
     fn writer<'t, M: Machine>(&'t self, held: Held<'t>, machine: &'t M) -> Writer<'t, M> {

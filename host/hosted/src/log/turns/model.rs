@@ -1,11 +1,12 @@
 //! Schedules of committers that share a log, tried by shuttle: at each word that they share another one may go on. One of them may be killed at any
-//! step. Nobody's time runs out unless somebody was killed, so a call that is missed is a deadlock, which shuttle reports.
+//! step, or one write fails. Nobody's time runs out unless somebody was killed, so a call that is missed is a deadlock, which shuttle reports.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner, thread};
 
@@ -26,6 +27,8 @@ enum Flaw {
     NextNotCalled,
     /// Who waits for nothing more is not called.
     DoneNotCalled,
+    /// That a write has failed is said when the next one may have begun.
+    FailureSaidTooLate,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,11 @@ struct Shared {
     steps_left: AtomicU64,
     is_dead: AtomicBool,
     is_over: AtomicBool,
+    /// Writes until one fails.
+    writes_left: AtomicU64,
+    has_failed: AtomicBool,
+    /// Somebody has said so.
+    is_poisoned: AtomicBool,
     flaw: Flaw,
 }
 
@@ -53,7 +61,7 @@ struct One<'s> {
 struct Killed;
 
 impl Shared {
-    fn new(victims_steps: u64, flaw: Flaw) -> Self {
+    fn new(victims_steps: u64, writes: u64, flaw: Flaw) -> Self {
         Self {
             turns: Turns::default(),
             tail: AtomicU64::new(0),
@@ -63,6 +71,9 @@ impl Shared {
             steps_left: AtomicU64::new(victims_steps),
             is_dead: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            writes_left: AtomicU64::new(writes),
+            has_failed: AtomicBool::new(false),
+            is_poisoned: AtomicBool::new(false),
             flaw,
         }
     }
@@ -87,7 +98,7 @@ impl Machine for One<'_> {
     }
 
     fn is_over(&self) -> bool {
-        false
+        self.shared.is_poisoned.load(Ordering::Relaxed)
     }
 
     fn step(&self) {
@@ -139,7 +150,10 @@ fn commit(one: &One<'_>) {
     let end = shared.tail.fetch_add(RECORD_BYTES, Ordering::SeqCst) + RECORD_BYTES;
     loop {
         match shared.turns.wait(end, one) {
-            Turn::Over => panic!("nobody said so"),
+            Turn::Over => {
+                assert!(shared.is_poisoned.load(Ordering::Relaxed), "nobody said so");
+                break;
+            }
             Turn::Done(synced) => {
                 assert!(synced >= end, "told too early");
                 break;
@@ -148,21 +162,35 @@ fn commit(one: &One<'_>) {
                 let was = shared.is_written.swap(true, Ordering::SeqCst);
                 assert!(!was || shared.is_dead.load(Ordering::Relaxed), "two at a time");
                 one.step();
+                assert!(!shared.has_failed.load(Ordering::Relaxed), "written after a write that failed");
                 // As under the lock of whoever appends.
                 let to = shared.tail.load(Ordering::SeqCst).next_multiple_of(SECTOR);
                 shared.tail.store(to, Ordering::SeqCst);
                 writer.begin(to);
                 one.step();
-                writer.done(to);
+                let fails = shared.writes_left.fetch_sub(1, Ordering::Relaxed) == 0;
+                if fails {
+                    shared.has_failed.store(true, Ordering::Relaxed);
+                    if shared.flaw != Flaw::FailureSaidTooLate {
+                        shared.is_poisoned.store(true, Ordering::Relaxed);
+                    }
+                } else {
+                    writer.done(to);
+                }
                 one.step();
                 shared.is_written.store(false, Ordering::SeqCst);
+                drop(writer);
+                if fails {
+                    shared.is_poisoned.store(true, Ordering::Relaxed);
+                    break;
+                }
             }
         }
     }
 }
 
-fn run(victims_steps: u64, flaw: Flaw) {
-    let shared = Shared::new(victims_steps, flaw);
+fn run(victims_steps: u64, writes: u64, flaw: Flaw) {
+    let shared = Shared::new(victims_steps, writes, flaw);
     thread::scope(|scope| {
         let all: Vec<_> = (1..=COMMITTERS)
             .map(|number| {
@@ -194,29 +222,52 @@ fn run(victims_steps: u64, flaw: Flaw) {
     });
 }
 
-fn explore(count: usize, victims_steps: impl Fn() -> u64 + Send + Sync + Copy + 'static, flaw: Flaw) {
+/// What is drawn for each schedule.
+type Draw = fn() -> u64;
+
+/// Tries schedules with so many steps of the victim and so many writes that succeed.
+fn explore(count: usize, victims_steps: Draw, writes: Draw, flaw: Flaw) {
     fn runner(scheduler: impl Scheduler + 'static, run: impl Fn() + Send + Sync + 'static) {
         Runner::new(scheduler, Config::new()).run(run);
     }
-    runner(RandomScheduler::new_from_seed(1, count), move || run(victims_steps(), flaw));
-    runner(PctScheduler::new_from_seed(2, 4, count), move || run(victims_steps(), flaw));
+    let run = move || run(victims_steps(), writes(), flaw);
+    runner(RandomScheduler::new_from_seed(1, count), run);
+    runner(PctScheduler::new_from_seed(2, 4, count), run);
+}
+
+const fn all() -> u64 {
+    u64::MAX
+}
+
+fn below_60() -> u64 {
+    thread_rng().gen_range(0..60)
+}
+
+fn below_6() -> u64 {
+    thread_rng().gen_range(0..6)
 }
 
 #[test]
 fn no_call_is_missed() {
-    explore(SCHEDULES, || u64::MAX, Flaw::None);
+    explore(SCHEDULES, all, all, Flaw::None);
 }
 
 #[test]
 fn whoever_is_killed_at_whatever_step_others_go_on() {
-    use shuttle::rand::{Rng, thread_rng};
-    explore(SCHEDULES, || thread_rng().gen_range(0..60), Flaw::None);
+    explore(SCHEDULES, below_60, all, Flaw::None);
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_written_and_everybody_is_told() {
+    explore(SCHEDULES, all, below_6, Flaw::None);
+    explore(SCHEDULES, below_60, below_6, Flaw::None);
 }
 
 #[test]
 fn what_is_wrong_is_noticed() {
-    for flaw in [Flaw::NextNotCalled, Flaw::DoneNotCalled] {
-        let failed = std::panic::catch_unwind(|| explore(SCHEDULES, || u64::MAX, flaw));
+    for flaw in [Flaw::NextNotCalled, Flaw::DoneNotCalled, Flaw::FailureSaidTooLate] {
+        let writes = if flaw == Flaw::FailureSaidTooLate { below_6 } else { all };
+        let failed = std::panic::catch_unwind(|| explore(SCHEDULES, all, writes, flaw));
         assert!(failed.is_err(), "nobody notices {flaw:?}");
     }
 }
