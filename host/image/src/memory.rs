@@ -26,6 +26,7 @@ pub struct MemoryBackend {
     coordination: Area,
     flushed_lines: AtomicU64,
     fences: AtomicU64,
+    keeps_stores: bool,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +76,16 @@ impl MemoryBackend {
             coordination: Area::new(COORDINATION_BYTES as usize).expect("the host has address space"),
             flushed_lines: AtomicU64::new(0),
             fences: AtomicU64::new(0),
+            keeps_stores: false,
         }
+    }
+
+    /// The same, of which programs believe that each store counts at once ([`Backend::keeps_stores`]). So it does: nothing but programs is
+    /// ever killed here, and flushes and fences do nothing.
+    #[must_use]
+    pub const fn keeping_stores(mut self) -> Self {
+        self.keeps_stores = true;
+        self
     }
 
     /// Changes the number of pages that may still be made to exist.
@@ -342,6 +352,10 @@ unsafe impl Backend for MemoryBackend {
 
     fn fence(&self) {
         self.fences.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn keeps_stores(&self) -> bool {
+        self.keeps_stores
     }
 
     fn owner(&self) -> u64 {

@@ -355,6 +355,19 @@ impl<'g, B: Backend> Tx<'g, B> {
         self.work().replaces_types
     }
 
+    /// The version that the transaction makes of a map, which is locked and whose number lies at a place: the one after what is there when it is first
+    /// asked for, and the same from then on, in savepoints too.
+    #[inline]
+    pub(crate) fn stamp(&mut self, number: Ptr<'g, u64>) -> Result<u64, Error> {
+        let mut known = self.work().stamps.iter().rev();
+        if let Some(&(_, stamp)) = known.find(|(at, _)| *at == number.address()) {
+            return Ok(stamp);
+        }
+        let stamp = self.get(number).checked_add(1).ok_or(Error::Damaged)?;
+        self.work_mut().stamps.push((number.address(), stamp));
+        Ok(stamp)
+    }
+
     pub(crate) fn push_free(&mut self, freed: Freed) {
         self.work_mut().frees.push(freed);
     }

@@ -18,6 +18,7 @@ struct Saved {
     frees: usize,
     entries: usize,
     freed_entries: usize,
+    stamps: usize,
     staged_bytes: u64,
 }
 
@@ -42,6 +43,7 @@ impl<B: Backend> Tx<'_, B> {
             frees: work.frees.len(),
             entries: work.entries.len(),
             freed_entries: work.freed_entries.len(),
+            stamps: work.stamps.len(),
             staged_bytes: work.staged_bytes,
         };
         // What was written in place before is staged from here on, since it can't be taken back.
@@ -81,6 +83,7 @@ impl<B: Backend> Drop for Trial<'_, '_, B> {
             work.overlay = saved.overlay;
             work.deletes.truncate(saved.deletes);
             work.frees.truncate(saved.frees);
+            work.stamps.truncate(saved.stamps);
             work.staged_bytes = saved.staged_bytes;
             work.last.set(LastLocked::default());
         }

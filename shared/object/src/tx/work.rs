@@ -59,6 +59,8 @@ pub(crate) struct Work {
     pub(super) freed_entries: Vec<(Slot, u64)>,
     /// Objects that the record names: where they lie, and how they change.
     pub(super) changed: Vec<(u64, Changed)>,
+    /// Versions of maps that it makes: where the map's number lies, and the version ([`super::Tx::stamp`]).
+    pub(super) stamps: Vec<(u64, u64)>,
     /// The record.
     pub(super) words: Vec<u64>,
     /// Lines that are to be stored after all others: where they lie.
@@ -94,6 +96,7 @@ impl Work {
         self.entries.clear();
         self.freed_entries.clear();
         self.changed.clear();
+        self.stamps.clear();
         self.published.clear();
         self.staged_bytes = 0;
         self.is_in_place = false;

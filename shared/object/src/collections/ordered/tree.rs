@@ -70,16 +70,10 @@ impl<'s, P: Page> Tree<'s, P> {
         self.root.object()
     }
 
-    /// The version that the transaction makes. A node of that version is its own.
+    /// The version that the transaction makes, one for all of its changes. A node of that version is its own, and no other is.
     pub(super) fn begin<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<u64, Error> {
         tx.lock(self.area())?;
-        let place = self.root.at(TreeRoot::version);
-        if tx.is_fresh(place.as_span().memory()) {
-            // The map itself is new. A savepoint may have staged a later version than the one in memory.
-            Ok(tx.get(place).max(1))
-        } else {
-            tx.committed().get(place).checked_add(1).ok_or(Error::Damaged)
-        }
+        tx.stamp(self.root.at(TreeRoot::version))
     }
 
     /// A copy of a node, with all entries in their places.
