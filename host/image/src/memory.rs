@@ -88,6 +88,12 @@ impl MemoryBackend {
         self
     }
 
+    /// One of each kind: of which programs believe that, and of which they don't.
+    #[must_use]
+    pub fn kinds() -> [Self; 2] {
+        [Self::new(), Self::new().keeping_stores()]
+    }
+
     /// Changes the number of pages that may still be made to exist.
     pub fn set_room(&self, pages: u64) {
         self.state().room_pages = pages;

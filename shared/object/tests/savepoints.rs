@@ -159,15 +159,11 @@ fn letter(value: u64) -> char {
     char::from_u32(0x60 + 7 * value as u32).expect("below the surrogates")
 }
 
-fn backends() -> [MemoryBackend; 2] {
-    [MemoryBackend::new(), MemoryBackend::new().keeping_stores()]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn what_kept_savepoints_add_to_a_new_object_is_there_once(steps in prop::collection::vec(step(), 1..16), more in prop::collection::vec(step(), 1..4)) {
-        for backend in &backends() {
+        for backend in &MemoryBackend::kinds() {
             let space = Space::attach(backend).expect("attached");
             let mut model = Model::default();
             let made = space.transact(|tx| {
@@ -193,7 +189,7 @@ proptest! {
 /// A leaf that is copied in one savepoint, changed in another one, and searched in a third, with a change elsewhere before that.
 #[test]
 fn a_leaf_of_an_earlier_savepoint_is_searched_as_it_is_now() {
-    for backend in &backends() {
+    for backend in &MemoryBackend::kinds() {
         let space = Space::attach(backend).expect("attached");
         let made = space.transact(|tx| {
             let root = tx.create::<Root>()?;
@@ -225,6 +221,32 @@ fn a_leaf_of_an_earlier_savepoint_is_searched_as_it_is_now() {
     }
 }
 
+/// What a kept savepoint has staged is forgotten where the same memory is made anew.
+#[test]
+fn new_places_are_zeros_after_a_savepoint_that_used_them() {
+    for backend in &MemoryBackend::kinds() {
+        let space = Space::attach(backend).expect("attached");
+        let made = space.transact(|tx| {
+            let root = tx.create::<Root>()?;
+            let all = All::new(root.base());
+            all.vector.push(tx, 1)?;
+            all.hashed.insert(tx, 1, 1)?;
+            tx.savepoint(|tx| {
+                all.vector.push(tx, 2)?;
+                all.hashed.insert(tx, 2, 2).map(drop)
+            })?;
+            assert_eq!((all.vector.pop(tx), all.hashed.remove(tx, &2)), (Ok(Some(2)), Ok(Some(2))));
+            let places = [all.vector.push_zeroed(tx)?, all.hashed.place_mut(tx, 2)?];
+            assert_eq!(places.map(|place| tx.get(place)), [0, 0]);
+            Ok::<_, Error>(space.id_of(root.area()))
+        });
+        let guard = space.enter();
+        let all = All::new(guard.open::<Root>(made.expect("made"), Access::Read).expect("there").base());
+        assert_eq!(all.vector.to_vec(&&guard), Ok(vec![1, 0]));
+        assert_eq!(all.hashed.get(&&guard, &2), Ok(Some(0)));
+    }
+}
+
 #[derive(Stored)]
 #[stored(name = "test.holder", version = 1)]
 #[repr(C)]
@@ -236,7 +258,9 @@ struct Holder {
 /// A map's root is zeros, whatever has lain in its memory before.
 #[test]
 fn a_map_in_reused_memory_begins_as_any_other() {
-    for (backend, was) in backends().iter().flat_map(|backend| [-1i64, -2].map(|was| (backend, was))) {
+    for (backend, was) in
+        MemoryBackend::kinds().iter().flat_map(|backend| [-1i64, -2].map(|was| (backend, was)))
+    {
         let space = Space::attach(backend).expect("attached");
         let made = space.transact(|tx| {
             let root = tx.create::<Holder>()?;

@@ -332,15 +332,21 @@ impl<'g, B: Backend> Tx<'g, B> {
     pub(crate) fn zero(&mut self, bytes: Bytes<'g>) -> Result<(), Error> {
         const ZEROS: [u8; 512] = [0; 512];
         let backend = self.space.backend();
-        if self.is_fresh(bytes) {
+        let is_fresh = self.is_fresh(bytes);
+        if is_fresh {
             memory::zero(backend, bytes);
             self.work_mut().fresh.wrote(backend, bytes.address(), bytes.len());
-            return Ok(());
         }
         let mut at = 0;
         while at < bytes.len() {
             let len = (bytes.len() - at).min(ZEROS.len() as u64);
-            self.write(bytes, at, &ZEROS[..len as usize])?;
+            let zeros = &ZEROS[..len as usize];
+            if is_fresh {
+                // What a savepoint has staged there.
+                self.work_mut().overlay.rewrite(bytes.address() + at, zeros);
+            } else {
+                self.write(bytes, at, zeros)?;
+            }
             at += len;
         }
         Ok(())
