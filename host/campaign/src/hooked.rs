@@ -187,6 +187,9 @@ unsafe impl<B: Backend, H: Hooks<B>> Backend for Hooked<B, H> {
         self.hooks.step(Step::Fence);
         self.below.fence();
     }
+    fn keeps_stores(&self) -> bool {
+        self.below.keeps_stores()
+    }
     fn owner(&self) -> u64 {
         self.hooks.owner(&self.below)
     }

@@ -253,7 +253,8 @@ pub unsafe trait Backend {
     fn fence(&self);
 
     /// True where each store counts as soon as it is made, so that flushes and fences cost nothing: what is to survive is a killed program, not a power
-    /// cut. What nobody can reach before a commit is then written in place at once, and not to a record first.
+    /// cut. What nobody can reach before a commit is then written in place at once, and not to a record first: but for [`Sink::Log`], where this says
+    /// nothing. Always the same for all programs of a store. A fence still keeps the compiler from moving stores across it.
     #[inline]
     fn keeps_stores(&self) -> bool {
         false

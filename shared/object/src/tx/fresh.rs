@@ -182,7 +182,7 @@ impl<'g, B: Backend> Tx<'g, B> {
             return Ok(());
         }
         let most = if self.stages() { LOGGED_BYTES_MAX } else { STAGED_BYTES_MAX };
-        let is_kept = bytes.len() >= KEPT_BYTES_MIN && self.space.backend().keeps_stores();
+        let is_kept = bytes.len() >= KEPT_BYTES_MIN && self.keeps_stores();
         let staged = !is_kept && self.work().staged_bytes + bytes.len() <= most;
         if staged {
             self.work_mut().staged_bytes += bytes.len();
@@ -194,6 +194,11 @@ impl<'g, B: Backend> Tx<'g, B> {
         Ok(())
     }
 
+    /// True where what counts with the record can be in place before it, for nothing. With a log it can't: older records may be put in place again.
+    fn keeps_stores(&self) -> bool {
+        self.space.backend().keeps_stores() && !self.stages()
+    }
+
     /// True for memory that the transaction has made itself and writes in place.
     pub(crate) fn is_fresh(&self, bytes: Bytes<'g>) -> bool {
         self.work().fresh.contains(bytes.address(), bytes.len())
@@ -202,14 +207,13 @@ impl<'g, B: Backend> Tx<'g, B> {
     /// Overwrites bytes that nobody looks at before something else is in place that the transaction writes, and that mean nothing until then, whatever
     /// becomes of the transaction; nor has it written them itself. Written in place at once where that saves something.
     pub(crate) fn write_unseen(&mut self, to: Bytes<'g>, bytes: &[u8]) -> Result<(), Error> {
-        let backend = self.space.backend();
-        if to.len() < KEPT_BYTES_MIN || !backend.keeps_stores() {
+        if to.len() < KEPT_BYTES_MIN || !self.keeps_stores() {
             return self.write(to, 0, bytes);
         }
         if let Some(first) = to.index(0) {
             self.lock(first.object())?;
         }
-        memory::write(backend, to, bytes);
+        memory::write(self.space.backend(), to, bytes);
         let work = self.work_mut();
         work.is_in_place = true;
         work.overlay.rewrite(to.address(), bytes);
