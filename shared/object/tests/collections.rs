@@ -85,60 +85,61 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn the_map_does_what_btreemap_does(steps in prop::collection::vec(step(), 1..40)) {
-        let backend = MemoryBackend::new();
-        let mut space = Space::attach(&backend).expect("attached");
-        let id = make(&space);
-        let mut model = Model::new();
-        for step in steps {
-            let guard = space.enter();
-            let map = open(&guard, id);
-            match step {
-                Step::Insert(entries) => {
-                    let replaced = guard.transact(|tx| entries.iter().map(|(k, v)| map.insert(tx, k, v)).collect::<Result<Vec<_>, Error>>());
-                    let wanted: Vec<bool> = entries.into_iter().map(|(k, v)| model.insert(k, v).is_some()).collect();
-                    prop_assert_eq!(replaced, Ok(wanted));
+        for backend in MemoryBackend::kinds() {
+            let mut space = Space::attach(&backend).expect("attached");
+            let id = make(&space);
+            let mut model = Model::new();
+            for step in steps.clone() {
+                let guard = space.enter();
+                let map = open(&guard, id);
+                match step {
+                    Step::Insert(entries) => {
+                        let replaced = guard.transact(|tx| entries.iter().map(|(k, v)| map.insert(tx, k, v)).collect::<Result<Vec<_>, Error>>());
+                        let wanted: Vec<bool> = entries.into_iter().map(|(k, v)| model.insert(k, v).is_some()).collect();
+                        prop_assert_eq!(replaced, Ok(wanted));
+                    }
+                    Step::Remove(keys) => {
+                        let removed = guard.transact(|tx| keys.iter().map(|k| map.remove(tx, k)).collect::<Result<Vec<_>, Error>>());
+                        let wanted: Vec<bool> = keys.iter().map(|k| model.remove(k).is_some()).collect();
+                        prop_assert_eq!(removed, Ok(wanted));
+                    }
+                    Step::Merge(entries) => {
+                        let list: Vec<(&[u8], &[u8])> = entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())).collect();
+                        prop_assert_eq!(guard.transact(|tx| map.merge_sorted(tx, &list)), Ok(()));
+                        model.extend(entries);
+                    }
+                    Step::Range(from, to) => {
+                        let ordered = match (&from, &to) {
+                            (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
+                            (Bound::Excluded(a), Bound::Excluded(b)) => a < b,
+                            (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a <= b,
+                        };
+                        let bounds = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+                        let got: Result<Vec<_>, Error> = map.range(&&guard, bounds).collect();
+                        let wanted: Vec<_> = if ordered { model.range::<[u8], _>(bounds).map(|(k, v)| (k.clone(), v.clone())).collect() } else { vec![] };
+                        prop_assert_eq!(got, Ok(wanted));
+                    }
+                    Step::Abort(key, value) => {
+                        let mut tx = guard.begin().expect("begun");
+                        let _ = map.remove(&mut tx, &key).expect("removed");
+                        map.insert(&mut tx, &key, &value).expect("inserted");
+                        prop_assert_eq!(map.get(&tx, &key), Ok(Some(value)));
+                        tx.abort();
+                        prop_assert_eq!(map.get(&&guard, &key), Ok(model.get(&key).cloned()));
+                    }
+                    Step::Clear => {
+                        prop_assert_eq!(guard.transact(|tx| map.clear(tx)), Ok(()));
+                        model.clear();
+                    }
+                    Step::Restart => {
+                        drop(guard);
+                        drop(space);
+                        space = Space::attach(&backend).expect("attached");
+                    }
                 }
-                Step::Remove(keys) => {
-                    let removed = guard.transact(|tx| keys.iter().map(|k| map.remove(tx, k)).collect::<Result<Vec<_>, Error>>());
-                    let wanted: Vec<bool> = keys.iter().map(|k| model.remove(k).is_some()).collect();
-                    prop_assert_eq!(removed, Ok(wanted));
-                }
-                Step::Merge(entries) => {
-                    let list: Vec<(&[u8], &[u8])> = entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())).collect();
-                    prop_assert_eq!(guard.transact(|tx| map.merge_sorted(tx, &list)), Ok(()));
-                    model.extend(entries);
-                }
-                Step::Range(from, to) => {
-                    let ordered = match (&from, &to) {
-                        (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
-                        (Bound::Excluded(a), Bound::Excluded(b)) => a < b,
-                        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a <= b,
-                    };
-                    let bounds = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
-                    let got: Result<Vec<_>, Error> = map.range(&&guard, bounds).collect();
-                    let wanted: Vec<_> = if ordered { model.range::<[u8], _>(bounds).map(|(k, v)| (k.clone(), v.clone())).collect() } else { vec![] };
-                    prop_assert_eq!(got, Ok(wanted));
-                }
-                Step::Abort(key, value) => {
-                    let mut tx = guard.begin().expect("begun");
-                    let _ = map.remove(&mut tx, &key).expect("removed");
-                    map.insert(&mut tx, &key, &value).expect("inserted");
-                    prop_assert_eq!(map.get(&tx, &key), Ok(Some(value)));
-                    tx.abort();
-                    prop_assert_eq!(map.get(&&guard, &key), Ok(model.get(&key).cloned()));
-                }
-                Step::Clear => {
-                    prop_assert_eq!(guard.transact(|tx| map.clear(tx)), Ok(()));
-                    model.clear();
-                }
-                Step::Restart => {
-                    drop(guard);
-                    drop(space);
-                    space = Space::attach(&backend).expect("attached");
-                }
+                let guard = space.enter();
+                compare(&guard, open(&guard, id), &model);
             }
-            let guard = space.enter();
-            compare(&guard, open(&guard, id), &model);
         }
     }
 

@@ -19,24 +19,25 @@ fn new_object(backend: &MemoryBackend) -> ObjId {
 
 #[test]
 fn every_size_can_be_taken_and_given_back() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
-    let pages = |len: u64| {
-        (0..3)
-            .map(|_| {
-                let bytes =
-                    guard.transact(|tx| tx.alloc_bytes(area, &vec![1; len as usize])).expect("allocated");
-                guard.transact(|tx| tx.free_span(bytes)).expect("freed");
-                backend.pages_of(id).len()
-            })
-            .collect::<Vec<_>>()
-    };
-    for len in [1, 16, 17, 100, 1000, 3000, 4096, 5000, 8192, 8193, 65536, 1 << 20] {
-        let pages = pages(len);
-        assert!(pages[2] <= pages[0] + 2 * (len as usize / 4096 + 16), "{len}: {pages:?}");
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+        let pages = |len: u64| {
+            (0..3)
+                .map(|_| {
+                    let bytes =
+                        guard.transact(|tx| tx.alloc_bytes(area, &vec![1; len as usize])).expect("allocated");
+                    guard.transact(|tx| tx.free_span(bytes)).expect("freed");
+                    backend.pages_of(id).len()
+                })
+                .collect::<Vec<_>>()
+        };
+        for len in [1, 16, 17, 100, 1000, 3000, 4096, 5000, 8192, 8193, 65536, 1 << 20] {
+            let pages = pages(len);
+            assert!(pages[2] <= pages[0] + 2 * (len as usize / 4096 + 16), "{len}: {pages:?}");
+        }
     }
 }
 
@@ -66,131 +67,135 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn allocations_never_overlap_and_keep_their_content(steps in prop::collection::vec(step(), 1..120)) {
-        let backend = MemoryBackend::new();
-        let id = new_object(&backend);
-        let mut live = Live::new();
-        let mut fill = 0u8;
-        let mut steps = steps.iter();
-        let mut more = true;
-        while more {
-            more = false;
+        for backend in MemoryBackend::kinds() {
+            let id = new_object(&backend);
+            let mut live = Live::new();
+            let mut fill = 0u8;
+            let mut steps = steps.iter();
+            let mut more = true;
+            while more {
+                more = false;
+                let space = Space::attach(&backend).expect("attach");
+                let guard = space.enter();
+                let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+                let mut tx = guard.begin().expect("begin");
+                let mut pending = live.clone();
+                for step in steps.by_ref() {
+                    match step {
+                        Step::Alloc(len) => {
+                            fill = fill.wrapping_add(1);
+                            let bytes = tx.alloc_bytes(area, &vec![fill; *len as usize]).expect("allocated");
+                            let offset = bytes.address() % (1 << 30);
+                            // Neither what is live nor what was live before the transaction may be touched.
+                            for &(at, other, _) in pending.iter().chain(&live) {
+                                prop_assert!(offset + len <= at || at + other <= offset, "{offset:#x}+{len} over {at:#x}+{other}");
+                            }
+                            pending.push((offset, *len, fill));
+                        }
+                        Step::Free(index) if !pending.is_empty() => {
+                            let (offset, len, _) = pending.swap_remove(index.index(pending.len()));
+                            let bytes: Bytes<'_> = area.span(offset, len).expect("within");
+                            tx.free_span(bytes).expect("freed");
+                        }
+                        Step::Free(_) => {}
+                        Step::Commit => {
+                            tx.commit().expect("commit");
+                            live = pending.clone();
+                            tx = guard.begin().expect("begin");
+                        }
+                        Step::Abort => {
+                            tx.abort();
+                            pending = live.clone();
+                            tx = guard.begin().expect("begin");
+                        }
+                        Step::Restart => {
+                            more = true;
+                            break;
+                        }
+                    }
+                }
+                drop(tx);
+                for &(offset, len, fill) in &live {
+                    let bytes: Bytes<'_> = area.span(offset, len).expect("within");
+                    prop_assert!(guard.to_vec(bytes).iter().all(|&byte| byte == fill));
+                }
+            }
+            // All given back: nothing has leaked.
             let space = Space::attach(&backend).expect("attach");
             let guard = space.enter();
             let area = guard.open::<Root>(id, Access::Write).expect("open").area();
-            let mut tx = guard.begin().expect("begin");
-            let mut pending = live.clone();
-            for step in steps.by_ref() {
-                match step {
-                    Step::Alloc(len) => {
-                        fill = fill.wrapping_add(1);
-                        let bytes = tx.alloc_bytes(area, &vec![fill; *len as usize]).expect("allocated");
-                        let offset = bytes.address() % (1 << 30);
-                        // Neither what is live nor what was live before the transaction may be touched.
-                        for &(at, other, _) in pending.iter().chain(&live) {
-                            prop_assert!(offset + len <= at || at + other <= offset, "{offset:#x}+{len} over {at:#x}+{other}");
-                        }
-                        pending.push((offset, *len, fill));
-                    }
-                    Step::Free(index) if !pending.is_empty() => {
-                        let (offset, len, _) = pending.swap_remove(index.index(pending.len()));
-                        let bytes: Bytes<'_> = area.span(offset, len).expect("within");
-                        tx.free_span(bytes).expect("freed");
-                    }
-                    Step::Free(_) => {}
-                    Step::Commit => {
-                        tx.commit().expect("commit");
-                        live = pending.clone();
-                        tx = guard.begin().expect("begin");
-                    }
-                    Step::Abort => {
-                        tx.abort();
-                        pending = live.clone();
-                        tx = guard.begin().expect("begin");
-                    }
-                    Step::Restart => {
-                        more = true;
-                        break;
-                    }
-                }
-            }
-            drop(tx);
-            for &(offset, len, fill) in &live {
+            for (offset, len, _) in live {
                 let bytes: Bytes<'_> = area.span(offset, len).expect("within");
-                prop_assert!(guard.to_vec(bytes).iter().all(|&byte| byte == fill));
+                guard.transact(|tx| tx.free_span(bytes)).expect("freed");
             }
+            let first = guard.transact(|tx| tx.alloc_bytes(area, &[1])).expect("allocated");
+            guard.transact(|tx| tx.free_span(first)).expect("freed");
+            let usage = space.heap_usage(area).expect("whole");
+            prop_assert_eq!(usage.used_bytes, 0);
         }
-        // All given back: nothing has leaked.
-        let space = Space::attach(&backend).expect("attach");
-        let guard = space.enter();
-        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
-        for (offset, len, _) in live {
-            let bytes: Bytes<'_> = area.span(offset, len).expect("within");
-            guard.transact(|tx| tx.free_span(bytes)).expect("freed");
-        }
-        let first = guard.transact(|tx| tx.alloc_bytes(area, &[1])).expect("allocated");
-        guard.transact(|tx| tx.free_span(first)).expect("freed");
-        let usage = space.heap_usage(area).expect("whole");
-        prop_assert_eq!(usage.used_bytes, 0);
     }
 }
 
 #[test]
 fn what_was_not_allocated_cant_be_freed() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
-    let bytes = guard.transact(|tx| tx.alloc_bytes(area, &[1; 100])).expect("allocated");
-    let large = guard.transact(|tx| tx.alloc_bytes(area, &[1; 100_000])).expect("allocated");
-    let wrong = [bytes.slice(16, 84), large.slice(1, 9000), bytes.slice(0, 10), area.span(0x3000, 128)];
-    for bytes in wrong.into_iter().flatten() {
-        assert_eq!(guard.transact(|tx| tx.free_span(bytes)), Err(Error::Damaged), "{bytes:?}");
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+        let bytes = guard.transact(|tx| tx.alloc_bytes(area, &[1; 100])).expect("allocated");
+        let large = guard.transact(|tx| tx.alloc_bytes(area, &[1; 100_000])).expect("allocated");
+        let wrong = [bytes.slice(16, 84), large.slice(1, 9000), bytes.slice(0, 10), area.span(0x3000, 128)];
+        for bytes in wrong.into_iter().flatten() {
+            assert_eq!(guard.transact(|tx| tx.free_span(bytes)), Err(Error::Damaged), "{bytes:?}");
+        }
+        let twice = space.transact(|tx| {
+            tx.free_span(bytes)?;
+            tx.free_span(bytes)
+        });
+        assert_eq!(twice, Err(Error::Damaged));
+        guard.transact(|tx| tx.free_span(bytes)).expect("still allocated");
+        guard.transact(|tx| tx.free_span(large)).expect("still allocated");
     }
-    let twice = space.transact(|tx| {
-        tx.free_span(bytes)?;
-        tx.free_span(bytes)
-    });
-    assert_eq!(twice, Err(Error::Damaged));
-    guard.transact(|tx| tx.free_span(bytes)).expect("still allocated");
-    guard.transact(|tx| tx.free_span(large)).expect("still allocated");
 }
 
 #[test]
 fn a_full_object_says_so_and_goes_on_working() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
-    let half = |fits| {
-        let mut tx = guard.begin().expect("begin");
-        let result = tx.alloc_span::<u8>(area, 600 << 20);
-        assert_eq!(result.is_ok(), fits);
-        result.map(|span| tx.commit().map(|()| span))
-    };
-    let first = half(true).expect("fits").expect("commit");
-    assert_eq!(half(false).err(), Some(Error::OutOfRange));
-    guard.transact(|tx| tx.free_span(first)).expect("freed");
-    half(true).expect("fits").expect("commit");
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+        let half = |fits| {
+            let mut tx = guard.begin().expect("begin");
+            let result = tx.alloc_span::<u8>(area, 600 << 20);
+            assert_eq!(result.is_ok(), fits);
+            result.map(|span| tx.commit().map(|()| span))
+        };
+        let first = half(true).expect("fits").expect("commit");
+        assert_eq!(half(false).err(), Some(Error::OutOfRange));
+        guard.transact(|tx| tx.free_span(first)).expect("freed");
+        half(true).expect("fits").expect("commit");
+    }
 }
 
 #[test]
 fn churn_does_not_make_an_object_grow() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
-    let mut pages = Vec::new();
-    for round in 0..200 {
-        let kept = guard.transact(|tx| tx.alloc_bytes(area, &[1; 5000])).expect("allocated");
-        let others = [100, 3000, 40_000].map(|len| {
-            guard.transact(|tx| tx.alloc_bytes(area, &vec![2; len + round % 7])).expect("allocated")
-        });
-        space.transact(|tx| others.into_iter().try_for_each(|other| tx.free_span(other))).expect("freed");
-        guard.transact(|tx| tx.free_span(kept)).expect("freed");
-        pages.push(backend.pages_of(id).len());
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+        let mut pages = Vec::new();
+        for round in 0..200 {
+            let kept = guard.transact(|tx| tx.alloc_bytes(area, &[1; 5000])).expect("allocated");
+            let others = [100, 3000, 40_000].map(|len| {
+                guard.transact(|tx| tx.alloc_bytes(area, &vec![2; len + round % 7])).expect("allocated")
+            });
+            space.transact(|tx| others.into_iter().try_for_each(|other| tx.free_span(other))).expect("freed");
+            guard.transact(|tx| tx.free_span(kept)).expect("freed");
+            pages.push(backend.pages_of(id).len());
+        }
+        assert_eq!(pages[2], pages[199], "{pages:?}");
     }
-    assert_eq!(pages[2], pages[199], "{pages:?}");
 }

@@ -10,7 +10,7 @@ use twizzler_object::collections::{HashMap, HashMapRoot, List, ListRoot};
 use twizzler_object::{Access, Area, Bytes, Guard, InvPtr, KEEPS_MAX, Ptr, Reader, Space, Stored};
 
 /// So many words that all say the same.
-type Block = [u64; 24];
+type Block = [u64; 40];
 
 #[derive(Stored)]
 #[stored(name = "test.reuse", version = 1)]
@@ -42,32 +42,33 @@ const LENS: [usize; 5] = [16, 200, 3000, 8192, 50_000];
 
 #[test]
 fn what_is_freed_under_a_reader_keeps_its_content_until_that_has_gone() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let (reader, writer) =
-        (Space::attach(&backend).expect("attach"), Space::attach(&backend).expect("attach"));
-    for len in LENS {
-        let guard = writer.enter();
-        let area = open(&guard, id).object();
-        let old = alloc(&guard, area, len, 1);
-        // In another program, at other addresses.
-        let readers = reader.enter();
-        let theirs: Bytes<'_> = {
-            let area = open(&readers, id).object();
-            area.span(old.address() % (1 << 30), old.len()).expect("within")
-        };
-        let keep = readers.keep(open(&readers, id).object()).expect("kept");
-        free(&guard, old);
-        let others: Vec<_> = (0..40).map(|_| alloc(&guard, area, len, 2)).collect();
-        assert!(readers.to_vec(theirs).iter().all(|&byte| byte == 1), "{len} bytes are another's");
-        drop(keep);
-        let again: Vec<_> = (0..600).map(|_| alloc(&guard, area, len, 3)).collect();
-        assert!(
-            again.iter().any(|new| new.address() == old.address()),
-            "{len} bytes are given out when the reader has gone"
-        );
-        others.into_iter().chain(again).for_each(|bytes| free(&guard, bytes));
-        assert_eq!(writer.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let (reader, writer) =
+            (Space::attach(&backend).expect("attach"), Space::attach(&backend).expect("attach"));
+        for len in LENS {
+            let guard = writer.enter();
+            let area = open(&guard, id).object();
+            let old = alloc(&guard, area, len, 1);
+            // In another program, at other addresses.
+            let readers = reader.enter();
+            let theirs: Bytes<'_> = {
+                let area = open(&readers, id).object();
+                area.span(old.address() % (1 << 30), old.len()).expect("within")
+            };
+            let keep = readers.keep(open(&readers, id).object()).expect("kept");
+            free(&guard, old);
+            let others: Vec<_> = (0..40).map(|_| alloc(&guard, area, len, 2)).collect();
+            assert!(readers.to_vec(theirs).iter().all(|&byte| byte == 1), "{len} bytes are another's");
+            drop(keep);
+            let again: Vec<_> = (0..600).map(|_| alloc(&guard, area, len, 3)).collect();
+            assert!(
+                again.iter().any(|new| new.address() == old.address()),
+                "{len} bytes are given out when the reader has gone"
+            );
+            others.into_iter().chain(again).for_each(|bytes| free(&guard, bytes));
+            assert_eq!(writer.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
+        }
     }
 }
 
@@ -85,65 +86,69 @@ fn reused_at_once(backend: &MemoryBackend, id: ObjId) {
 /// The canary: without a keep, the next transaction takes the memory.
 #[test]
 fn without_readers_memory_is_reused_at_once() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    reused_at_once(&backend, id);
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        reused_at_once(&backend, id);
+    }
 }
 
 #[test]
 fn what_a_dead_program_kept_is_given_out() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let dead = ManuallyDrop::new(Space::attach(&backend).expect("attach"));
-    let guard = ManuallyDrop::new(dead.enter());
-    std::mem::forget(guard.keep(open(&guard, id).object()).expect("kept"));
-    backend.kill_all();
-    reused_at_once(&backend, id);
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let dead = ManuallyDrop::new(Space::attach(&backend).expect("attach"));
+        let guard = ManuallyDrop::new(dead.enter());
+        std::mem::forget(guard.keep(open(&guard, id).object()).expect("kept"));
+        backend.kill_all();
+        reused_at_once(&backend, id);
+    }
 }
 
 #[test]
 fn a_long_reader_costs_memory_for_what_is_freed_and_no_more() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let area = open(&guard, id).object();
-    let mut live: Vec<_> = (0..2000).map(|_| alloc(&guard, area, 100, 1)).collect();
-    let pages = || space.heap_usage(area).expect("whole").used_pages;
-    let before = pages();
-    let keep = guard.keep(area).expect("kept");
-    for round in 0..10_000 {
-        free(&guard, live.swap_remove(round * 7919 % 2000));
-        live.push(alloc(&guard, area, 100, 2));
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = open(&guard, id).object();
+        let mut live: Vec<_> = (0..2000).map(|_| alloc(&guard, area, 100, 1)).collect();
+        let pages = || space.heap_usage(area).expect("whole").used_pages;
+        let before = pages();
+        let keep = guard.keep(area).expect("kept");
+        for round in 0..10_000 {
+            free(&guard, live.swap_remove(round * 7919 % 2000));
+            live.push(alloc(&guard, area, 100, 2));
+        }
+        // 10,000 times 128 bytes are 313 pages.
+        let kept = pages() - before;
+        assert!((200..450).contains(&kept), "{kept} pages are kept");
+        drop(keep);
+        let before = pages();
+        for round in 0..10_000 {
+            free(&guard, live.swap_remove(round * 7919 % 2000));
+            live.push(alloc(&guard, area, 100, 3));
+        }
+        assert!(pages() <= before, "{before} pages became {}", pages());
     }
-    // 10,000 times 128 bytes are 313 pages.
-    let kept = pages() - before;
-    assert!((200..450).contains(&kept), "{kept} pages are kept");
-    drop(keep);
-    let before = pages();
-    for round in 0..10_000 {
-        free(&guard, live.swap_remove(round * 7919 % 2000));
-        live.push(alloc(&guard, area, 100, 3));
-    }
-    assert!(pages() <= before, "{before} pages became {}", pages());
 }
 
 #[test]
 fn iterations_keep_what_they_go_through() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
-    let guard = space.enter();
-    let (root, reader) = (open(&guard, id), &guard);
-    let list = List::new(root.at(Root::list));
-    guard.transact(|tx| (0..200).try_for_each(|n| list.push_back(tx, n).map(drop))).expect("filled");
-    let mut elements = list.iter(&reader);
-    assert_eq!(elements.next(), Some(Ok(0)));
-    guard.transact(|tx| list.clear(tx)).expect("cleared");
-    for _ in 0..2000 {
-        alloc(&guard, root.object(), 24, 0xff);
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let (root, reader) = (open(&guard, id), &guard);
+        let list = List::new(root.at(Root::list));
+        guard.transact(|tx| (0..200).try_for_each(|n| list.push_back(tx, n).map(drop))).expect("filled");
+        let mut elements = list.iter(&reader);
+        assert_eq!(elements.next(), Some(Ok(0)));
+        guard.transact(|tx| list.clear(tx)).expect("cleared");
+        for _ in 0..2000 {
+            alloc(&guard, root.object(), 24, 0xff);
+        }
+        assert!(elements.eq((1..200).map(Ok)));
     }
-    assert!(elements.eq((1..200).map(Ok)));
 }
 
 #[test]
@@ -164,41 +169,42 @@ fn more_keeps_than_there_are_is_an_error() {
 /// One thread replaces a block by a new one and frees the old one, again and again; another follows the pointer.
 #[test]
 fn who_follows_pointers_beside_a_writer_sees_whole_blocks() {
-    let backend = MemoryBackend::new();
-    let id = new_object(&backend);
-    let space = Space::attach(&backend).expect("attach");
-    let (over, torn) = (AtomicBool::new(false), AtomicBool::new(false));
-    std::thread::scope(|threads| {
-        threads.spawn(|| {
-            for n in 1..20_000 {
+    for backend in MemoryBackend::kinds() {
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let (over, torn) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for n in 1..20_000 {
+                    let guard = space.enter();
+                    let root = open(&guard, id);
+                    let change = guard.transact(|tx| {
+                        tx.lock(root.object())?;
+                        let old = tx.follow(root.at(Root::newest))?;
+                        let new = tx.alloc::<Block>(root.object())?;
+                        tx.set(new, [n; 40])?;
+                        tx.link(root.at(Root::newest), Some(new))?;
+                        old.map_or(Ok(()), |old| tx.free(old))
+                    });
+                    change.expect("replaced");
+                }
+                over.store(true, Ordering::SeqCst);
+            });
+            while !over.load(Ordering::SeqCst) {
                 let guard = space.enter();
                 let root = open(&guard, id);
-                let change = guard.transact(|tx| {
-                    tx.lock(root.object())?;
-                    let old = tx.follow(root.at(Root::newest))?;
-                    let new = tx.alloc::<Block>(root.object())?;
-                    tx.set(new, [n; 24])?;
-                    tx.link(root.at(Root::newest), Some(new))?;
-                    old.map_or(Ok(()), |old| tx.free(old))
-                });
-                change.expect("replaced");
-            }
-            over.store(true, Ordering::SeqCst);
-        });
-        while !over.load(Ordering::SeqCst) {
-            let guard = space.enter();
-            let root = open(&guard, id);
-            let _keep = guard.keep(root.object()).expect("kept");
-            let Some(block) = guard.follow(root.at(Root::newest)).expect("sound") else { continue };
-            let first = guard.get(block)[0];
-            for _ in 0..50 {
-                if guard.get(block).iter().any(|&word| word != first) {
-                    torn.store(true, Ordering::SeqCst);
+                let _keep = guard.keep(root.object()).expect("kept");
+                let Some(block) = guard.follow(root.at(Root::newest)).expect("sound") else { continue };
+                let first = guard.get(block)[0];
+                for _ in 0..50 {
+                    if guard.get(block).iter().any(|&word| word != first) {
+                        torn.store(true, Ordering::SeqCst);
+                    }
                 }
             }
-        }
-    });
-    assert!(!torn.into_inner(), "a block changed under its reader");
+        });
+        assert!(!torn.into_inner(), "a block changed under its reader");
+    }
 }
 
 #[derive(Stored)]
@@ -220,77 +226,79 @@ fn key_of(n: u64) -> Vec<u8> {
 /// Writers put in and take out, split buckets and clear; readers without locks look at everything all the time.
 #[test]
 fn readers_without_locks_see_whole_entries_beside_writers() {
-    let backend = MemoryBackend::new();
-    let space = Space::attach(&backend).expect("attach");
-    let id = space.transact(|tx| tx.create::<Churned>().map(|root| space.id_of(root.area()))).expect("made");
-    let churn = |guard: &Guard<'_, &MemoryBackend>, n: u64, put: bool, clear: bool| {
-        let root = guard.open::<Churned>(id, Access::Write).expect("there").base();
-        let (numbers, bytes) =
-            (HashMap::new(root.at(Churned::numbers)), HashMap::new(root.at(Churned::bytes)));
-        let list = List::new(root.at(Churned::list));
-        let change = guard.transact(|tx| {
-            tx.lock(root.object())?;
-            if put {
-                numbers.insert(tx, n, [n; 6])?;
-                bytes.insert(tx, &key_of(n), &key_of(n))?;
-                list.push_back(tx, [n; 3]).map(drop)
-            } else if clear {
-                bytes.clear(tx)?;
-                list.clear(tx)
-            } else {
-                numbers.remove(tx, &n)?;
-                bytes.remove(tx, &key_of(n))?;
-                list.pop_front(tx).map(drop)
+    for backend in MemoryBackend::kinds() {
+        let space = Space::attach(&backend).expect("attach");
+        let id =
+            space.transact(|tx| tx.create::<Churned>().map(|root| space.id_of(root.area()))).expect("made");
+        let churn = |guard: &Guard<'_, &MemoryBackend>, n: u64, put: bool, clear: bool| {
+            let root = guard.open::<Churned>(id, Access::Write).expect("there").base();
+            let (numbers, bytes) =
+                (HashMap::new(root.at(Churned::numbers)), HashMap::new(root.at(Churned::bytes)));
+            let list = List::new(root.at(Churned::list));
+            let change = guard.transact(|tx| {
+                tx.lock(root.object())?;
+                if put {
+                    numbers.insert(tx, n, [n; 6])?;
+                    bytes.insert(tx, &key_of(n), &key_of(n))?;
+                    list.push_back(tx, [n; 3]).map(drop)
+                } else if clear {
+                    bytes.clear(tx)?;
+                    list.clear(tx)
+                } else {
+                    numbers.remove(tx, &n)?;
+                    bytes.remove(tx, &key_of(n))?;
+                    list.pop_front(tx).map(drop)
+                }
+            });
+            change.expect("changed");
+        };
+        (0..STAYING).for_each(|n| churn(&space.enter(), n, true, false));
+        let left = AtomicU64::new(2);
+        let (space, left) = (&space, &left);
+        std::thread::scope(|threads| {
+            for thread in 0..2 {
+                threads.spawn(move || {
+                    let mut seed = thread + 1;
+                    for _ in 0..4000 {
+                        seed = u64::wrapping_mul(seed, 6_364_136_223_846_793_005).wrapping_add(1);
+                        let n = STAYING + (seed >> 33) % 1000;
+                        churn(&space.enter(), n, seed >> 40 & 1 == 0, seed >> 50 & 0x3ff == 0);
+                    }
+                    left.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+            for _ in 0..2 {
+                threads.spawn(move || {
+                    while left.load(Ordering::SeqCst) > 0 {
+                        let guard = space.enter();
+                        let reader = &guard;
+                        let root = guard.open::<Churned>(id, Access::Read).expect("there").base();
+                        let numbers = HashMap::new(root.at(Churned::numbers));
+                        let bytes = HashMap::new(root.at(Churned::bytes));
+                        let list = List::new(root.at(Churned::list));
+                        for n in 0..STAYING {
+                            assert_eq!(numbers.get(&reader, &n), Ok(Some([n; 6])));
+                        }
+                        for entry in numbers.iter(&reader) {
+                            assert!(entry.is_ok_and(|(key, value)| value == [key; 6]), "{entry:?}");
+                        }
+                        for entry in bytes.iter(&reader) {
+                            assert!(matches!(&entry, Ok((key, value)) if key == value), "{entry:?}");
+                        }
+                        for n in STAYING..STAYING + 20 {
+                            let value = bytes.get(&reader, &key_of(n)).expect("sound");
+                            assert!(value.is_none_or(|value| value == key_of(n)));
+                        }
+                        for element in list.iter(&reader) {
+                            assert!(element.is_ok_and(|[a, b, c]| a == b && b == c), "{element:?}");
+                        }
+                    }
+                });
             }
         });
-        change.expect("changed");
-    };
-    (0..STAYING).for_each(|n| churn(&space.enter(), n, true, false));
-    let left = AtomicU64::new(2);
-    let (space, left) = (&space, &left);
-    std::thread::scope(|threads| {
-        for thread in 0..2 {
-            threads.spawn(move || {
-                let mut seed = thread + 1;
-                for _ in 0..4000 {
-                    seed = u64::wrapping_mul(seed, 6_364_136_223_846_793_005).wrapping_add(1);
-                    let n = STAYING + (seed >> 33) % 1000;
-                    churn(&space.enter(), n, seed >> 40 & 1 == 0, seed >> 50 & 0x3ff == 0);
-                }
-                left.fetch_sub(1, Ordering::SeqCst);
-            });
-        }
-        for _ in 0..2 {
-            threads.spawn(move || {
-                while left.load(Ordering::SeqCst) > 0 {
-                    let guard = space.enter();
-                    let reader = &guard;
-                    let root = guard.open::<Churned>(id, Access::Read).expect("there").base();
-                    let numbers = HashMap::new(root.at(Churned::numbers));
-                    let bytes = HashMap::new(root.at(Churned::bytes));
-                    let list = List::new(root.at(Churned::list));
-                    for n in 0..STAYING {
-                        assert_eq!(numbers.get(&reader, &n), Ok(Some([n; 6])));
-                    }
-                    for entry in numbers.iter(&reader) {
-                        assert!(entry.is_ok_and(|(key, value)| value == [key; 6]), "{entry:?}");
-                    }
-                    for entry in bytes.iter(&reader) {
-                        assert!(matches!(&entry, Ok((key, value)) if key == value), "{entry:?}");
-                    }
-                    for n in STAYING..STAYING + 20 {
-                        let value = bytes.get(&reader, &key_of(n)).expect("sound");
-                        assert!(value.is_none_or(|value| value == key_of(n)));
-                    }
-                    for element in list.iter(&reader) {
-                        assert!(element.is_ok_and(|[a, b, c]| a == b && b == c), "{element:?}");
-                    }
-                }
-            });
-        }
-    });
-    let guard = space.enter();
-    assert!(guard.heap_usage(guard.open_any(id, Access::Read).expect("there")).is_ok());
+        let guard = space.enter();
+        assert!(guard.heap_usage(guard.open_any(id, Access::Read).expect("there")).is_ok());
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -314,31 +322,32 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn whatever_was_there_when_a_keep_began_stays(steps in prop::collection::vec(step(), 1..150)) {
-        let backend = MemoryBackend::new();
-        let id = new_object(&backend);
-        let space = Space::attach(&backend).expect("attach");
-        let guard = space.enter();
-        let area = open(&guard, id).object();
-        let (mut live, mut keeps, mut fill) = (Vec::new(), Vec::new(), 0u8);
-        for step in steps {
-            match step {
-                Step::Alloc(len) => {
-                    fill = fill.wrapping_add(1);
-                    live.push((alloc(&guard, area, len, fill), fill));
+        for backend in MemoryBackend::kinds() {
+            let id = new_object(&backend);
+            let space = Space::attach(&backend).expect("attach");
+            let guard = space.enter();
+            let area = open(&guard, id).object();
+            let (mut live, mut keeps, mut fill) = (Vec::new(), Vec::new(), 0u8);
+            for step in steps.clone() {
+                match step {
+                    Step::Alloc(len) => {
+                        fill = fill.wrapping_add(1);
+                        live.push((alloc(&guard, area, len, fill), fill));
+                    }
+                    Step::Free(index) if !live.is_empty() => {
+                        let one = live.swap_remove(index.index(live.len()));
+                        free(&guard, one.0);
+                    }
+                    Step::Keep => keeps.push((guard.keep(area).expect("kept"), live.clone())),
+                    Step::Drop(index) if !keeps.is_empty() => drop(keeps.swap_remove(index.index(keeps.len()))),
+                    Step::Free(_) | Step::Drop(_) => {}
                 }
-                Step::Free(index) if !live.is_empty() => {
-                    let one = live.swap_remove(index.index(live.len()));
-                    free(&guard, one.0);
+                for (bytes, fill) in keeps.iter().flat_map(|(_, seen)| seen).chain(&live) {
+                    prop_assert!(guard.to_vec(*bytes).iter().all(|byte| byte == fill));
                 }
-                Step::Keep => keeps.push((guard.keep(area).expect("kept"), live.clone())),
-                Step::Drop(index) if !keeps.is_empty() => drop(keeps.swap_remove(index.index(keeps.len()))),
-                Step::Free(_) | Step::Drop(_) => {}
             }
-            for (bytes, fill) in keeps.iter().flat_map(|(_, seen)| seen).chain(&live) {
-                prop_assert!(guard.to_vec(*bytes).iter().all(|byte| byte == fill));
-            }
+            live.into_iter().for_each(|one| free(&guard, one.0));
+            prop_assert_eq!(space.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
         }
-        live.into_iter().for_each(|one| free(&guard, one.0));
-        prop_assert_eq!(space.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
     }
 }

@@ -49,12 +49,12 @@ fn key<K: Numbers>(key: u16) -> K {
 /// Makes the changes, each in a transaction of its own and in turns through two spaces, as two programs would; keeps every version, and looks at all of them then.
 /// Gives what is shown to who doesn't know the types, and what is there.
 fn versions_stay<K: Numbers, V: Value + PartialEq + std::fmt::Debug>(
+    backend: &MemoryBackend,
     changes: &[Change],
     map: impl for<'g> Fn(&'g Guard<'_, &MemoryBackend>, ObjId) -> OrderedMap<'g, K, V>,
     value: impl Fn(u16) -> V,
 ) -> (String, BTreeMap<u16, u16>) {
-    let backend = MemoryBackend::new();
-    let spaces = [(); 2].map(|()| Space::attach(&backend).expect("attached"));
+    let spaces = [(); 2].map(|()| Space::attach(backend).expect("attached"));
     let id =
         spaces[0].transact(|tx| Ok::<_, Error>(spaces[0].id_of(tx.create::<Root>()?.area()))).expect("made");
     let guards = [spaces[0].enter(), spaces[1].enter()];
@@ -125,13 +125,15 @@ proptest! {
         fn root<'g>(guard: &'g Guard<'_, &MemoryBackend>, id: ObjId) -> twizzler_object::Ptr<'g, Root> {
             guard.open::<Root>(id, Access::Write).expect("there").base()
         }
-        let (shown, model) =
-            versions_stay(&changes, |guard, id| OrderedMap::new(root(guard, id).at(Root::small)), |n| n);
-        // So many are shown.
-        let entries: String =
-            model.iter().take(64).map(|(n, to)| format!("        {} => {to}\n", n * 7)).collect();
-        prop_assert!(shown.contains(&entries), "{entries}\n{shown}");
-        versions_stay(&changes, |guard, id| OrderedMap::new(root(guard, id).at(Root::middle)), |n| [n as u8; 100]);
-        versions_stay(&changes, |guard, id| OrderedMap::new(root(guard, id).at(Root::large)), |n| [n.into(); 200]);
+        for backend in &MemoryBackend::kinds() {
+            let (shown, model) =
+                versions_stay(backend, &changes, |guard, id| OrderedMap::new(root(guard, id).at(Root::small)), |n| n);
+            // So many are shown.
+            let entries: String =
+                model.iter().take(64).map(|(n, to)| format!("        {} => {to}\n", n * 7)).collect();
+            prop_assert!(shown.contains(&entries), "{entries}\n{shown}");
+            versions_stay(backend, &changes, |guard, id| OrderedMap::new(root(guard, id).at(Root::middle)), |n| [n as u8; 100]);
+            versions_stay(backend, &changes, |guard, id| OrderedMap::new(root(guard, id).at(Root::large)), |n| [n.into(); 200]);
+        }
     }
 }

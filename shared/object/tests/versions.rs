@@ -161,76 +161,78 @@ fn look<B: Backend>(space: &Space<B>, id: ObjId, seed: &mut u64) {
 
 #[test]
 fn every_entry_is_found_and_every_snapshot_stays_beside_writers() {
-    let backend = MemoryBackend::new();
-    let spaces = [(); 2].map(|()| Space::attach(&backend).expect("attached"));
-    let id = make(&spaces[0]);
-    fill(&spaces[0], id);
-    let (done, count) = (AtomicBool::new(false), AtomicU64::new(0));
-    let looks = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for (n, space) in spaces.iter().enumerate() {
-            let (done, looks) = (&done, &looks);
-            scope.spawn(move || {
-                let mut seed = n as u64;
-                while !done.load(Ordering::Relaxed) || looks.load(Ordering::Relaxed) < 20 {
-                    look(space, id, &mut seed);
-                    looks.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        let writers: Vec<_> = (0..2)
-            .map(|n| {
-                let (space, count) = (&spaces[n], &count);
+    for backend in MemoryBackend::kinds() {
+        let spaces = [(); 2].map(|()| Space::attach(&backend).expect("attached"));
+        let id = make(&spaces[0]);
+        fill(&spaces[0], id);
+        let (done, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        let looks = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for (n, space) in spaces.iter().enumerate() {
+                let (done, looks) = (&done, &looks);
                 scope.spawn(move || {
-                    let mut seed = 77 + n as u64;
-                    (0..1500).for_each(|_| change(space, id, &mut seed, count));
+                    let mut seed = n as u64;
+                    while !done.load(Ordering::Relaxed) || looks.load(Ordering::Relaxed) < 20 {
+                        look(space, id, &mut seed);
+                        looks.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let writers: Vec<_> = (0..2)
+                .map(|n| {
+                    let (space, count) = (&spaces[n], &count);
+                    scope.spawn(move || {
+                        let mut seed = 77 + n as u64;
+                        (0..1500).for_each(|_| change(space, id, &mut seed, count));
+                    })
                 })
-            })
-            .collect();
-        writers.into_iter().for_each(|writer| writer.join().expect("no assertion failed"));
-        done.store(true, Ordering::Relaxed);
-    });
-    println!("{} looks beside {} changes", looks.into_inner(), count.into_inner());
-    // Nobody reads any more: what is kept has a bound.
-    let guard = spaces[0].enter();
-    let maps = open(&guard, id);
-    guard.transact(|tx| maps.first.clear(tx).and_then(|()| maps.second.clear(tx))).expect("cleared");
-    guard.transact(|tx| maps.bytes.clear(tx)).expect("cleared");
-    for n in 0..400 {
-        let change = guard.transact(|tx| {
-            maps.first.insert(tx, 1, [n; 5])?;
-            maps.second.insert(tx, 1, [n; 5])?;
-            maps.bytes.insert(tx, b"1", &bytes_of(n)).map(drop)
+                .collect();
+            writers.into_iter().for_each(|writer| writer.join().expect("no assertion failed"));
+            done.store(true, Ordering::Relaxed);
         });
-        change.expect("changed");
+        println!("{} looks beside {} changes", looks.into_inner(), count.into_inner());
+        // Nobody reads any more: what is kept has a bound.
+        let guard = spaces[0].enter();
+        let maps = open(&guard, id);
+        guard.transact(|tx| maps.first.clear(tx).and_then(|()| maps.second.clear(tx))).expect("cleared");
+        guard.transact(|tx| maps.bytes.clear(tx)).expect("cleared");
+        for n in 0..400 {
+            let change = guard.transact(|tx| {
+                maps.first.insert(tx, 1, [n; 5])?;
+                maps.second.insert(tx, 1, [n; 5])?;
+                maps.bytes.insert(tx, b"1", &bytes_of(n)).map(drop)
+            });
+            change.expect("changed");
+        }
+        assert!(used(&guard, id) < 400 * 1024, "{} bytes are kept", used(&guard, id));
     }
-    assert!(used(&guard, id) < 400 * 1024, "{} bytes are kept", used(&guard, id));
 }
 
 #[test]
 fn a_snapshot_outlives_any_number_of_changes_and_then_gives_its_memory_back() {
-    let backend = MemoryBackend::new();
-    let space = Space::attach(&backend).expect("attached");
-    let id = make(&space);
-    fill(&space, id);
-    let guard = space.enter();
-    let (maps, reader) = (open(&guard, id), &guard);
-    let old = maps.first.snapshot(&reader).expect("whole");
-    let (mut seed, count) = (1, AtomicU64::new(0));
-    (0..3000).for_each(|_| change(&space, id, &mut seed, &count));
-    guard.transact(|tx| maps.first.clear(tx)).expect("cleared");
-    assert_eq!(maps.first.len(&reader), Ok(0));
-    let all: Vec<(u64, Value)> = old.iter(&reader).collect::<Result<_, _>>().expect("never interrupted");
-    assert!(all.into_iter().eq((0..STAYING).map(|n| (staying(n), [0; 5]))));
-    let kept = used(&guard, id);
-    drop(old);
-    fill(&space, id);
-    guard.transact(|tx| maps.first.clear(tx)).expect("cleared");
-    for n in 0..3000 {
-        guard.transact(|tx| maps.first.insert(tx, 1, [n; 5]).map(drop)).expect("changed");
+    for backend in MemoryBackend::kinds() {
+        let space = Space::attach(&backend).expect("attached");
+        let id = make(&space);
+        fill(&space, id);
+        let guard = space.enter();
+        let (maps, reader) = (open(&guard, id), &guard);
+        let old = maps.first.snapshot(&reader).expect("whole");
+        let (mut seed, count) = (1, AtomicU64::new(0));
+        (0..3000).for_each(|_| change(&space, id, &mut seed, &count));
+        guard.transact(|tx| maps.first.clear(tx)).expect("cleared");
+        assert_eq!(maps.first.len(&reader), Ok(0));
+        let all: Vec<(u64, Value)> = old.iter(&reader).collect::<Result<_, _>>().expect("never interrupted");
+        assert!(all.into_iter().eq((0..STAYING).map(|n| (staying(n), [0; 5]))));
+        let kept = used(&guard, id);
+        drop(old);
+        fill(&space, id);
+        guard.transact(|tx| maps.first.clear(tx)).expect("cleared");
+        for n in 0..3000 {
+            guard.transact(|tx| maps.first.insert(tx, 1, [n; 5]).map(drop)).expect("changed");
+        }
+        let left = used(&guard, id);
+        assert!(left < kept / 3 && left < 600 * 1024, "{kept} bytes were kept, and {left} still are");
     }
-    let left = used(&guard, id);
-    assert!(left < kept / 3 && left < 600 * 1024, "{kept} bytes were kept, and {left} still are");
 }
 
 #[test]
@@ -251,52 +253,54 @@ fn so_many_versions_can_be_kept_and_no_more() {
 /// A reader's program is killed with a snapshot in hand.
 #[test]
 fn what_a_dead_program_kept_is_let_go() {
-    let backend = MemoryBackend::new();
-    let dead = ManuallyDrop::new(Space::attach(&backend).expect("attached"));
-    let id = make(&dead);
-    fill(&dead, id);
-    {
-        let guard = ManuallyDrop::new(dead.enter());
-        let maps = open(&guard, id);
-        std::mem::forget(maps.first.snapshot(&&*guard).expect("whole"));
+    for backend in MemoryBackend::kinds() {
+        let dead = ManuallyDrop::new(Space::attach(&backend).expect("attached"));
+        let id = make(&dead);
+        fill(&dead, id);
+        {
+            let guard = ManuallyDrop::new(dead.enter());
+            let maps = open(&guard, id);
+            std::mem::forget(maps.first.snapshot(&&*guard).expect("whole"));
+        }
+        backend.kill_all();
+        let space = Space::attach(&backend).expect("attached");
+        let (mut seed, count) = (1, AtomicU64::new(0));
+        (0..300).for_each(|_| change(&space, id, &mut seed, &count));
+        let before = used(&space.enter(), id);
+        (0..1000).for_each(|_| change(&space, id, &mut seed, &count));
+        let after = used(&space.enter(), id);
+        assert!(after < before + before / 2, "{before} bytes became {after}");
     }
-    backend.kill_all();
-    let space = Space::attach(&backend).expect("attached");
-    let (mut seed, count) = (1, AtomicU64::new(0));
-    (0..300).for_each(|_| change(&space, id, &mut seed, &count));
-    let before = used(&space.enter(), id);
-    (0..1000).for_each(|_| change(&space, id, &mut seed, &count));
-    let after = used(&space.enter(), id);
-    assert!(after < before + before / 2, "{before} bytes became {after}");
 }
 
 #[test]
 fn savepoints_in_a_new_object_keep_what_they_add() {
-    let backend = MemoryBackend::new();
-    let space = Space::attach(&backend).expect("attached");
-    let guard = space.enter();
-    let id = guard
-        .transact(|tx| {
-            let root = tx.create::<Root>()?;
-            let map = OrderedMap::new(root.base().at(Root::first));
-            let insert = |tx: &mut twizzler_object::Tx<'_, _>, keys: std::ops::Range<u64>| {
-                let map = OrderedMap::new(
-                    tx.open::<Root>(space.id_of(root.area()), Access::Write)?.base().at(Root::first),
-                );
-                keys.into_iter().try_for_each(|key| map.insert(tx, key, [key; 5]).map(drop))
-            };
-            insert(tx, 0..50)?;
-            tx.savepoint(|tx| insert(tx, 50..100))?;
-            insert(tx, 100..150)?;
-            let undone = tx.savepoint(|tx| insert(tx, 150..200).and(Err::<(), _>(Error::Busy)));
-            assert_eq!(undone, Err(Error::Busy));
-            tx.savepoint(|tx| insert(tx, 200..250))?;
-            insert(tx, 250..300)?;
-            assert_eq!(map.len(tx), Ok(250));
-            Ok::<_, Error>(space.id_of(root.area()))
-        })
-        .expect("made");
-    let maps = open(&guard, id);
-    let keys: Vec<u64> = maps.first.iter(&&guard).map(|entry| entry.expect("whole").0).collect();
-    assert!(keys.into_iter().eq((0..150).chain(200..300)));
+    for backend in MemoryBackend::kinds() {
+        let space = Space::attach(&backend).expect("attached");
+        let guard = space.enter();
+        let id = guard
+            .transact(|tx| {
+                let root = tx.create::<Root>()?;
+                let map = OrderedMap::new(root.base().at(Root::first));
+                let insert = |tx: &mut twizzler_object::Tx<'_, _>, keys: std::ops::Range<u64>| {
+                    let map = OrderedMap::new(
+                        tx.open::<Root>(space.id_of(root.area()), Access::Write)?.base().at(Root::first),
+                    );
+                    keys.into_iter().try_for_each(|key| map.insert(tx, key, [key; 5]).map(drop))
+                };
+                insert(tx, 0..50)?;
+                tx.savepoint(|tx| insert(tx, 50..100))?;
+                insert(tx, 100..150)?;
+                let undone = tx.savepoint(|tx| insert(tx, 150..200).and(Err::<(), _>(Error::Busy)));
+                assert_eq!(undone, Err(Error::Busy));
+                tx.savepoint(|tx| insert(tx, 200..250))?;
+                insert(tx, 250..300)?;
+                assert_eq!(map.len(tx), Ok(250));
+                Ok::<_, Error>(space.id_of(root.area()))
+            })
+            .expect("made");
+        let maps = open(&guard, id);
+        let keys: Vec<u64> = maps.first.iter(&&guard).map(|entry| entry.expect("whole").0).collect();
+        assert!(keys.into_iter().eq((0..150).chain(200..300)));
+    }
 }
