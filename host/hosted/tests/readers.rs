@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use twizzler::collections::{OrderedMap, OrderedMapRoot};
 use twizzler::{Durability, Error, Guard, HostedBackend, Options, Store, Stored};
 
+/// So long that it is written in place before the record, where stores are kept.
+type Long = [u64; 50];
 type Value = [u64; 5];
 
 #[derive(Stored)]
@@ -23,22 +25,31 @@ struct Root {
     whole: OrderedMapRoot<u64, Value>,
     /// Values are changed one by one.
     single: OrderedMapRoot<u64, Value>,
+    /// The same, of long values.
+    long: OrderedMapRoot<u64, Long>,
 }
 
 const STAYING: u64 = 300;
 const GUESTS: u64 = 100;
+/// What is never committed.
+const UNDONE: u64 = u64::MAX;
 /// Two writers, two readers.
 const WORKERS: usize = 4;
 
 type Map<'g> = OrderedMap<'g, u64, Value>;
+type LongMap<'g> = OrderedMap<'g, u64, Long>;
 
 fn options(durability: Durability) -> Options {
     Options::new().durability(durability).log_bytes(4 << 20)
 }
 
-fn open<'g>(guard: &'g Guard<'_, HostedBackend>) -> (Map<'g>, Map<'g>) {
+fn open<'g>(guard: &'g Guard<'_, HostedBackend>) -> (Map<'g>, Map<'g>, LongMap<'g>) {
     let root = guard.well_known::<Root>(*b"the readers' map").expect("there").base();
-    (OrderedMap::new(root.at(Root::whole)), OrderedMap::new(root.at(Root::single)))
+    (
+        OrderedMap::new(root.at(Root::whole)),
+        OrderedMap::new(root.at(Root::single)),
+        OrderedMap::new(root.at(Root::long)),
+    )
 }
 
 const fn staying(n: u64) -> u64 {
@@ -47,7 +58,7 @@ const fn staying(n: u64) -> u64 {
 
 fn change(store: &Store, random: u64) {
     let guard = store.enter();
-    let (whole, single) = open(&guard);
+    let (whole, single, long) = open(&guard);
     let n = random >> 8;
     let changed = guard.transact(|tx| match random % 16 {
         0 => {
@@ -65,6 +76,17 @@ fn change(store: &Store, random: u64) {
                 }
             })
         }
+        3..6 => long.insert(tx, staying(n % STAYING), [random; 50]).map(drop),
+        6 => {
+            // Of neighbours, so that leaves are copied; what is tried before leaves nothing.
+            let keys = (0..20).map(|near| staying((n + near) % STAYING));
+            let undone = tx.savepoint(|tx| {
+                keys.clone().try_for_each(|key| long.insert(tx, key, [UNDONE; 50]).map(drop))?;
+                Err::<(), _>(Error::InvalidArgument)
+            });
+            undone.or_else(|error| if error == Error::InvalidArgument { Ok(()) } else { Err(error) })?;
+            keys.clone().try_for_each(|key| long.insert(tx, key, [random; 50]).map(drop))
+        }
         _ => single.insert(tx, staying(n % STAYING), [random; 5]).map(drop),
     });
     changed.expect("changed");
@@ -73,13 +95,24 @@ fn change(store: &Store, random: u64) {
 /// Looks at everything once. Gives the number that all values of the one map have.
 fn look(store: &Store, random: u64) -> u64 {
     let guard = store.enter();
-    let ((whole, single), reader) = (open(&guard), &guard);
+    let ((whole, single, long), reader) = (open(&guard), &guard);
+    let kept = long.snapshot(&reader).expect("whole");
+    let before: Vec<_> = kept.iter(&reader).collect();
     for n in 0..100 {
         let key = staying((random >> 8).wrapping_add(n * 7) % STAYING);
         whole.get(&reader, &key).expect("whole").expect("it is always there");
         let value = single.get(&reader, &key).expect("whole").expect("it is always there");
         assert_eq!(value, [value[0]; 5], "of one version");
+        let value = long.get(&reader, &key).expect("whole").expect("it is always there");
+        assert_eq!(value, [value[0]; 50], "of one version");
     }
+    assert!(kept.iter(&reader).eq(before.iter().copied()), "a snapshot stays as it is");
+    let values = before.iter().map(|entry| entry.expect("never interrupted"));
+    assert!(values.clone().map(|(key, _)| key).eq((0..STAYING).map(staying)), "none is missing");
+    assert!(
+        values.clone().all(|(_, value)| value == [value[0]; 50] && value[0] != UNDONE),
+        "none is torn or undone"
+    );
     let entries: Vec<(u64, Value)> =
         whole.iter(&reader).collect::<Result<_, _>>().expect("never interrupted");
     assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "in order, none twice");
@@ -160,11 +193,12 @@ fn filled(durability: Durability) -> Option<(PathBuf, tempfile::TempDir)> {
         store => store.expect("new"),
     };
     let guard = store.enter();
-    let (whole, single) = open(&guard);
+    let (whole, single, long) = open(&guard);
     let fill = guard.transact(|tx| {
         (0..STAYING).try_for_each(|n| {
             whole.insert(tx, staying(n), [0; 5])?;
-            single.insert(tx, staying(n), [0; 5]).map(drop)
+            single.insert(tx, staying(n), [0; 5])?;
+            long.insert(tx, staying(n), [0; 50]).map(drop)
         })
     });
     fill.expect("filled");
