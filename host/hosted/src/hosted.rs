@@ -20,7 +20,7 @@ use crate::background::Background;
 use crate::commit;
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::extent::{forget_ahead, pages_of, step_end};
+use crate::extent::{FIRST_BYTES, forget_ahead, pages_of, step_end};
 use crate::fork::Birth;
 use crate::limits::mapping_error;
 use crate::log::{Log, Who};
@@ -33,9 +33,6 @@ use crate::process;
 use crate::recover::{self, Replayed};
 use crate::room::Room;
 use crate::segment::Segment;
-
-/// Where what a program sees first of an object ends: read page by page, as what is set aside later.
-const FIRST_BYTES: u64 = 128 << 10;
 
 /// A store's objects: the system that a [`crate::Space`] of the hosted runtime works on.
 #[derive(Debug)]
@@ -354,7 +351,7 @@ unsafe impl Backend for HostedBackend {
             let grown = mapping.grown(&file);
             // Nothing is there yet but what the host has read ahead of holes; or else that may be where what is set aside ends.
             let from = if grown >= (had.end - had.start) / 2 { had.start } else { had.end };
-            forget_ahead(&file, from, had.end);
+            forget_ahead(&file, from, had.end, |offset| mapping.is_in_memory(offset));
             if !self.room.is_short() {
                 // Page by page. Where the host's read-ahead makes large pieces of memory of it, each first store to a page after a sync goes through
                 // the whole piece (ext4, Linux 6.16 and later): 150 us where a piece is 2 MiB.

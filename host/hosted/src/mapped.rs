@@ -33,6 +33,14 @@ impl Mapping {
         disk_bytes(file).saturating_sub(self.bytes.load(Ordering::Relaxed))
     }
 
+    /// True if the page at this offset, which is a page's start, is in the host's memory.
+    pub(crate) fn is_in_memory(&self, offset: u64) -> bool {
+        let (start, mut found) = (self.memory.slot().base() + offset, 0u8);
+        // SAFETY: the call writes one byte, for the one page that is asked about, to `found`; it does not touch that page.
+        let result = unsafe { libc::mincore(start as usize as *mut _, PAGE_BYTES as usize, &raw mut found) };
+        result == 0 && found & 1 != 0
+    }
+
     /// Tells the host that it is read here and there.
     pub(crate) fn expect_random(&self) {
         if !self.is_random.swap(true, Ordering::Relaxed) {
