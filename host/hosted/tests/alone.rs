@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -90,6 +91,22 @@ fn an_object_is_migrated_when_no_other_process_has_it_mapped() {
     let second = guard.open::<Second>(id, Access::Read).expect("of the new type").base();
     assert_eq!(guard.get(second.at(Second::double)), 14);
     assert_eq!(guard.follow(second.at(Second::next)).expect("resolves").map(|next| guard.get(next)), Some(4));
+}
+
+#[test]
+fn a_migration_that_panics_gives_the_object_back() {
+    let (folder, mut store) = store(Durability::PowerCut);
+    let id = made(&store);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        store.migrate(id, |_, _: Ptr<'_, First>, _: Ptr<'_, Second>| -> Result<(), Error> {
+            resume_unwind(Box::new("the program's own"))
+        })
+    }));
+    assert!(panicked.is_err());
+    let other = open(folder.path(), Durability::PowerCut);
+    assert!(other.enter().open::<First>(id, Access::Read).is_ok(), "another process maps it as it was");
+    other.unmap(id);
+    assert_eq!(store.upgrade::<Second>(id), Ok(Migration::Done));
 }
 
 /// Kills its process when the log has the next record.

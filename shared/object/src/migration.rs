@@ -146,11 +146,8 @@ impl<B: Backend> Space<B> {
     ) -> Result<Migration, E> {
         self.unmap(id);
         self.backend().claim(id)?;
-        let result = self.migrate_claimed(id, change);
-        // It is mapped anew as what it is now.
-        self.unmap(id);
-        self.backend().share(id);
-        result
+        let _claimed = Claimed { space: self, id };
+        self.migrate_claimed(id, change)
     }
 
     fn migrate_claimed<Old: Stored, New: Stored, E: From<Error>>(
@@ -207,6 +204,20 @@ impl<B: Backend> Space<B> {
             Some(table.name_of(table.root()))
         };
         name(old).is_some_and(|old| name(new) == Some(old))
+    }
+}
+
+/// An object that nobody else maps while this lives, also where a program's function panics.
+struct Claimed<'s, B: Backend> {
+    space: &'s Space<B>,
+    id: ObjId,
+}
+
+impl<B: Backend> Drop for Claimed<'_, B> {
+    fn drop(&mut self) {
+        // It is mapped anew as what it is now.
+        self.space.unmap(self.id);
+        self.space.backend().share(self.id);
     }
 }
 
