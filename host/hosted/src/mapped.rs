@@ -124,9 +124,16 @@ impl Mappings {
 
     /// Ends a mapping; tells of which object, where that isn't gone.
     pub(crate) fn remove(&self, slot: Slot) -> Option<ObjId> {
-        self.graves().retain(|mapping| mapping.memory.slot() != slot);
+        let is_it = |mapping: &Arc<Mapping>| mapping.memory.slot() == slot;
+        let mut graves = self.graves();
+        if let Some(grave) = graves.iter().position(is_it) {
+            // Whatever is mapped there from here on is another one.
+            graves.swap_remove(grave);
+            return None;
+        }
+        drop(graves);
         let mut by_id = self.write();
-        let id = *by_id.iter().find(|(_, mapping)| mapping.memory.slot() == slot)?.0;
+        let id = *by_id.iter().find(|(_, mapping)| is_it(mapping))?.0;
         by_id.remove(&id).iter().for_each(|mapping| self.forget_bytes(mapping));
         Some(id)
     }
