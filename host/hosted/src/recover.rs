@@ -60,7 +60,9 @@ pub(crate) fn open_log(
     let mode = options.mode;
     let (log, anew) = match attach_log(disk, block, mode) {
         Err(StoreError::Damaged { .. }) if options.salvage && mode == Mode::Write => {
+            // Its name too: or the old log could be back after a power cut.
             crate::log::format(disk, block.uuid, block.log_bytes)
+                .and_then(|()| disk.sync_directory("."))
                 .map_err(StoreError::io("making", &disk.path().join(crate::log::FILE)))?;
             (attach_log(disk, block, mode)?, true)
         }

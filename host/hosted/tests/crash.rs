@@ -5,12 +5,14 @@ mod model;
 mod queue;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use driver::{Do, FAR, State, expect, found, inputs, run, run_alone, spec};
 use model::cuts::{self, options, place_for_images};
-use model::{Event, Fail, Recorder};
+use model::{Choice, Event, Fail, Recorder, Rng};
 use twizzler::{Backend, Error};
 use twizzler_abi::object::Metadata;
 
@@ -126,6 +128,29 @@ fn recovery_may_be_cut_off_twice() {
     let history = record(&before(), &script()[..3]);
     let images = check(&history, true, 0x7654_3211).unwrap_or_else(|failure| panic!("{failure}"));
     println!("{images} images of {} events", history.events.len());
+}
+
+#[test]
+fn a_log_that_was_made_anew_is_there_after_a_power_cut() {
+    let keep = place_for_images();
+    let path = keep.path().join("store");
+    let mut versions = BTreeMap::new();
+    let backend = options().observer(Arc::new(Recorder::new(&path))).create_backend(&path).expect("new");
+    run(&backend, 1, &before()[0], &mut versions).expect("room");
+    drop(backend);
+    let log = File::options().write(true).open(path.join("log")).expect("there");
+    log.write_all_at(&[0; 8192], 0).expect("its heads are gone");
+    let recorder = Arc::new(Recorder::new(&path));
+    let backend = options().salvage().observer(recorder.clone()).open_backend(&path).expect("saved");
+    assert!(backend.replayed().cut);
+    let script = [before()[0].clone(), vec![Do::Set(0, 1, 11)]];
+    run(&backend, 2, &script[1], &mut versions).expect("room");
+    let events = recorder.events();
+    let mut state = State::new();
+    script.iter().for_each(|what| expect(&mut state, what));
+    let image = place_for_images();
+    model::cut(&events, events.len(), false, Choice::Least, &mut Rng(1), image.path());
+    look(image.path(), &[state], "what was committed to it").unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Runs the script with steps of that kind failing after a while; what was acknowledged must be there when the store is opened again.

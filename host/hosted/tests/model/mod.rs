@@ -60,9 +60,21 @@ struct Seen {
     names: BTreeMap<String, FileNo>,
     /// Content as the program sees it.
     content: HashMap<FileNo, BTreeMap<u64, Sector>>,
+    lengths: HashMap<FileNo, u64>,
     files: usize,
     /// Steps still to go before one fails, and which kind does.
     fail: Option<(usize, Fail)>,
+}
+
+impl Seen {
+    /// A file ends there, or behind it.
+    fn lengthen(&mut self, file: FileNo, bytes: u64) {
+        let length = self.lengths.entry(file).or_default();
+        if *length < bytes {
+            *length = bytes;
+            self.events.push(Event::Length { file, bytes });
+        }
+    }
 }
 
 /// Which steps fail.
@@ -91,7 +103,7 @@ impl Recorder {
             seen.files += 1;
             let bytes = fs::metadata(root.join(&path)).expect("there").len();
             seen.names.insert(path.clone(), no);
-            seen.events.push(Event::Length { file: no, bytes });
+            seen.lengthen(no, bytes);
             let changes = vec![(path.clone(), Some(no))];
             seen.events.push(Event::Names { directory: directory_of(&path), changes });
         }
@@ -183,15 +195,21 @@ impl Observer for Recorder {
                 seen.files += 1;
                 names(seen, path, vec![(path.to_owned(), Some(no))])
             }
-            Step::SetLen(path, bytes) => Event::Length { file: seen.names[path], bytes },
+            Step::SetLen(path, bytes) => {
+                let file = seen.names[path];
+                seen.lengths.insert(file, bytes);
+                Event::Length { file, bytes }
+            }
             Step::Allocate(..) => return Ok(()),
             Step::Write(path, at, bytes) => {
                 let file = seen.names[path];
+                seen.lengthen(file, at + bytes.len() as u64);
                 let sectors = self.change(seen, file, at, bytes);
                 Event::Changed { file, sectors, mapped: false }
             }
             Step::WriteDurably(path, at, bytes) => {
                 let file = seen.names[path];
+                seen.lengthen(file, at + bytes.len() as u64);
                 let sectors = self.change(seen, file, at, bytes);
                 Event::ChangedDurably { file, sectors }
             }
