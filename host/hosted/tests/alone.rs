@@ -82,8 +82,11 @@ fn an_object_is_migrated_when_no_other_process_has_it_mapped() {
     let other = open(folder.path(), Durability::PowerCut);
     let guard = other.enter();
     guard.open::<First>(id, Access::Read).expect("opens");
-    drop(guard);
     assert_eq!(store.upgrade::<Second>(id), Err(Error::Busy));
+    // It lives on for the guard, which has seen its type.
+    other.unmap(id);
+    assert_eq!(store.upgrade::<Second>(id), Err(Error::Busy));
+    drop(guard);
     other.unmap(id);
     assert_eq!(store.upgrade::<Second>(id), Ok(Migration::Done));
     assert_eq!(store.upgrade::<Second>(id), Ok(Migration::Already));

@@ -298,7 +298,8 @@ impl<B: Backend> Space<B> {
     }
 
     /// Maps an object where it isn't yet; what programs that died have committed to it is in place from then on. Before its type is looked at: they may
-    /// have migrated it. Once it is mapped nobody else does.
+    /// have migrated it. Once it is mapped nobody else does, and mapped it stays while the caller's guard lives, also where another thread ends the mapping: then
+    /// [`Space::take_back`] finds it.
     pub(crate) fn settle(&self, id: ObjId) -> Result<(), Error> {
         self.map(id)?;
         if self.is_held_by_dead(stripe_of(id)) { self.recover() } else { Ok(()) }
