@@ -11,7 +11,8 @@
 //! Positions count bytes since the log was made and never go back, though the file is written over and over. A frame that an earlier lap
 //! left has another position; one that was written after the last record that counts, and then lost its place to another, has an earlier
 //! epoch: recovery begins a new one. A frame begins where the one before ends, or at the next sector: each batch that is written begins
-//! with a sector, so that no sector with committed bytes is ever written again.
+//! with a sector, so that no sector with committed bytes is ever written again, but as part of a page of the host's or of a larger sector of the disk's: then with the bytes that
+//! it has.
 //!
 //! A log ends at the first frame that is not sound: a batch that was under way may have arrived in part. Word 3 of a sound frame further on tells
 //! that from damage: what it says was on the disk was lost by the disk, not by a crash.

@@ -10,6 +10,7 @@
 //! Locks, in this order: checkpoint, writer, append. Each may be inherited from a process that was killed while it held it.
 
 mod checkpoint;
+mod direct;
 pub(crate) mod frame;
 pub(crate) mod header;
 mod large;
@@ -36,9 +37,6 @@ use turns::{Machine, Turn, Writer};
 
 /// The file.
 pub(crate) const FILE: &str = "log";
-/// Each write is durable when it returns, and nothing else is: rustix 1.1's `OFlags::DSYNC` is `O_SYNC` on Linux, with which each write that changes the
-/// file's time commits the file system's journal as well.
-const DSYNC: OFlags = OFlags::from_bits_retain(libc::O_DSYNC as u32);
 
 /// One process's hold on the log.
 #[derive(Debug)]
@@ -153,12 +151,7 @@ impl Log {
         let file = disk.open_file(FILE, flags)?;
         let Some(header) = LogHeader::read(&file, uuid)? else { return Ok(None) };
         // Straight to the disk where that is possible: what is written is not read again, but after a crash.
-        let durable = match disk.open_file(FILE, flags | DSYNC | OFlags::DIRECT) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                disk.open_file(FILE, flags | DSYNC)?
-            }
-            result => result?,
-        };
+        let durable = direct::open(disk, flags)?;
         let data_bytes = data_bytes(log_bytes);
         if file.metadata()?.len() < HEADER_BYTES + data_bytes {
             return Ok(None);
