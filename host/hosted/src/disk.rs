@@ -143,7 +143,11 @@ impl Disk {
 
     pub(crate) fn sync_directory(&self, path: &str) -> io::Result<()> {
         self.step(Step::SyncDirectory(path))?;
-        self.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY)?.sync_all()
+        match self.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(directory) => directory.sync_all(),
+            // No file can be had; this needs none.
+            Err(_) => self.sync_all(),
+        }
     }
 
     pub(crate) fn sync_all(&self) -> io::Result<()> {

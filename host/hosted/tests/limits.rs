@@ -65,6 +65,37 @@ fn no_address_space_is_out_of_memory() {
 }
 
 #[test]
+#[ignore = "takes all files away; is started by the other tests"]
+fn has_no_files_left() {
+    let (_keep, path) = place();
+    let store = logged().create(&path).expect("new");
+    let ids: Vec<ObjId> = (0..3).map(|value| make(&store, value)).collect();
+    let next = fs::File::open("/").expect("a file");
+    let limit = std::os::fd::AsRawFd::as_raw_fd(&next) as u64;
+    drop(next);
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum }).expect("lowered");
+    assert!(fs::File::open("/").is_err());
+    // Objects and their names are to be synced, the one with the file and the other with its directory.
+    store.backend().checkpoint().expect("needs no file");
+    assert_eq!(store.backend().log_bytes_in_use(), 0);
+    let changed = store.transact(|tx| {
+        let place = tx.open::<u64>(ids[1], Access::Write)?.base();
+        tx.set(place, 7)
+    });
+    changed.expect("the store is as it was");
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("raised");
+    store.close().expect("closes");
+    assert_eq!(value(&logged().open(&path).expect("closed in order"), ids[1]), 7);
+}
+
+#[test]
+fn a_checkpoint_needs_no_files() {
+    let output = alone("has_no_files_left");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 #[ignore = "takes all mappings; is started by the other tests"]
 fn has_no_mappings_left() {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};

@@ -95,7 +95,9 @@ fn sync_objects(who: Who<'_>, dirty: &[ObjId], overflow: bool, named: bool) -> i
         match objects::open_for_sync(who.disk, &path) {
             // Deleted since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            file => who.disk.sync_file(&file?, &path)?,
+            // No file can be had, or it is one that another user alone may write. Nothing was lost: what is to be synced is, by what needs no file.
+            Err(_) => return who.disk.sync_all(),
+            Ok(file) => who.disk.sync_file(&file, &path)?,
         }
     }
     if named {
