@@ -65,6 +65,10 @@ fn live(hub: Ptr<'_, Hub>) -> Ptr<'_, InvPtr<u64>> {
     hub.at(Hub::live)
 }
 
+fn by_offset(offset: u64) -> impl Fn(Ptr<'_, Hub>) -> Ptr<'_, InvPtr<u64>> {
+    move |hub| hub.object().place(offset).expect("within")
+}
+
 /// Points to an object, away again, and deletes it.
 fn come_and_go(space: &S<'_>, id: ObjId, number: u64) {
     let target = point(space, id, live, number);
@@ -192,6 +196,38 @@ fn a_pointer_to_what_is_gone_never_leads_to_something_else() {
     for index in 0..400 {
         let expected = if index % 2 == 0 { Err(Error::NoSuchObject) } else { Ok(index as u64) };
         assert_eq!(number(&space, id, kept(index)), expected);
+    }
+}
+
+/// What looks for unused entries must see all that the transaction has written, also where the object has grown for it.
+#[test]
+fn a_pointer_in_what_the_object_has_just_grown_by_keeps_its_entry() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attaches");
+    let id = hub(&space);
+    // As many as the header page has entries for.
+    let targets: Vec<ObjId> = (0..119).map(|index| point(&space, id, kept(index), index as u64)).collect();
+    assert_eq!(entries(&space, id), 120);
+    let unlinked = space.transact(|tx| {
+        let hub = tx.open::<Hub>(id, Access::Write).map_err(Error::from)?.base();
+        tx.link(kept(118)(hub), None)
+    });
+    unlinked.expect("unlinked");
+    let grown = space.transact(|tx| {
+        let hub = tx.open::<Hub>(id, Access::Write).map_err(Error::from)?.base();
+        let old = tx.open::<u64>(targets[118], Access::Write).map_err(Error::from)?.base();
+        let first = tx.alloc_span::<InvPtr<u64>>(hub.object(), 8192)?.index(0).expect("many");
+        tx.link(first, Some(old))?;
+        let new = tx.create::<u64>()?.base();
+        tx.set(new, 1000)?;
+        tx.link(live(hub), Some(new))?;
+        Ok::<_, Error>(first.offset())
+    });
+    let grown = by_offset(grown.expect("grown"));
+    for space in [space, Space::attach(&backend).expect("attaches")] {
+        assert_eq!(number(&space, id, &grown), Ok(118));
+        (0..100).for_each(|round| come_and_go(&space, id, 2000 + round));
+        assert_eq!(number(&space, id, &grown), Ok(118));
     }
 }
 

@@ -12,10 +12,11 @@
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use twizzler_abi::Error;
 use twizzler_abi::address::{PAGE_BYTES, Slot};
-use twizzler_abi::object::BASE_OFFSET;
+use twizzler_abi::object::{BASE_OFFSET, Header};
 use twizzler_abi::pointer::{FotEntry, FotKind, PointerBits};
 
 use super::Tx;
@@ -24,6 +25,7 @@ use crate::fot::INLINE;
 use crate::memory;
 use crate::pointer::{Area, Bytes};
 use crate::reader::Reader;
+use crate::space::header_place;
 
 /// Entries that one transaction frees: its record is bounded.
 const FREED_MAX: usize = 512;
@@ -60,7 +62,9 @@ impl<'s, B: Backend> Tx<'s, B> {
 
     #[cold]
     fn free_unused(&mut self, from: Area<'s>, slot: Slot, len: u64) -> Result<(), Error> {
-        let bytes = self.space.len_bytes(from);
+        // As it lies there, and as it has grown since: there may be pointers in that.
+        let grown: u64 = self.get(header_place(from, offset_of!(Header, len_bytes)));
+        let bytes = self.space.len_bytes(from).max(grown.min(from.range_bytes() - BASE_OFFSET));
         let mut patience = PATIENCE_MIN.max(bytes / BYTES_FOR_ENTRY);
         if self.space.backend().is_sole(self.space.mapped(from)?.id) {
             let unused = self.unused_entries(from, slot, len, bytes)?;
