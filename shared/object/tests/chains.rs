@@ -154,6 +154,45 @@ proptest! {
     }
 }
 
+/// Entries of 16 bytes with their length end with each segment, so the place behind one is where a segment ends.
+#[test]
+fn who_follows_a_log_may_drop_all_that_it_has_read() {
+    const SEGMENT: u64 = 64 * 1024 - 16;
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let root = open(&guard, id).base();
+    let (log, reader) = (Log::new(root.at(Root::log)), &guard);
+    let mut follower = log.follower(&reader);
+    let entry = |position: u64| (u128::from(position) | 7 << 64).to_le_bytes()[..12].to_vec();
+    for round in 1..=6 {
+        let rest = log.end(&reader)..round * SEGMENT;
+        let append = |tx: &mut _, position| log.append(tx, &entry(position)).map(drop);
+        guard.transact(|tx| rest.clone().step_by(16).try_for_each(|at| append(tx, at))).expect("appended");
+        for at in rest.step_by(16) {
+            assert_eq!(follower.next(&reader), Ok(Some(entry(at))));
+        }
+        let at = round * SEGMENT;
+        assert_eq!((follower.position(), log.end(&reader)), (at, at));
+        if round % 2 == 0 {
+            guard
+                .transact(|tx| {
+                    log.drop_before(tx, at)?;
+                    append(tx, at)
+                })
+                .expect("changed");
+        } else {
+            guard.transact(|tx| log.drop_before(tx, at)).expect("dropped");
+            // Where the segment was.
+            guard.transact(|tx| tx.alloc_bytes(root.object(), &[0; 65_536]).map(drop)).expect("allocated");
+            assert_eq!(follower.next(&reader), Ok(None));
+            guard.transact(|tx| append(tx, at)).expect("appended");
+        }
+        assert_eq!(follower.next(&reader), Ok(Some(entry(at))), "round {round}");
+    }
+}
+
 #[test]
 fn a_queue_carries_values_between_programs() {
     let backend = MemoryBackend::new();

@@ -210,7 +210,8 @@ impl<'s> Follower<'s> {
     /// The next entry, and the place behind it.
     fn look(&self, reader: &impl Reader<'s>) -> Result<(Self, Option<Vec<u8>>), Error> {
         let oldest = self.log.start(reader);
-        let mut next = if self.position < oldest { self.log.follower(reader) } else { *self };
+        // At the oldest too: the segment that ends there, which the position was last in, is given back with what is dropped.
+        let mut next = if self.position <= oldest { self.log.follower(reader) } else { *self };
         if next.position >= self.log.end(reader) {
             return Ok((next, None));
         }
