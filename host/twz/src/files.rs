@@ -17,7 +17,8 @@ use crate::commands::change::make_parents;
 use crate::medium::Medium;
 use crate::object::{Kind, facts};
 use crate::open::Opened;
-use crate::status::{Failure, Status};
+use crate::paths::{by_id, walk_by};
+use crate::status::{Failure, Status, missing};
 
 /// Bytes of a file at most, and from which on its object has to be a large one.
 const FILE_BYTES_MAX: u64 = LARGE_BYTES - BASE_OFFSET;
@@ -122,36 +123,46 @@ pub fn put<M: Medium>(
 ) -> Result<(ObjId, u64), Failure> {
     let guard = store.space.enter();
     let names = store.names(&guard)?;
-    let old = match names.lookup(name) {
-        Ok(Entry::Object(id)) => {
-            if facts(store.medium(), id).kind == Kind::Typed && typed == Typed::Refuse {
-                return Err(Failure::new(Status::Conflict, format!("{name} holds typed data, not a file"))
-                    .advise("take another name, or remove it first; `twz put --force` replaces it"));
-            }
-            Some(id)
-        }
-        Ok(Entry::Directory) => return Err(Failure::of(name)(NameError::IsADirectory)),
-        Err(_) => None,
-    };
-    let only_name = match old {
-        Some(id) => store.names_by_id()?.get(&id).is_none_or(|names| names.len() == 1),
-        None => false,
-    };
+    may_replace(store, names.lookup(name), name, typed)?;
     let (id, len) = make_file(store, name, from, file)?;
     let named = guard.transact(|tx| {
-        make_parents(&names, tx, name)?;
-        match old {
-            Some(_) if only_name => drop(names.delete(tx, name)?),
-            Some(_) => drop(names.unbind(tx, name)?),
-            None => {}
+        // Others may have changed the names, while the file was read.
+        tx.lock(names.area())?;
+        let old = may_replace(store, names.lookup_by(tx, name), name, typed)?;
+        make_parents(&names, tx, name).map_err(Failure::of(name))?;
+        if let Some(old) = old {
+            names.unbind(tx, name).map_err(Failure::of(name))?;
+            if !by_id(walk_by(&names, tx, "")?).contains_key(&old) {
+                tx.delete(old).or_else(missing).map_err(Failure::of(name))?;
+            }
         }
-        names.bind(tx, name, id)
+        names.bind(tx, name, id).map_err(Failure::of(name))
     });
     if named.is_err() {
         // Where this fails too, `gc` finds it.
         let _ = store.medium().delete(id);
     }
-    named.map(|()| (id, len)).map_err(Failure::of(name))
+    named.map(|()| (id, len))
+}
+
+/// The object that has the name that a file is to get, which is one that may go.
+fn may_replace<M: Medium>(
+    store: &Opened<M>,
+    there: Result<Entry, NameError>,
+    name: &str,
+    typed: Typed,
+) -> Result<Option<ObjId>, Failure> {
+    match there {
+        Ok(Entry::Object(id)) => {
+            if typed == Typed::Refuse && facts(store.medium(), id).kind == Kind::Typed {
+                return Err(Failure::new(Status::Conflict, format!("{name} holds typed data, not a file"))
+                    .advise("take another name, or remove it first; `twz put --force` replaces it"));
+            }
+            Ok(Some(id))
+        }
+        Ok(Entry::Directory) => Err(Failure::of(name)(NameError::IsADirectory)),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Makes an object of a file's bytes. It is whole, and on the disk, before it gets its name.

@@ -6,7 +6,8 @@ use twizzler_abi::ObjId;
 use twizzler_abi::call::USUAL_RIGHTS;
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::rights::ObjectFlags;
-use twizzler_names::{Entry, NameError};
+use twizzler_names::{Entry, NameError, Names};
+use twizzler_object::Reader;
 
 use crate::medium::Medium;
 use crate::open::Opened;
@@ -57,11 +58,10 @@ impl<M: Medium> Opened<M> {
     /// # Errors
     /// Neither.
     pub fn entry(&self, text: &str) -> Result<Entry, Failure> {
-        match (self.names(&self.space.enter())?.lookup(clean(text)), text.parse()) {
-            (Ok(entry), _) => Ok(entry),
-            (Err(NameError::NoSuchName | NameError::NotADirectory), Ok(id)) => Ok(Entry::Object(id)),
-            (Err(error), _) => Err(Failure::of(text)(error)),
-        }
+        let guard = self.space.enter();
+        let names = self.names(&guard)?;
+        let _locked = names.lock()?;
+        entry_by(&names, &&guard, text)
     }
 
     /// The object of a name or of an ID.
@@ -83,30 +83,9 @@ impl<M: Medium> Opened<M> {
     pub fn walk(&self, directory: &str) -> Result<Vec<Named>, Failure> {
         let guard = self.space.enter();
         let names = self.names(&guard)?;
-        let mut all = Vec::new();
-        let mut rest = vec![(clean(directory).to_owned(), None)];
-        while let Some((path, entry)) = rest.pop() {
-            if let Some(entry) = entry {
-                all.push(Named { path: path.clone(), entry });
-            }
-            if entry.is_none_or(|entry| entry == Entry::Directory) {
-                let listed = names.list(&path).map_err(|error| match error {
-                    // No path is made that is so long.
-                    NameError::TooLong => {
-                        let start: Vec<&str> = path.split('/').take(8).collect();
-                        let what =
-                            format!("{}: directories lead into each other without end", start.join("/"));
-                        Failure::new(Status::Damaged, what).advise(
-                            "`twz repair --force` makes the names anew, and names all objects in lost+found",
-                        )
-                    }
-                    error => Failure::of(shown(&path))(error),
-                })?;
-                let below = listed.into_iter().rev();
-                rest.extend(below.map(|(name, entry)| (join(&path, &name), Some(entry))));
-            }
-        }
-        Ok(all)
+        // Else a name that is moved meanwhile might be in neither place.
+        let _locked = names.lock()?;
+        walk_by(&names, &&guard, directory)
     }
 
     /// The names of each object.
@@ -114,14 +93,70 @@ impl<M: Medium> Opened<M> {
     /// # Errors
     /// The names are damaged.
     pub fn names_by_id(&self) -> Result<BTreeMap<ObjId, Vec<String>>, Failure> {
-        let mut names: BTreeMap<ObjId, Vec<String>> = BTreeMap::new();
-        for named in self.walk("")? {
-            if let Entry::Object(id) = named.entry {
-                names.entry(id).or_default().push(named.path);
-            }
-        }
-        Ok(names)
+        Ok(by_id(self.walk("")?))
     }
+}
+
+/// As [`Opened::entry`], as seen by a transaction.
+///
+/// # Errors
+/// The same.
+pub fn entry_by<'s, M: Medium>(
+    names: &Names<'s, M>,
+    reader: &impl Reader<'s>,
+    text: &str,
+) -> Result<Entry, Failure> {
+    match (names.lookup_by(reader, clean(text)), text.parse()) {
+        (Ok(entry), _) => Ok(entry),
+        (Err(NameError::NoSuchName | NameError::NotADirectory), Ok(id)) => Ok(Entry::Object(id)),
+        (Err(error), _) => Err(Failure::of(text)(error)),
+    }
+}
+
+/// As [`Opened::walk`], as seen by a transaction.
+///
+/// # Errors
+/// The same.
+pub fn walk_by<'s, M: Medium>(
+    names: &Names<'s, M>,
+    reader: &impl Reader<'s>,
+    directory: &str,
+) -> Result<Vec<Named>, Failure> {
+    let mut all = Vec::new();
+    let mut rest = vec![(clean(directory).to_owned(), None)];
+    while let Some((path, entry)) = rest.pop() {
+        if let Some(entry) = entry {
+            all.push(Named { path: path.clone(), entry });
+        }
+        if entry.is_none_or(|entry| entry == Entry::Directory) {
+            let listed = names.list_by(reader, &path).map_err(|error| match error {
+                // No path is made that is so long.
+                NameError::TooLong => {
+                    let start: Vec<&str> = path.split('/').take(8).collect();
+                    let what = format!("{}: directories lead into each other without end", start.join("/"));
+                    Failure::new(Status::Damaged, what).advise(
+                        "`twz repair --force` makes the names anew, and names all objects in lost+found",
+                    )
+                }
+                error => Failure::of(shown(&path))(error),
+            })?;
+            let below = listed.into_iter().rev();
+            rest.extend(below.map(|(name, entry)| (join(&path, &name), Some(entry))));
+        }
+    }
+    Ok(all)
+}
+
+/// The names of each object.
+#[must_use]
+pub fn by_id(all: Vec<Named>) -> BTreeMap<ObjId, Vec<String>> {
+    let mut names: BTreeMap<ObjId, Vec<String>> = BTreeMap::new();
+    for named in all {
+        if let Entry::Object(id) = named.entry {
+            names.entry(id).or_default().push(named.path);
+        }
+    }
+    names
 }
 
 /// A path as messages show it.

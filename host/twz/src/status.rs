@@ -197,6 +197,17 @@ pub const fn is_damage(error: Error) -> bool {
     matches!(error, Error::Damaged | Error::Unreadable | Error::WrongType)
 }
 
+/// Takes an object that is gone already for one that was deleted.
+///
+/// # Errors
+/// All others.
+pub const fn missing(error: Error) -> Result<(), Error> {
+    match error {
+        Error::NoSuchObject => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// Whether an error says nothing of what was looked at: the host refused, or could not for now.
 #[must_use]
 pub const fn is_refusal(error: Error) -> bool {

@@ -12,7 +12,7 @@ use twizzler_object::{Backend, Tx};
 use crate::answer::Answer;
 use crate::medium::Medium;
 use crate::open::Opened;
-use crate::paths::{clean, join, last_part};
+use crate::paths::{by_id, clean, entry_by, join, last_part, walk_by};
 use crate::status::{Failure, Status};
 
 /// Arguments of `mkdir`.
@@ -166,10 +166,17 @@ pub fn mv<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, 
 pub fn ln<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, Failure> {
     let guard = store.space.enter();
     let names = store.names(&guard)?;
-    let id = store.object(&arguments.from)?;
-    store.medium().stat(id).map_err(Failure::of(&arguments.from))?;
     let to = target(&names, &arguments.from, &arguments.to);
-    guard.transact(|tx| names.bind(tx, &to, id)).map_err(Failure::of(&to))?;
+    guard.transact(|tx| {
+        // Nobody takes the object's last name away meanwhile.
+        tx.lock(names.area())?;
+        let id = match entry_by(&names, tx, &arguments.from)? {
+            Entry::Object(id) => id,
+            Entry::Directory => return Err(Failure::of(&arguments.from)(NameError::IsADirectory)),
+        };
+        store.medium().stat(id).map_err(Failure::of(&arguments.from))?;
+        names.bind(tx, &to, id).map_err(Failure::of(&to))
+    })?;
     Ok(Answer::of(&Changed { made: vec![to], removed: Vec::new(), deleted: Vec::new() }))
 }
 
@@ -178,23 +185,25 @@ pub fn ln<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, 
 /// # Errors
 /// No such name; a directory, unless told so.
 pub fn rm<M: Medium>(store: &Opened<M>, arguments: &RmArguments) -> Result<Answer, Failure> {
-    let plan = Plan::of(store, arguments)?;
     let guard = store.space.enter();
     let names = store.names(&guard)?;
-    guard.transact(|tx| {
+    let plan = guard.transact(|tx| {
+        // First, so that nobody gives an object another name between the plan and the deed.
+        tx.lock(names.area())?;
+        let plan = Plan::of(store, &names, tx, arguments)?;
         for path in &plan.names {
-            names.unbind(tx, path).map_err(of(path))?;
+            names.unbind(tx, path).map_err(Failure::of(path))?;
         }
         for path in plan.directories.iter().rev() {
-            names.remove_directory(tx, path).map_err(of(path))?;
+            names.remove_directory(tx, path).map_err(Failure::of(path))?;
         }
         for id in &plan.objects {
             match tx.delete(*id) {
                 Ok(()) | Err(Error::NoSuchObject) => {}
-                Err(error) => return Err(of(&id.to_string())(error.into())),
+                Err(error) => return Err(Failure::of(id)(error)),
             }
         }
-        Ok::<_, Wrong>(())
+        Ok(plan)
     })?;
     // Without a transaction: what a program can't even describe, no program has changed.
     for id in &plan.forced {
@@ -218,22 +227,36 @@ struct Plan {
 }
 
 impl Plan {
-    fn of<M: Medium>(store: &Opened<M>, arguments: &RmArguments) -> Result<Self, Failure> {
+    /// What is to be done, as the transaction sees the names.
+    fn of<'s, M: Medium>(
+        store: &Opened<M>,
+        names: &Names<'s, M>,
+        tx: &Tx<'s, M>,
+        arguments: &RmArguments,
+    ) -> Result<Self, Failure> {
         let mut plan = Self::default();
         let mut losing = Vec::new();
+        let all = by_id(walk_by(names, tx, "")?);
         for text in &arguments.names {
             let path = clean(text);
-            match (store.entry(text)?, store.names(&store.space.enter())?.lookup(path).is_ok()) {
+            match (entry_by(names, tx, text)?, names.lookup_by(tx, path).is_ok()) {
                 (Entry::Object(id), true) => {
                     plan.names.push(path.to_owned());
                     losing.push(id);
                 }
-                (Entry::Object(id), false) => plan.unnamed(store, id, text)?,
+                (Entry::Object(id), false) => {
+                    store.medium().stat(id).map_err(Failure::of(text))?;
+                    if let Some(names) = all.get(&id) {
+                        let what = format!("{id} has a name: {}", names.join(", "));
+                        return Err(Failure::new(Status::Conflict, what).advise("remove it by its name"));
+                    }
+                    plan.objects.push(id);
+                }
                 (Entry::Directory, _) if path.is_empty() => {
                     return Err(Failure::new(Status::Usage, "the root directory can't be removed"));
                 }
                 (Entry::Directory, _) => {
-                    let below = store.walk(path)?;
+                    let below = walk_by(names, tx, path)?;
                     if !below.is_empty() && !arguments.recursive {
                         return Err(Failure::of(text)(NameError::NotEmpty));
                     }
@@ -254,37 +277,15 @@ impl Plan {
         plan.names.dedup();
         plan.directories.sort_unstable();
         plan.directories.dedup();
-        plan.objects.extend(plan.last_names(store, losing)?);
+        losing.sort_unstable();
+        losing.dedup();
+        let is_removed = |name: &String| plan.names.binary_search(name).is_ok();
+        losing.retain(|id| all.get(id).is_none_or(|names| names.iter().all(is_removed)));
+        plan.objects.extend(losing);
         if arguments.force {
             plan.force(store);
         }
         Ok(plan)
-    }
-
-    /// An object that was given by its ID.
-    fn unnamed<M: Medium>(&mut self, store: &Opened<M>, id: ObjId, text: &str) -> Result<(), Failure> {
-        store.medium().stat(id).map_err(Failure::of(text))?;
-        if let Some(names) = store.names_by_id()?.get(&id) {
-            return Err(Failure::new(Status::Conflict, format!("{id} has a name: {}", names.join(", ")))
-                .advise("remove it by its name"));
-        }
-        self.objects.push(id);
-        Ok(())
-    }
-
-    /// Of objects that lose names, those that have no other.
-    fn last_names<M: Medium>(
-        &self,
-        store: &Opened<M>,
-        mut losing: Vec<ObjId>,
-    ) -> Result<Vec<ObjId>, Failure> {
-        let all = store.names_by_id()?;
-        losing.sort_unstable();
-        losing.dedup();
-        losing.retain(|id| {
-            all.get(id).is_none_or(|names| names.iter().all(|name| self.names.binary_search(name).is_ok()))
-        });
-        Ok(losing)
     }
 
     /// Sets objects apart that no transaction deletes: damaged ones, and those that do not grant it.

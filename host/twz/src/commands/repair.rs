@@ -24,7 +24,7 @@ use crate::graph::reach;
 use crate::medium::Medium;
 use crate::open::Opened;
 use crate::paths::{join, names_id};
-use crate::status::{Failure, Status, is_damage, is_refusal};
+use crate::status::{Failure, Status, is_damage, is_refusal, missing};
 
 /// Where objects without names go.
 pub const LOST: &str = "lost+found";
@@ -90,13 +90,6 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
     let left = report(store)?;
     let status = if left.clean { Status::Done } else { Status::Found };
     Ok(Answer::of(&Repaired { clean: left.clean, done, findings: left.findings }).with(status))
-}
-
-const fn missing(error: Error) -> Result<(), Error> {
-    match error {
-        Error::NoSuchObject => Ok(()),
-        error => Err(error),
-    }
 }
 
 /// What is damaged in an object, if something is.
