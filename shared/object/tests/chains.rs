@@ -314,3 +314,28 @@ fn the_last_counted_pointer_ends_its_target() {
     guard.transact(|tx| InvWeak::release(tx, weak)).expect("released");
     assert_eq!(used(&guard, id), 0);
 }
+
+#[test]
+fn what_is_emptied_can_be_deleted_with_its_object() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let list = List::new(open(&guard, id).base().at(Root::list));
+    guard.transact(|tx| (0..10).try_for_each(|n| list.push_back(tx, n).map(drop))).expect("filled");
+    let before = used(&guard, id);
+    let kept = guard.transact(|tx| {
+        list.pop_front(tx)?;
+        let undone: Result<(), Error> = tx.savepoint(|tx| tx.delete(id).and(Err(Error::Interrupted)));
+        assert_eq!(undone, Err(Error::Interrupted));
+        Ok::<_, Error>(())
+    });
+    kept.expect("changed");
+    assert!(used(&guard, id) < before, "what is freed counts where the object stays");
+    let deleted = guard.transact(|tx| {
+        list.clear(tx)?;
+        tx.delete(id)
+    });
+    assert_eq!(deleted, Ok(()));
+    assert_eq!(guard.open_any(id, Access::Read).err(), Some(Error::NoSuchObject));
+}

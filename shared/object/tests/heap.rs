@@ -199,3 +199,44 @@ fn churn_does_not_make_an_object_grow() {
         assert_eq!(pages[2], pages[199], "{pages:?}");
     }
 }
+
+#[test]
+fn memory_that_there_are_no_pages_for_is_not_taken() {
+    for len in [100, 3000, 8000, 100_000] {
+        let backend = MemoryBackend::new();
+        let id = new_object(&backend);
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+        let used = || guard.heap_usage(area).expect("sound").used_bytes;
+        guard.transact(|tx| tx.alloc::<u64>(area).map(drop)).expect("allocated");
+        let before = used();
+        for pages in 0.. {
+            backend.set_room(pages);
+            // The error is met within the transaction, which commits.
+            let tried = guard.transact(|tx| Ok::<_, Error>(tx.alloc_span::<u8>(area, len).map(drop)));
+            backend.set_room(u64::MAX);
+            if tried.expect("committed").is_ok() {
+                assert_eq!(pages > 0, len > 16, "{len}");
+                break;
+            }
+            assert_eq!(used(), before, "{len} bytes, {pages} pages");
+        }
+    }
+}
+
+#[test]
+fn what_can_not_fit_is_not_looked_for() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+    guard.transact(|tx| tx.alloc_span::<u8>(area, 10_000).map(drop)).expect("allocated");
+    let before = backend.pages_of(id);
+    for len in [1 << 30, 1 << 50, u64::MAX] {
+        let tried = guard.transact(|tx| Ok::<_, Error>(tx.alloc_span::<u8>(area, len).map(drop)));
+        assert_eq!(tried, Ok(Err(Error::OutOfRange)));
+        assert_eq!(backend.pages_of(id), before, "{len}");
+    }
+}

@@ -142,6 +142,25 @@ fn damage_to_a_heap_is_found() {
     }
 }
 
+/// A heap that begins at the object's first page, all of which is metadata.
+#[test]
+fn a_heap_that_begins_too_early_is_damage() {
+    let backend = MemoryBackend::new();
+    let id = new_object(&backend);
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = guard.open::<Root>(id, Access::Write).expect("open").area();
+    let run = guard.transact(|tx| tx.alloc_span::<u8>(area, 10_000)).expect("allocated");
+    let root = word_at(&backend, id, HEADER_OFFSET + std::mem::offset_of!(Header, allocator) as u64);
+    // The first free page and the first of all, and what the map says of the first eight.
+    (16..32).chain(192..193).for_each(|at| backend.damage(id, root + at, |_| 0));
+    for len in [1, 16, 5000, 100_000] {
+        let tried = guard.transact(|tx| tx.alloc_span::<u8>(area, len).map(drop));
+        assert_eq!(tried, Err(Error::Damaged), "{len}");
+    }
+    let _ = guard.transact(|tx| tx.free_span(run));
+}
+
 #[derive(Stored)]
 #[stored(name = "test.heap-check-one", version = 1)]
 #[repr(C)]

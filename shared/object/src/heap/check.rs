@@ -14,7 +14,7 @@ use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use super::classes::{CLASSES, Class, HEAD_BYTES, MAP_WORDS};
 use super::runs::{MAP_BYTES, MOVED_MAP, Pages, map_bytes};
 use super::slabs::{MARK, Slab};
-use super::{HEAP_BYTES, Heap, MAGIC};
+use super::{HEAP_BYTES, Heap, MAGIC, origin_of};
 use crate::backend::Backend;
 use crate::memory;
 use crate::pointer::Area;
@@ -141,7 +141,7 @@ impl<R: FnMut(u64, &mut [u8]) -> Result<(), Error>> Check<R> {
         }
         self.colour = self.word(offset + offset_of!(Heap, colour) as u64)?;
         self.origin = self.word(offset + offset_of!(Heap, origin) as u64)?;
-        if self.origin != (offset + HEAP_BYTES + MAP_BYTES).div_ceil(PAGE_BYTES) {
+        if self.origin != origin_of(offset) {
             self.find(offset, "its first page is not the one behind its map");
             return Ok(false);
         }

@@ -84,6 +84,11 @@ pub(crate) struct Heap {
 const HEAP_BYTES: u64 = size_of::<Heap>() as u64;
 const _: () = assert!(HEAP_BYTES == 192 && LINE_COLOURS * 64 + HEAP_BYTES < PAGE_BYTES + 64);
 
+/// The first page that a heap gives out whose root lies at an offset: behind the room for its page map.
+const fn origin_of(offset: u64) -> u64 {
+    (offset + HEAP_BYTES + runs::MAP_BYTES).div_ceil(PAGE_BYTES)
+}
+
 /// True where an allocator's root lies at an offset of an object, whose words `word` gives.
 pub(crate) fn is_heap(offset: u64, mut word: impl FnMut(u64) -> Result<u64, Error>) -> Result<bool, Error> {
     let can_be = (BASE_OFFSET..SLOT_BYTES - PAGE_BYTES).contains(&offset) && offset.is_multiple_of(8);
@@ -163,13 +168,16 @@ impl<'s, B: Backend> Tx<'s, B> {
         Ok(())
     }
 
-    /// Performs what was freed.
+    /// Performs what was freed, but for what goes with its object.
     pub(crate) fn free_now(&mut self) -> Result<(), Error> {
         let mut number = 0;
         while let Some(Freed { slot, offset, len_bytes, align }) = self.freed(number) {
             number += 1;
             // Locked when it was freed, under the guard that the transaction runs under: it is mapped.
             let area = area_of(slot);
+            if self.deletes(area)? {
+                continue;
+            }
             let heap = self.heap(area)?;
             match Class::of(len_bytes, align) {
                 Some(class) => self.free_block(area, heap, class, offset)?,
@@ -193,9 +201,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             Some(class) => self.alloc_block(area, heap, class)?,
             None => {
                 let pages = len_bytes.div_ceil(PAGE_BYTES);
-                let offset = self.alloc_run(area, heap, pages, 1)?;
-                self.ensure(area, offset, pages * PAGE_BYTES)?;
-                offset
+                self.alloc_run(area, heap, (pages, pages), 1)?
             }
         };
         area.span(offset, len_bytes).ok_or(Error::Damaged)
@@ -222,7 +228,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         let page = (len.min(SLOT_BYTES) + BASE_OFFSET).div_ceil(PAGE_BYTES) + colour % PAGE_COLOURS;
         let offset = page * PAGE_BYTES + (colour / PAGE_COLOURS % LINE_COLOURS) * 64;
         let heap: Ptr<'s, Heap> = area.place(offset).ok_or(Error::OutOfRange)?;
-        let origin = (offset + HEAP_BYTES + runs::MAP_BYTES).div_ceil(PAGE_BYTES);
+        let origin = origin_of(offset);
         if origin >= PAGES {
             return Err(Error::OutOfRange);
         }

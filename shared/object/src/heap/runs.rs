@@ -10,7 +10,7 @@ use twizzler_abi::Error;
 use twizzler_abi::address::{PAGE_BYTES, SLOT_BYTES};
 use twizzler_abi::object::{BASE_OFFSET, Header};
 
-use super::{HEAP_BYTES, Heap, PAGES};
+use super::{HEAP_BYTES, Heap, PAGES, origin_of};
 use crate::backend::Backend;
 use crate::pointer::{Area, Ptr};
 use crate::reader::Reader;
@@ -97,14 +97,23 @@ impl<'s, B: Backend> Tx<'s, B> {
         self.used_up_to(area, MOVED_MAP + own * PAGE_BYTES)
     }
 
-    /// Finds `pages` free pages in a row, at a multiple of `align` from the origin, and marks them. Gives their offset.
+    /// Finds `pages` free pages in a row, at a multiple of `align` from the origin, makes the first `exist` of them exist, and marks all. Gives
+    /// their offset. Nothing is marked where that fails.
     pub(super) fn alloc_run(
         &mut self,
         area: Area<'s>,
         heap: Ptr<'s, Heap>,
-        pages: u64,
+        (pages, exist): (u64, u64),
         align: u64,
     ) -> Result<u64, Error> {
+        let origin = self.get(heap.at(Heap::origin));
+        if origin != origin_of(heap.offset()) {
+            return Err(Error::Damaged);
+        }
+        // First: looking for what can't be there would make all of the map exist.
+        if pages > pages_of(area).saturating_sub(origin) {
+            return Err(Error::OutOfRange);
+        }
         let hint = self.get(heap.at(Heap::hint)).min(pages_of(area));
         let freed = self.get(heap.at(Heap::freed));
         // Somebody may still read what was freed: pages, then, that were never used.
@@ -116,6 +125,7 @@ impl<'s, B: Backend> Tx<'s, B> {
             }
             self.extend_map(area, heap)?;
         };
+        self.ensure(area, first * PAGE_BYTES, exist * PAGE_BYTES)?;
         self.mark(area, heap, first, pages, true)?;
         if first == hint {
             self.set(heap.at(Heap::hint), first + pages)?;

@@ -174,8 +174,7 @@ impl<'s, B: Backend> Tx<'s, B> {
         heap: Ptr<'s, Heap>,
         class: Class,
     ) -> Result<(Found<'s>, Slab), Error> {
-        let offset = self.alloc_run(area, heap, class.slab_pages(), class.slab_pages())?;
-        self.ensure(area, offset, PAGE_BYTES)?;
+        let offset = self.alloc_run(area, heap, (class.slab_pages(), 1), class.slab_pages())?;
         let found = self.place(heap, class, (offset / PAGE_BYTES) as u32)?;
         let slab = Slab {
             mark: MARK | class.index() as u32,

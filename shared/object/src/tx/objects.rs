@@ -155,6 +155,12 @@ impl<'s, B: Backend> Tx<'s, B> {
         Ok(())
     }
 
+    /// True for an object that the transaction deletes.
+    pub(crate) fn deletes(&self, area: Area<'_>) -> Result<bool, Error> {
+        let deletes = &self.work().deletes;
+        Ok(!deletes.is_empty() && deletes.contains(&self.space.mapped(area)?.id))
+    }
+
     /// Deletes what was made and takes back what is in volatile tables.
     pub(super) fn undo(&mut self) {
         self.forget_entries(0);
