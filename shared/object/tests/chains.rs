@@ -315,6 +315,77 @@ fn the_last_counted_pointer_ends_its_target() {
     assert_eq!(used(&guard, id), 0);
 }
 
+/// Twice as long as the object is.
+const TOO_MANY: u64 = 1 << 28;
+
+#[test]
+fn a_queue_without_room_for_more_places_keeps_those_that_it_has() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let root = open(&guard, id).base();
+    let queue = Queue::new(root.at(Root::queue));
+    guard.transact(|tx| queue.set_capacity(tx, 2)).expect("capacity");
+    // The error is met within the transaction, which commits.
+    let tried = guard.transact(|tx| Ok::<_, Error>(queue.set_capacity(tx, TOO_MANY)));
+    assert_eq!(tried, Ok(Err(Error::OutOfRange)));
+    let other = guard.transact(|tx| tx.alloc_span::<u64>(root.object(), 2)).expect("allocated");
+    assert_eq!(guard.transact(|tx| Ok::<_, Error>([queue.send(tx, 5)?, queue.send(tx, 6)?])), Ok([true; 2]));
+    assert_eq!([0, 1].map(|n| guard.get(other.index(n).expect("there"))), [0; 2], "is somebody else's");
+    assert_eq!(guard.transact(|tx| queue.receive(tx)), Ok(Some(5)));
+}
+
+#[test]
+fn an_entry_that_finds_no_room_is_not_there_in_part() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let log = Log::new(open(&guard, id).base().at(Root::log));
+    let mut model = vec![vec![1; 100]];
+    guard.transact(|tx| log.append(tx, &model[0]).map(drop)).expect("appended");
+    let mut committed = 0;
+    let long = vec![7; 300_000];
+    for pages in 0.. {
+        backend.set_room(pages);
+        let tried = guard.transact(|tx| Ok::<_, Error>(log.append(tx, &long)));
+        backend.set_room(u64::MAX);
+        match tried {
+            Ok(Ok(_)) => break,
+            Ok(Err(error)) => {
+                assert_eq!(error, Error::OutOfNvm);
+                committed += 1;
+            }
+            // No room for the record.
+            Err(error) => assert_eq!(error, Error::OutOfNvm),
+        }
+        let short = vec![pages as u8; 10];
+        guard.transact(|tx| log.append(tx, &short).map(drop)).expect("appended");
+        model.push(short);
+        assert!(log.iter(&&guard).eq(model.iter().cloned().map(Ok)), "{pages} pages");
+    }
+    assert!(committed > 5, "{committed}");
+    model.push(long);
+    assert!(log.iter(&&guard).eq(model.into_iter().map(Ok)));
+    guard.transact(|tx| log.drop_before(tx, log.end(tx))).expect("dropped");
+    assert!(used(&guard, id) <= 64 * 1024, "what was given up was given back");
+}
+
+#[test]
+fn a_text_without_room_for_another_stays_as_it_was() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let text = Text::new(open(&guard, id).base().at(Root::text));
+    guard.transact(|tx| text.set(tx, "before")).expect("set");
+    backend.set_room(1);
+    let tried = guard.transact(|tx| Ok::<_, Error>(text.set(tx, &"after".repeat(20_000))));
+    assert_eq!(tried, Ok(Err(Error::OutOfNvm)));
+    assert_eq!(text.get(&&guard).as_deref(), Ok("before"));
+}
+
 #[test]
 fn what_is_emptied_can_be_deleted_with_its_object() {
     let backend = MemoryBackend::new();

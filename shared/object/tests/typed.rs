@@ -8,7 +8,7 @@ use twizzler_abi::Error;
 use twizzler_abi::object::BASE_OFFSET;
 use twizzler_image::MemoryBackend;
 use twizzler_object::collections::{HashMap, HashMapRoot, OrderedMap, OrderedMapRoot, Vector, VectorRoot};
-use twizzler_object::{Access, Guard, InvPtr, Space, Stored};
+use twizzler_object::{Access, Guard, InvPtr, Space, Stored, Tx};
 
 #[derive(Stored)]
 #[stored(name = "test.typed-root", version = 1)]
@@ -387,5 +387,113 @@ fn values_may_be_pointers() {
         let place = map.place(&reader, &n).expect("whole").expect("there");
         let target = reader.follow(place).expect("whole").expect("linked");
         assert_eq!(reader.get(target), n * 11);
+    }
+}
+
+/// Tries a change with room for 0, 1, 2... pages more, until it succeeds. Each error is met within the transaction, which goes on and commits; gives
+/// how often that was.
+fn until_there_is_room<'g, 'b>(
+    guard: &'g G<'g, 'b>,
+    change: impl Fn(&mut Tx<'g, &'b MemoryBackend>) -> Result<(), Error>,
+    check: impl Fn(),
+) -> u64 {
+    let backend = *guard.backend();
+    for pages in 0.. {
+        backend.set_room(pages);
+        let committed = guard.transact(|tx| Ok::<_, Error>(change(tx)));
+        backend.set_room(u64::MAX);
+        match committed.and_then(|changed| changed) {
+            Ok(()) => return pages,
+            Err(error) => assert_eq!(error, Error::OutOfNvm),
+        }
+        check();
+    }
+    unreachable!("some room is enough")
+}
+
+#[test]
+fn a_change_that_finds_no_room_changes_nothing() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let All { vector, bytes, .. } = open(&guard, id);
+    let mut failed = 0;
+    // Until the directory of its chunks has doubled three times.
+    let elements = |n: u64| [[n as u8; 24]; 512].to_vec();
+    for n in 0..20 {
+        let extend = |tx: &mut Tx<'_, _>| vector.extend_from_slice(tx, &elements(n));
+        failed += until_there_is_room(&guard, extend, || assert_eq!(vector.len(&&guard), n * 512));
+    }
+    assert_eq!(vector.to_vec(&&guard), Ok((0..20).flat_map(elements).collect()));
+    guard.transact(|tx| vector.clear(tx)).expect("cleared");
+    for len in [1000, 3000, 10] {
+        let mut model = bytes.iter(&&guard).collect::<Result<BTreeMap<_, _>, _>>().expect("whole");
+        for n in 0..150u8 {
+            let insert = |tx: &mut Tx<'_, _>| bytes.insert(tx, &[n], &vec![n; len]).map(drop);
+            failed += until_there_is_room(&guard, insert, || {
+                assert_eq!(bytes.len(&&guard), model.len() as u64);
+                assert_eq!(bytes.iter(&&guard).collect::<Result<_, _>>().as_ref(), Ok(&model));
+            });
+            model.insert(vec![n], vec![n; len]);
+        }
+    }
+    guard.transact(|tx| bytes.clear(tx)).expect("cleared");
+    assert!(failed > 100, "{failed}");
+    let area = guard.open_any(id, Access::Read).expect("there");
+    assert_eq!(guard.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
+}
+
+/// Entries on their way from one bucket to another may find no room in the middle. Then there is no commit, but for who undoes that by a savepoint.
+#[test]
+fn a_change_that_stops_half_way_is_not_committed() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let All { hashed, places, .. } = open(&guard, id);
+    let mut failed = 0;
+    for n in 0..3000 {
+        let insert = |tx: &mut Tx<'_, _>| {
+            if n % 2 == 0 {
+                return hashed.insert(tx, n, value(n.into())).map(drop);
+            }
+            let tried = tx.savepoint(|tx| hashed.insert(tx, n, value(n.into())).map(drop));
+            // It is still the transaction that it was.
+            places.len(tx).and(tried)
+        };
+        failed += until_there_is_room(&guard, insert, || {
+            assert_eq!(hashed.len(&&guard), u64::from(n));
+            let entries: Result<BTreeMap<_, _>, _> = hashed.iter(&&guard).collect();
+            assert!(entries.expect("whole").into_iter().eq((0..n).map(|n| (n, value(n.into())))));
+        });
+    }
+    assert!(failed > 30, "{failed}");
+    guard.transact(|tx| hashed.clear(tx)).expect("cleared");
+    let area = guard.open_any(id, Access::Read).expect("there");
+    assert_eq!(guard.heap_usage(area).map(|usage| usage.used_bytes), Ok(0));
+}
+
+/// Where the sum of an object's address and an offset is beyond all numbers.
+#[test]
+fn offsets_at_the_end_of_all_numbers_are_damage() {
+    for is_directory in [true, false] {
+        let backend = MemoryBackend::new();
+        let id = make(&backend);
+        let space = Space::attach(&backend).expect("attached");
+        let guard = space.enter();
+        let root = guard.open::<Root>(id, Access::Write).expect("there").base();
+        let hashed = HashMap::new(root.at(Root::hashed));
+        guard.transact(|tx| hashed.insert(tx, 1, value(1)).map(drop)).expect("inserted");
+        let word = |at: u64| guard.get(root.object().place::<u64>(at).expect("within"));
+        // The table's first word leads to the directory, whose first leads to the bucket, whose second leads to the next one.
+        let directory = word(root.at(Root::hashed).offset());
+        let at = if is_directory { directory } else { word(directory) + 8 };
+        for (n, byte) in (u64::MAX - 15).to_le_bytes().into_iter().enumerate() {
+            backend.damage(id, at + n as u64, |_| byte);
+        }
+        assert_eq!(hashed.get(&&guard, &2), Err(Error::Damaged));
+        assert_eq!(guard.transact(|tx| hashed.insert(tx, 2, value(2))), Err(Error::Damaged));
+        assert_eq!(hashed.iter(&&guard).last(), Some(Err(Error::Damaged)));
     }
 }

@@ -8,7 +8,7 @@ use twizzler_abi::Error;
 use super::raw::local;
 use crate::Stored;
 use crate::backend::Backend;
-use crate::pointer::{Area, InvPtr, Ptr};
+use crate::pointer::{Area, Bytes, InvPtr, Ptr};
 use crate::reader::Reader;
 use crate::tx::Tx;
 
@@ -81,7 +81,8 @@ impl<'s> Chunks<'s> {
         self.area().place(directory.wrapping_add(chunk.wrapping_mul(8))).ok_or(Error::Damaged)
     }
 
-    /// Makes room for `need` elements. Those up to there will be written by this transaction.
+    /// Makes room for `need` elements. Those up to there will be written by this transaction. After an error there is as much room as there was, or some
+    /// more.
     pub(super) fn grow<B: Backend>(&self, tx: &mut Tx<'s, B>, need: u64) -> Result<(), Error> {
         tx.lock(self.area())?;
         let whole = 1 << self.shift;
@@ -95,12 +96,14 @@ impl<'s> Chunks<'s> {
         if room < whole {
             let first = need.min(whole).next_power_of_two().max(FIRST.min(whole));
             room = self.grow_first(tx, room, first)?;
+            tx.set(self.root.at(ChunksRoot::room), room)?;
         }
         while room < need {
             self.add_chunk(tx, room >> self.shift, (need - room).min(whole))?;
             room += whole;
+            tx.set(self.root.at(ChunksRoot::room), room)?;
         }
-        tx.set(self.root.at(ChunksRoot::room), room)
+        Ok(())
     }
 
     /// Replaces the first chunk by a larger one.
@@ -110,7 +113,8 @@ impl<'s> Chunks<'s> {
         tx.allocated(bytes)?;
         tx.zero(bytes)?;
         let entry = if old == 0 {
-            let directory = tx.alloc::<InvPtr<Chunk>>(area)?;
+            let directory = tx.alloc::<InvPtr<Chunk>>(area);
+            let directory = self.or_free(tx, bytes, directory)?;
             tx.link(self.root.at(ChunksRoot::directory), Some(directory))?;
             directory
         } else {
@@ -126,13 +130,27 @@ impl<'s> Chunks<'s> {
 
     /// Adds chunk number `chunk`, of which the first `used` elements are written by this transaction.
     fn add_chunk<B: Backend>(&self, tx: &mut Tx<'s, B>, chunk: u64, used: u64) -> Result<(), Error> {
-        let area = self.area();
-        if chunk.is_power_of_two() {
-            self.double_directory(tx, chunk)?;
-        }
-        let bytes = tx.alloc_raw(area, self.size << self.shift, 1)?;
+        let bytes = tx.alloc_raw(self.area(), self.size << self.shift, 1)?;
         tx.allocated(bytes.slice(0, used * self.size).ok_or(Error::Damaged)?)?;
+        // After the chunk: a directory's length follows from the room, so it may not grow alone.
+        if chunk.is_power_of_two() {
+            let doubled = self.double_directory(tx, chunk);
+            self.or_free(tx, bytes, doubled)?;
+        }
         tx.link(self.entry(tx, chunk)?, bytes.index(0))
+    }
+
+    /// Frees a chunk again that nothing will lead to, because of an error.
+    fn or_free<B: Backend, T>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        bytes: Bytes<'s>,
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if result.is_err() {
+            tx.free_span(bytes)?;
+        }
+        result
     }
 
     /// Makes the directory of `len` entries one of twice as many.

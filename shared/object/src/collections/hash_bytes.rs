@@ -108,17 +108,24 @@ impl<'s> HashMap<'s, [u8], [u8]> {
         table.begin(tx)?;
         let (hash, old) = self.find(tx, key)?;
         let replaced = old.is_some();
+        let mut all = Vec::with_capacity(key.len() + value.len());
+        all.extend_from_slice(key);
+        all.extend_from_slice(value);
+        // First: where there is no room for them, everything stays as it is.
+        let bytes = tx.alloc_bytes(self.root.object(), &all)?;
         let slot = match old {
             Some(slot) => {
                 self.free(tx, &slot)?;
                 slot
             }
-            None => table.insert(tx, hash, hash)?,
+            None => match table.insert(tx, hash, hash) {
+                Ok(slot) => slot,
+                Err(error) => {
+                    tx.free_span(bytes)?;
+                    return Err(error);
+                }
+            },
         };
-        let mut all = Vec::with_capacity(key.len() + value.len());
-        all.extend_from_slice(key);
-        all.extend_from_slice(value);
-        let bytes = tx.alloc_bytes(self.root.object(), &all)?;
         // The empty key with the empty value takes no memory: any offset will do that is one.
         let offset = bytes.index(0).map_or(twizzler_abi::object::BASE_OFFSET, Ptr::offset);
         let (key_bytes, value_bytes) = (key.len() as u32, value.len() as u32);

@@ -57,8 +57,8 @@ impl<K: ?Sized, V: ?Sized> HashMapRoot<K, V> {
     };
 }
 
-/// A hash map whose root lies somewhere in an object. Keys are equal if their bytes are. After an error of a change, give the
-/// transaction up.
+/// A hash map whose root lies somewhere in an object. Keys are equal if their bytes are. After an error of a change
+/// everything is as it was, or the transaction can't commit unless it undoes a savepoint that the change is part of.
 ///
 /// Growing adds one bucket at a time, so that no insertion costs much more than another. What is taken out makes room for what comes;
 /// [`HashMap::clear`] gives the memory back. Who reads outside a transaction while others commit sees each entry whole; an iteration may

@@ -81,40 +81,69 @@ impl<'s> Log<'s> {
         let position = self.end(tx);
         let len = (entry.len() as u32).to_le_bytes();
         let end = position.checked_add((len.len() + entry.len()) as u64).ok_or(Error::Damaged)?;
-        self.write(tx, position, &len, end)?;
-        self.write(tx, position + len.len() as u64, entry, end)?;
+        let mut segment = self.reserve(tx, position, end)?;
+        let mut at = position;
+        for mut bytes in [&len[..], entry] {
+            while !bytes.is_empty() {
+                let mut within = at.wrapping_sub(tx.get(segment.at(Segment::position)));
+                if within == SEGMENT_BYTES as u64 {
+                    segment = tx.follow(segment.at(Segment::next))?.ok_or(Error::Damaged)?;
+                    within = 0;
+                }
+                let len = bytes.len().min(SEGMENT_BYTES.saturating_sub(within as usize));
+                tx.write(segment.at(Segment::bytes).span(), within, &bytes[..len])?;
+                at += len as u64;
+                bytes = &bytes[len..];
+            }
+        }
         tx.set(self.root.at(LogRoot::end), end)?;
         Ok(position)
     }
 
-    /// Writes bytes at the end of the log, which will have entries up to `end`.
-    fn write<B: Backend>(
+    /// Makes room for entries from `position`, where the log ends, up to `end`: for all, or for none. Gives the segment that begins, or goes on, at
+    /// `position`.
+    fn reserve<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
-        mut at: u64,
-        mut bytes: &[u8],
+        position: u64,
         end: u64,
-    ) -> Result<(), Error> {
-        while !bytes.is_empty() {
-            let segment = match tx.follow(self.root.at(LogRoot::last))? {
-                Some(last) if at.wrapping_sub(tx.get(last.at(Segment::position))) < SEGMENT_BYTES as u64 => {
-                    last
-                }
-                last => self.add_segment(tx, last, at, end)?,
-            };
-            let within = at - tx.get(segment.at(Segment::position));
-            let len = bytes.len().min(SEGMENT_BYTES - within as usize);
-            tx.write(segment.at(Segment::bytes).span(), within, &bytes[..len])?;
-            at += len as u64;
-            bytes = &bytes[len..];
+    ) -> Result<Ptr<'s, Segment>, Error> {
+        let last = tx.follow(self.root.at(LogRoot::last))?;
+        let mut to = position;
+        if let Some(last) = last {
+            to = tx.get(last.at(Segment::position)).wrapping_add(SEGMENT_BYTES as u64);
+            if to.wrapping_sub(position) > SEGMENT_BYTES as u64 {
+                return Err(Error::Damaged);
+            }
+            if to >= end {
+                return Ok(last);
+            }
         }
-        Ok(())
+        let goes_on = last.filter(|_| to > position);
+        let mut new = Vec::new();
+        while to < end {
+            match self.make_segment(tx, to, end) {
+                Ok(segment) => new.push(segment),
+                Err(error) => {
+                    new.into_iter().try_for_each(|segment| tx.free(segment))?;
+                    return Err(error);
+                }
+            }
+            to = to.saturating_add(SEGMENT_BYTES as u64);
+        }
+        let mut place = last.map_or(self.root.at(LogRoot::first), |last| last.at(Segment::next));
+        for &segment in &new {
+            tx.link(place, Some(segment))?;
+            place = segment.at(Segment::next);
+        }
+        tx.link(self.root.at(LogRoot::last), new.last().copied())?;
+        goes_on.or(new.first().copied()).ok_or(Error::Damaged)
     }
 
-    fn add_segment<B: Backend>(
+    /// Makes a segment, for entries up to `end`, that nothing leads to yet.
+    fn make_segment<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
-        last: Option<Ptr<'s, Segment>>,
         position: u64,
         end: u64,
     ) -> Result<Ptr<'s, Segment>, Error> {
@@ -126,9 +155,6 @@ impl<'s> Log<'s> {
         let segment: Ptr<'s, Segment> = area.place(bytes.address() - area.start()).ok_or(Error::Damaged)?;
         tx.link(segment.at(Segment::next), None)?;
         tx.set(segment.at(Segment::position), position)?;
-        let place = last.map_or(self.root.at(LogRoot::first), |last| last.at(Segment::next));
-        tx.link(place, Some(segment))?;
-        tx.link(self.root.at(LogRoot::last), Some(segment))?;
         Ok(segment)
     }
 

@@ -41,7 +41,10 @@ impl<T: Stored> InvBox<T> {
             return Err(Error::Exists);
         }
         let target = tx.alloc::<T>(area)?;
-        tx.link(place.at(Self::target), Some(target))?;
+        if let Err(error) = tx.link(place.at(Self::target), Some(target)) {
+            tx.free(target)?;
+            return Err(error);
+        }
         Ok(target)
     }
 
@@ -60,8 +63,9 @@ impl<T: Stored> InvBox<T> {
             return Err(Error::Exists);
         }
         let target = Self::open(tx, from)?;
-        tx.link(from.at(Self::target), None)?;
-        tx.link(to.at(Self::target), target)
+        // First: where the one can't point there, the other goes on owning it.
+        tx.link(to.at(Self::target), target)?;
+        tx.link(from.at(Self::target), None)
     }
 
     /// Empties the box at a place: hands what it owns to `before`, which frees what that owns in turn, and then frees it.

@@ -62,9 +62,10 @@ impl<'s, T: Value> Queue<'s, T> {
             return Err(Error::Busy);
         }
         let old = tx.follow_span(self.root.at(QueueRoot::<T>::slots))?;
-        tx.free_span(old)?;
+        // First: where there is no room for them, it keeps those that it has.
         let slots = tx.alloc_span(self.root.object(), capacity)?;
-        tx.link_span(self.root.at(QueueRoot::<T>::slots), slots)
+        tx.link_span(self.root.at(QueueRoot::<T>::slots), slots)?;
+        tx.free_span(old)
     }
 
     fn count(&self, reader: &impl Reader<'s>) -> (u64, u64) {

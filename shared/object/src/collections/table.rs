@@ -136,7 +136,8 @@ impl<'s, L: Layout> Bucket<'s, L> {
     fn at(area: Area<'s>, offset: u64) -> Result<Self, Error> {
         let () = Self::SOUND;
         let fits = offset.wrapping_sub(BASE_OFFSET) <= area.range_bytes() - BASE_OFFSET - Self::BYTES;
-        let address = NonZeroU64::new(area.start() + offset).ok_or(Error::Damaged)?;
+        // It may be any number yet.
+        let address = NonZeroU64::new(area.start().wrapping_add(offset)).ok_or(Error::Damaged)?;
         if !fits || !offset.is_multiple_of(16) {
             return Err(Error::Damaged);
         }
@@ -330,12 +331,13 @@ impl<'s, L: Layout> Table<'s, L> {
     ) -> Result<Slot<'s, L>, Error> {
         let len = self.len(tx).wrapping_add(1);
         let buckets = tx.get(self.root.at(TableRoot::buckets));
-        tx.set(self.root.at(TableRoot::len), len)?;
         if u128::from(len) * 10 > u128::from(buckets) * u128::from(FULL) {
             self.split(tx, buckets)?;
         }
         let first = self.bucket_of(tx, hash)?.ok_or(Error::Damaged)?;
-        self.put(tx, first, hash, &key)
+        let slot = self.put(tx, first, hash, &key)?;
+        tx.set(self.root.at(TableRoot::len), len)?;
+        Ok(slot)
     }
 
     /// Puts a key into a chain.
@@ -381,12 +383,23 @@ impl<'s, L: Layout> Table<'s, L> {
     /// Makes bucket number `buckets`, and moves to it what now belongs there.
     fn split<B: Backend>(&self, tx: &mut Tx<'s, B>, buckets: u64) -> Result<(), Error> {
         let high = 1 << buckets.checked_ilog2().ok_or(Error::Damaged)?;
-        let seed = self.seed(tx);
         let to = self.add_bucket(tx, buckets)?;
+        // Buckets behind these may need memory, before what they had is free. Without it, entries have no place.
+        self.fill(tx, to, buckets - high, high).map_err(|error| tx.tear(error))
+    }
+
+    /// Moves what belongs to a new bucket there, from bucket number `from`: that of hashes with the bit `high`.
+    fn fill<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        to: Bucket<'s, L>,
+        from: u64,
+        high: u64,
+    ) -> Result<(), Error> {
+        let seed = self.seed(tx);
         // Only now: making room may have moved it.
-        let from = self.bucket(tx, buckets - high)?;
-        let entries = self.take_chain(tx, from)?;
-        for (key, value) in entries {
+        let from = self.bucket(tx, from)?;
+        for (key, value) in self.take_chain(tx, from)? {
             let hash = L::hash(&key, seed);
             let slot = self.put(tx, if hash & high != 0 { to } else { from }, hash, &key)?;
             tx.write(self.value(&slot).as_span().memory(), 0, &value)?;

@@ -100,8 +100,7 @@ impl<'s> Text<'s> {
     /// # Errors
     /// As [`Vector::push_zeroed`].
     pub fn set<B: Backend>(&self, tx: &mut Tx<'s, B>, text: &str) -> Result<(), Error> {
-        self.bytes.truncate(tx, 0)?;
-        self.push_str(tx, text)
+        self.bytes.replace_from(tx, 0, text.as_bytes())
     }
 
     /// Makes it empty, and gives the memory back.

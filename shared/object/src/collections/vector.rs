@@ -245,10 +245,21 @@ impl<'s, T: Value> Vector<'s, T> {
     pub fn extend_from_slice<B: Backend>(&self, tx: &mut Tx<'s, B>, values: &[T]) -> Result<(), Error> {
         tx.lock(self.root.object())?;
         let len = self.len(tx);
-        let end = len.checked_add(values.len() as u64).ok_or(Error::OutOfRange)?;
+        self.replace_from(tx, len, values)
+    }
+
+    /// Makes these elements those from `index` on.
+    pub(super) fn replace_from<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        mut index: u64,
+        values: &[T],
+    ) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let end = index.checked_add(values.len() as u64).ok_or(Error::OutOfRange)?;
         let chunks = self.chunks();
         chunks.grow(tx, end)?;
-        let (mut index, mut rest) = (len, values);
+        let mut rest = values;
         while !rest.is_empty() {
             let (part, more) = rest.split_at(rest.len().min(chunks.run(index) as usize));
             tx.write(self.run(tx, index, part.len() as u64)?.memory(), 0, slice_bytes(part))?;
@@ -276,6 +287,7 @@ impl<'s, T: Value> Vector<'s, T> {
     pub fn resize<B: Backend>(&self, tx: &mut Tx<'s, B>, len: u64, value: T) -> Result<(), Error> {
         tx.lock(self.root.object())?;
         let more = len.saturating_sub(self.len(tx));
+        self.chunks().grow(tx, len)?;
         self.truncate(tx, len)?;
         (0..more).try_for_each(|_| self.push(tx, value))
     }

@@ -19,7 +19,7 @@ impl<B: Backend> Tx<'_, B> {
     /// Makes all changes at once. When it returns, they are durable.
     ///
     /// # Errors
-    /// Before the commit point: [`Error::OutOfNvm`] or [`Error::OutOfRange`] where the record doesn't fit the lane,
+    /// Before the commit point: the error of a change that stopped half-way; [`Error::OutOfNvm`] or [`Error::OutOfRange`] where the record doesn't fit the lane,
     /// [`Error::Damaged`] where something freed was not allocated, [`Error::NoSuchObject`] where another program has meanwhile deleted an object that
     /// is changed, [`Error::Busy`] where it conflicts with another transaction, and with a log
     /// what that says. Then nothing has changed. After it: where an object that was to be deleted could not be; the changes hold.
@@ -30,6 +30,7 @@ impl<B: Backend> Tx<'_, B> {
     /// The same, for one that may have to run again.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         self.doomed()?;
+        self.work().torn.map_or(Ok(()), Err)?;
         self.free_now()?;
         self.doomed()?;
         let work = &self.lane.work;

@@ -188,7 +188,7 @@ impl<'g, B: Backend> Tx<'g, B> {
             self.work_mut().staged_bytes += bytes.len();
         } else {
             // What frees it may not be durable yet.
-            self.in_place()?;
+            self.in_place().map_err(|error| self.tear(error))?;
             self.work_mut().fresh.add_block(bytes.address(), bytes.len());
         }
         Ok(())

@@ -175,6 +175,14 @@ impl<'g, B: Backend> Tx<'g, B> {
         self.work().failed.get().map_or(Ok(()), Err)
     }
 
+    /// Notes that a change has stopped half-way, so that what there is now is never committed. Undoing a savepoint that it is part of undoes that too.
+    /// Gives the error back.
+    #[cold]
+    pub(crate) fn tear(&mut self, error: Error) -> Error {
+        self.work_mut().torn.get_or_insert(error);
+        error
+    }
+
     /// Locks what is about to be read. False: that failed, so the transaction can't commit, and what lies there is not to be looked at.
     #[inline]
     fn lock_for_read(&self, address: u64) -> bool {

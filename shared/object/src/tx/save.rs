@@ -20,6 +20,7 @@ struct Saved {
     freed_entries: usize,
     stamps: usize,
     staged_bytes: u64,
+    torn: Option<Error>,
 }
 
 impl<B: Backend> Tx<'_, B> {
@@ -45,6 +46,7 @@ impl<B: Backend> Tx<'_, B> {
             freed_entries: work.freed_entries.len(),
             stamps: work.stamps.len(),
             staged_bytes: work.staged_bytes,
+            torn: work.torn,
         };
         // What was written in place before is staged from here on, since it can't be taken back.
         let before = work.fresh.begin_inner();
@@ -85,6 +87,7 @@ impl<B: Backend> Drop for Trial<'_, '_, B> {
             work.frees.truncate(saved.frees);
             work.stamps.truncate(saved.stamps);
             work.staged_bytes = saved.staged_bytes;
+            work.torn = saved.torn;
             work.last.set(LastLocked::default());
         }
         self.tx.work_mut().fresh.end_inner(mem::take(&mut self.before), kept);

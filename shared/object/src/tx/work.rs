@@ -81,6 +81,8 @@ pub(crate) struct Work {
     pub(super) conflict: Cell<bool>,
     /// Why it can't commit any more.
     pub(super) failed: Cell<Option<Error>>,
+    /// Why it can't commit unless it undoes a savepoint: a change stopped half-way.
+    pub(super) torn: Option<Error>,
 }
 
 impl Work {
@@ -106,5 +108,6 @@ impl Work {
         self.reuse.set(Reuse::default());
         self.conflict.set(false);
         self.failed.set(None);
+        self.torn = None;
     }
 }
