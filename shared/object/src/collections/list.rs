@@ -164,6 +164,11 @@ impl<'s, T: Stored> List<'s, T> {
         tx.link(previous, left)
     }
 
+    /// More nodes than the object can hold are in a cycle.
+    const fn nodes_max(&self) -> u64 {
+        self.root.object().range_bytes() / size_of::<ListNode<T>>() as u64
+    }
+
     /// All nodes, from the first to the last. An error ends them, and so do more nodes than there can be. What is freed meanwhile keeps its content.
     pub fn nodes<'r, R: Reader<'s>>(
         &self,
@@ -176,8 +181,8 @@ impl<'s, T: Stored> List<'s, T> {
         };
         // Others may put more in meanwhile, if they can: then only as many as fit the object.
         let mut left = match reader.changes(self.root.object()) {
-            Some(_) => self.root.object().range_bytes() / size_of::<ListNode<T>>() as u64,
-            None => self.len(reader),
+            Some(_) => self.nodes_max(),
+            None => self.len(reader).min(self.nodes_max()),
         };
         core::iter::from_fn(move || {
             let _held = &keep;
@@ -197,7 +202,10 @@ impl<'s, T: Stored> List<'s, T> {
     /// # Errors
     /// As [`List::remove_node`].
     pub fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
+        tx.lock(self.root.object())?;
+        let mut left = self.len(tx).min(self.nodes_max());
         while let Some(node) = self.front_node(tx)? {
+            left = left.checked_sub(1).ok_or(Error::Damaged)?;
             self.remove_node(tx, node)?;
         }
         Ok(())

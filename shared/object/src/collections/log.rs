@@ -174,6 +174,10 @@ impl<'s> Log<'s> {
             if end > position {
                 break;
             }
+            // Positions ascend: otherwise this would have no end.
+            if next.is_some_and(|next| tx.get(next.at(Segment::position)) != end) {
+                return Err(Error::Damaged);
+            }
             tx.link(self.root.at(LogRoot::first), next)?;
             if next.is_none() {
                 tx.link(self.root.at(LogRoot::last), None)?;
