@@ -52,7 +52,7 @@ impl Drop for Keep<'_> {
 impl<B: Backend> Guard<'_, B> {
     /// From here on, until the keep is dropped, what lies in the object keeps its memory even where a transaction frees it: who reads through this
     /// guard, without a lock, may see values from before and after a change, but never what has been put in the place of something else. Collections'
-    /// iterations do this by themselves.
+    /// iterations do this by themselves, where they need it.
     ///
     /// Nobody waits for a keep. What others free meanwhile is free, but not given out; so one that is kept for long beside many changes costs memory in
     /// the object. A program that is killed keeps nothing.

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use proptest::prelude::*;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::collections::{HashMap, HashMapRoot, List, ListRoot};
-use twizzler_object::{Access, Area, Bytes, Guard, InvPtr, KEEPS_MAX, Ptr, Reader, Space, Stored};
+use twizzler_object::collections::{
+    HashMap, HashMapRoot, List, ListRoot, Text, TextRoot, Vector, VectorRoot,
+};
+use twizzler_object::{Access, Area, Bytes, Guard, InvPtr, KEEPS_MAX, Ptr, Reader, Space, Stored, Tx};
 
 /// So many words that all say the same.
 type Block = [u64; 40];
@@ -299,6 +301,112 @@ fn readers_without_locks_see_whole_entries_beside_writers() {
         let guard = space.enter();
         assert!(guard.heap_usage(guard.open_any(id, Access::Read).expect("there")).is_ok());
     }
+}
+
+#[derive(Stored)]
+#[stored(name = "test.looked-at", version = 1)]
+#[repr(C)]
+struct LookedAt {
+    pairs: VectorRoot<[u64; 2]>,
+    sorted: VectorRoot<u64>,
+    text: TextRoot,
+    list: ListRoot<[u64; 2]>,
+    numbers: HashMapRoot<u64, u64>,
+}
+
+/// Changes all of it. No collection is ever empty, nor without what is looked for.
+fn change<'g>(
+    tx: &mut Tx<'g, &MemoryBackend>,
+    root: Ptr<'g, LookedAt>,
+    n: u64,
+    other: &mut Bytes<'g>,
+) -> Result<(), Error> {
+    tx.lock(root.object())?;
+    let pairs = Vector::new(root.at(LookedAt::pairs));
+    match n % 32 {
+        0 => pairs.clear(tx)?,
+        1..8 if pairs.len(tx) > 3 => pairs.drain(tx, ..2).map(drop)?,
+        _ => {}
+    }
+    pairs.push(tx, [n; 2])?;
+    for index in 0..pairs.len(tx) {
+        pairs.set(tx, index, [n; 2])?;
+    }
+    let sorted = Vector::new(root.at(LookedAt::sorted));
+    if sorted.is_empty(tx) {
+        sorted.extend_from_slice(tx, &[7, 8, 9])?;
+    }
+    if n.is_multiple_of(2) {
+        sorted.insert(tx, 0, 1)?
+    } else {
+        sorted.remove(tx, 0).map(drop)?
+    }
+    let text = if n.is_multiple_of(2) { "a" } else { "ö" }.repeat(5 + n as usize * 37 % 200);
+    Text::new(root.at(LookedAt::text)).set(tx, &text)?;
+    let list = List::new(root.at(LookedAt::list));
+    list.push_back(tx, [n; 2])?;
+    if list.len(tx) > 2 {
+        list.pop_front(tx)?;
+    }
+    tx.free_span(*other)?;
+    *other = tx.alloc_bytes(root.object(), &(1..33).collect::<Vec<_>>())?;
+    HashMap::new(root.at(LookedAt::numbers)).insert(tx, 7 + n, n).map(drop)
+}
+
+#[test]
+fn readers_without_locks_see_nothing_torn_in_vectors_texts_and_ends_of_lists() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let id = space.transact(|tx| tx.create::<LookedAt>().map(|root| space.id_of(root.area()))).expect("made");
+    let (over, torn) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; 10]);
+    let write = |turns: core::ops::Range<u64>| {
+        let guard = space.enter();
+        let root = guard.open::<LookedAt>(id, Access::Write).expect("there").base();
+        let mut other = Bytes::EMPTY;
+        for n in turns {
+            guard.transact(|tx| change(tx, root, n, &mut other)).expect("changed");
+        }
+    };
+    write(0..1);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            write(1..12_000);
+            over.store(true, Ordering::SeqCst);
+        });
+        while !over.load(Ordering::SeqCst) {
+            let guard = space.enter();
+            let (reader, root) = (&guard, guard.open::<LookedAt>(id, Access::Read).expect("there").base());
+            let (pairs, list) = (Vector::new(root.at(LookedAt::pairs)), List::new(root.at(LookedAt::list)));
+            let is_pair = |pair: Option<[u64; 2]>| pair.is_some_and(|[a, b]| a == b);
+            let are_same = |text: String| {
+                let first = text.chars().next();
+                text.len() > 4 && text.chars().all(|letter| Some(letter) == first)
+            };
+            let often = |look: &dyn Fn() -> bool| (0..100).all(|_| look());
+            let sorted = Vector::new(root.at(LookedAt::sorted));
+            let numbers = HashMap::<_, u64>::new(root.at(LookedAt::numbers));
+            let whole = [
+                pairs.iter(&reader).all(|pair| is_pair(pair.ok())),
+                pairs.iter(&reader).rev().all(|pair| is_pair(pair.ok())),
+                pairs.to_vec(&reader).is_ok_and(|all| all.windows(2).all(|two| two[0] == two[1])),
+                pairs.places(&reader).all(|place| place.is_ok()),
+                often(&|| pairs.last(&reader).is_ok_and(is_pair)),
+                often(&|| sorted.binary_search(&reader, &7).is_ok_and(|at| at.is_ok())),
+                Text::new(root.at(LookedAt::text)).get(&reader).is_ok_and(are_same),
+                often(&|| list.front(&reader).is_ok_and(is_pair)),
+                often(&|| list.back(&reader).is_ok_and(is_pair)),
+                often(&|| numbers.place(&reader, &7).is_ok_and(|place| place.is_some())),
+            ];
+            for (torn, whole) in torn.iter().zip(whole) {
+                torn.fetch_add(u64::from(!whole), Ordering::Relaxed);
+            }
+        }
+    });
+    assert_eq!(
+        torn.map(AtomicU64::into_inner),
+        [0; 10],
+        "iter, rev, to_vec, places, last, search, text, front, back, map"
+    );
 }
 
 #[derive(Clone, Debug)]

@@ -141,7 +141,8 @@ impl<'s, K: Value, V: Stored> HashMap<'s, K, V> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn place(&self, reader: &impl Reader<'s>, key: &K) -> Result<Option<Ptr<'s, V>>, Error> {
-        Ok(self.find(reader, key)?.map(|slot| self.table().value(&slot)))
+        let find = || Ok(self.find(reader, key)?.map(|slot| self.table().value(&slot)));
+        steady(reader, self.area(), find)
     }
 
     /// True if the key has a value.

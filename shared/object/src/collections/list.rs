@@ -260,7 +260,9 @@ impl<'s, T: Value> List<'s, T> {
     /// # Errors
     /// As [`Reader::follow`].
     pub fn front(&self, reader: &impl Reader<'s>) -> Result<Option<T>, Error> {
-        Ok(self.front_node(reader)?.map(|node| reader.get(node.at(ListNode::<T>::value))))
+        steady(reader, self.root.object(), || {
+            Ok(self.front_node(reader)?.map(|node| reader.get(node.at(ListNode::<T>::value))))
+        })
     }
 
     /// The last element.
@@ -268,7 +270,9 @@ impl<'s, T: Value> List<'s, T> {
     /// # Errors
     /// As [`Reader::follow`].
     pub fn back(&self, reader: &impl Reader<'s>) -> Result<Option<T>, Error> {
-        Ok(self.back_node(reader)?.map(|node| reader.get(node.at(ListNode::<T>::value))))
+        steady(reader, self.root.object(), || {
+            Ok(self.back_node(reader)?.map(|node| reader.get(node.at(ListNode::<T>::value))))
+        })
     }
 
     fn take<B: Backend>(&self, tx: &mut Tx<'s, B>, node: Option<Node<'s, T>>) -> Result<Option<T>, Error> {

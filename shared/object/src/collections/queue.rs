@@ -5,6 +5,7 @@
 
 use twizzler_abi::Error;
 
+use super::raw::steady;
 use crate::Stored;
 use crate::backend::Backend;
 use crate::memory;
@@ -140,8 +141,9 @@ impl<'s, T: Value> Queue<'s, T> {
         reader: &impl Reader<'s>,
         timeout_ns: u64,
     ) -> Result<(), Error> {
-        let slots = reader.follow_span(self.root.at(QueueRoot::<T>::slots))?;
-        let (sent, received) = self.count(reader);
+        let (slots, (sent, received)) = steady(reader, self.root.object(), || {
+            Ok((reader.follow_span(self.root.at(QueueRoot::<T>::slots))?, self.count(reader)))
+        })?;
         if sent.wrapping_sub(received) >= slots.len() {
             space.backend().wait(memory::word(self.root.at(QueueRoot::<T>::received)), received, timeout_ns);
         }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 
+use super::raw::steady;
 use super::vector::{Vector, VectorRoot};
 use crate::Stored;
 use crate::backend::Backend;
@@ -50,7 +51,7 @@ impl<'s> Text<'s> {
     /// # Errors
     /// [`Error::Damaged`], also for what is not UTF-8.
     pub fn get(&self, reader: &impl Reader<'s>) -> Result<String, Error> {
-        let bytes: Vec<u8> = self.bytes.to_vec(reader)?;
+        let bytes: Vec<u8> = steady(reader, self.bytes.area(), || self.bytes.to_vec(reader))?;
         String::from_utf8(bytes).map_err(|_| Error::Damaged)
     }
 

@@ -1,5 +1,7 @@
 //! A vector.
 
+mod elements;
+
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::marker::PhantomData;
@@ -11,10 +13,11 @@ use super::chunks::{Chunks, ChunksRoot};
 use super::raw::{kept, slice_bytes, steady, value_at};
 use crate::Stored;
 use crate::backend::Backend;
-use crate::pointer::{Ptr, Span};
+use crate::pointer::{Area, Ptr, Span};
 use crate::reader::Reader;
 use crate::stored::{Collected, Field, Shape, Value, type_of};
 use crate::tx::Tx;
+use elements::Elements;
 
 /// What a vector is in an object, whatever the type of its elements.
 #[derive(Stored)]
@@ -75,6 +78,11 @@ impl<'s, T: Stored> Vector<'s, T> {
         Self { root }
     }
 
+    /// The object that it lies in.
+    pub(super) const fn area(&self) -> Area<'s> {
+        self.root.object()
+    }
+
     fn field(&self) -> Ptr<'s, Root> {
         self.root.at(VectorRoot::ROOT)
     }
@@ -101,6 +109,12 @@ impl<'s, T: Stored> Vector<'s, T> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn place(&self, reader: &impl Reader<'s>, index: u64) -> Result<Option<Ptr<'s, T>>, Error> {
+        steady(reader, self.root.object(), || self.find(reader, index))
+    }
+
+    /// [`Vector::place`], beside changes perhaps.
+    #[inline]
+    fn find(&self, reader: &impl Reader<'s>, index: u64) -> Result<Option<Ptr<'s, T>>, Error> {
         if index >= self.len(reader) { Ok(None) } else { self.at(reader, index).map(Some) }
     }
 
@@ -153,11 +167,8 @@ impl<'s, T: Stored> Vector<'s, T> {
         &self,
         reader: &'r R,
     ) -> impl DoubleEndedIterator<Item = Result<Ptr<'s, T>, Error>> + use<'r, 's, R, T> {
-        let (vector, keep) = (*self, kept(reader, self.root.object()));
-        (0..self.len(reader)).map(move |index| {
-            keep.as_ref().map_err(|&error| error)?;
-            vector.at(reader, index)
-        })
+        let keep = kept(reader, self.root.object());
+        Elements::new(*self, reader, keep, |_, place| place)
     }
 }
 
@@ -168,7 +179,7 @@ impl<'s, T: Value> Vector<'s, T> {
     /// [`Error::Damaged`].
     #[inline]
     pub fn get(&self, reader: &impl Reader<'s>, index: u64) -> Result<Option<T>, Error> {
-        steady(reader, self.root.object(), || Ok(self.place(reader, index)?.map(|place| reader.get(place))))
+        steady(reader, self.root.object(), || Ok(self.find(reader, index)?.map(|place| reader.get(place))))
     }
 
     /// The first element.
@@ -184,7 +195,9 @@ impl<'s, T: Value> Vector<'s, T> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn last(&self, reader: &impl Reader<'s>) -> Result<Option<T>, Error> {
-        self.len(reader).checked_sub(1).map_or(Ok(None), |last| self.get(reader, last))
+        steady(reader, self.root.object(), || {
+            self.len(reader).checked_sub(1).map_or(Ok(None), |last| self.get(reader, last))
+        })
     }
 
     /// All elements, from both ends.
@@ -192,7 +205,7 @@ impl<'s, T: Value> Vector<'s, T> {
         &self,
         reader: &'r R,
     ) -> impl DoubleEndedIterator<Item = Result<T, Error>> + use<'r, 's, R, T> {
-        self.places(reader).map(|place| Ok(reader.get(place?)))
+        Elements::new(*self, reader, Ok(None), |reader, place| reader.get(place))
     }
 
     /// The places of elements that lie in one chunk.
@@ -200,19 +213,23 @@ impl<'s, T: Value> Vector<'s, T> {
         self.root.object().span(self.chunks().offset(reader, index)?, len).ok_or(Error::Damaged)
     }
 
-    /// A copy of all elements.
+    /// A copy of all elements. Through a guard, beside writers: 64 KiB at a time are as they are at one moment.
     ///
     /// # Errors
     /// [`Error::Damaged`].
     pub fn to_vec(&self, reader: &impl Reader<'s>) -> Result<Vec<T>, Error> {
-        let _keep = kept(reader, self.root.object())?;
-        let (mut index, len, chunks) = (0, self.len(reader), self.chunks());
-        let mut copy = Vec::new();
-        while index < len {
-            let run = self.run(reader, index, chunks.run(index).min(len - index))?;
-            let bytes = reader.to_vec(run.memory());
+        let chunks = self.chunks();
+        let (mut copy, mut end): (Vec<T>, _) = (Vec::new(), u64::MAX);
+        while (copy.len() as u64) < end {
+            let index = copy.len() as u64;
+            let bytes;
+            (bytes, end) = steady(reader, self.root.object(), || {
+                let end = end.min(self.len(reader));
+                let len = end.saturating_sub(index).min(chunks.run(index));
+                let run = if len == 0 { Span::EMPTY } else { self.run(reader, index, len)? };
+                Ok((reader.to_vec(run.memory()), end))
+            })?;
             copy.extend(bytes.chunks_exact(size_of::<T>()).map(|bytes| value_at::<T>(bytes, 0)));
-            index += run.len();
         }
         Ok(copy)
     }
@@ -344,16 +361,18 @@ impl<'s, T: Value> Vector<'s, T> {
     where
         T: Ord,
     {
-        let (mut low, mut high) = (0, self.len(reader));
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.get(reader, middle)?.ok_or(Error::Damaged)?.cmp(value) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok(Ok(middle)),
-                Ordering::Greater => high = middle,
+        steady(reader, self.root.object(), || {
+            let (mut low, mut high) = (0, self.len(reader));
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match self.get(reader, middle)?.ok_or(Error::Damaged)?.cmp(value) {
+                    Ordering::Less => low = middle + 1,
+                    Ordering::Equal => return Ok(Ok(middle)),
+                    Ordering::Greater => high = middle,
+                }
             }
-        }
-        Ok(Err(low))
+            Ok(Err(low))
+        })
     }
 
     /// Takes the last element.
