@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{Client, Server};
 
 fn session(client: &mut Client, steps: &[(&str, &str)]) {
@@ -268,4 +270,27 @@ fn what_was_answered_survives_a_kill() {
             server.ends_well();
         }
     }
+}
+
+#[test]
+fn more_clients_than_there_are_files_for_are_told_and_do_no_harm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start_with_files(&folder.path().join("store"), &["--threads", "1"], 100);
+    let mut client = server.client();
+    assert_eq!(client.ask("PING"), "PONG");
+    let mut others: Vec<Client> = (0..120).map(|_| server.client()).collect();
+    assert_eq!(others.last_mut().expect("the last one").reply(), "ERR max number of clients reached");
+    for n in 0..300 {
+        client.send(&format!("SET key{n} {n}"));
+    }
+    assert!((0..300).all(|_| client.reply() == "OK"));
+    drop(others);
+    // The server learns of that at its leisure.
+    let answered = |_| {
+        std::thread::sleep(Duration::from_millis(50));
+        let mut client = server.client();
+        client.send("PING");
+        client.try_reply().is_some_and(|reply| reply == "PONG")
+    };
+    assert!((0..100).any(answered));
 }

@@ -82,7 +82,6 @@ impl<'s> Executor<'s> {
                 Interest::READABLE | Interest::WRITABLE,
             )?;
             self.connections.insert(token, Connection::new(stream));
-            self.server.connections.fetch_add(1, Ordering::Relaxed);
             tokens.push(token);
         }
         Ok(tokens)

@@ -19,15 +19,16 @@ mod pattern;
 mod resp;
 mod strings;
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mio::{Poll, Waker};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use twizzler::{Access, Error, NameError, Names, ObjId, Store};
 
 pub use control::Server;
@@ -38,6 +39,11 @@ use keys::{Database, SHARDS, Shard};
 const DATABASE_NAME: &str = "redis";
 /// How long to rest where a client can't be accepted, for want of files for instance.
 const REST: Duration = Duration::from_millis(20);
+
+/// Clients at once, at most.
+const CLIENTS_MAX: u64 = 10_000;
+/// Files that the store and the server itself may need.
+const FILES_KEPT: u64 = 64;
 
 /// What a server is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -103,15 +109,12 @@ pub fn serve(store: &Store, settings: Settings, ready: impl FnOnce(&Server)) -> 
             let waker = Waker::new(poll.registry(), WAKER)?;
             let (sender, arriving) = channel();
             let mut executor = Executor::new(&server, store.space(), id, poll, arriving);
-            let address = server.address;
             let server = &server;
             scope.spawn(move || {
+                let _stops = Stops(server);
                 if let Err(error) = executor.run() {
                     eprintln!("kv-server: a thread can't wait for clients: {error}");
-                    server.stop();
                 }
-                // Whoever accepts clients waits for one.
-                let _ = std::net::TcpStream::connect(address);
             });
             executors.push((sender, waker));
         }
@@ -120,20 +123,79 @@ pub fn serve(store: &Store, settings: Settings, ready: impl FnOnce(&Server)) -> 
     })
 }
 
+/// Stops the server when it goes: however a thread ends, the clients that would be its own are not to wait for ever.
+struct Stops<'s>(&'s Server);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+        // Whoever accepts clients waits for one.
+        let _ = TcpStream::connect(self.0.address);
+    }
+}
+
+/// How many clients there may be, after asking for as many files as may be had.
+fn clients_max() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused, it stays as it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    files.saturating_sub(FILES_KEPT).clamp(1, CLIENTS_MAX)
+}
+
 /// Hands new clients to the threads, in turns.
 fn accept(listener: &TcpListener, server: &Server, executors: &[(Sender<mio::net::TcpStream>, Waker)]) {
+    let clients_max = clients_max();
     let mut turn = 0;
     while !server.is_stopping() {
-        let handed = listener.accept().and_then(|(stream, _): (_, SocketAddr)| {
+        let handed = listener.accept().and_then(|(mut stream, _): (_, SocketAddr)| {
+            if server.connections.load(Ordering::Relaxed) >= clients_max {
+                return stream.write_all(b"-ERR max number of clients reached\r\n");
+            }
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
+            turn += 1;
             let (sender, waker) = &executors[turn % executors.len()];
+            server.connections.fetch_add(1, Ordering::Relaxed);
             sender.send(mio::net::TcpStream::from_std(stream)).map_err(|_| io::ErrorKind::BrokenPipe)?;
             waker.wake()
         });
-        match handed {
-            Ok(()) => turn += 1,
-            Err(_) => thread::sleep(REST),
+        if handed.is_err() {
+            thread::sleep(REST);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_loses_a_thread_stops() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let server = Server {
+            address: listener.local_addr().expect("bound"),
+            path: "nowhere".into(),
+            threads: 1,
+            durability: "nothing",
+            started: Instant::now(),
+            opened_in: Duration::ZERO,
+            connections: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        };
+        let poll = Poll::new().expect("a poll");
+        let executor = (channel().0, Waker::new(poll.registry(), WAKER).expect("a waker"));
+        thread::scope(|scope| {
+            let lost = scope.spawn(|| {
+                let _stops = Stops(&server);
+                panic!("a thread is lost");
+            });
+            // Ends, though no client comes.
+            accept(&listener, &server, &[executor]);
+            assert!(lost.join().is_err());
+        });
+        assert!(server.is_stopping());
     }
 }

@@ -1,7 +1,7 @@
 //! A running server and its clients.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -13,7 +13,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(store: &Path, options: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kv-server"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_kv-server")), store, options)
+    }
+
+    /// One that may have so many files open.
+    pub(crate) fn start_with_files(store: &Path, options: &[&str], files: u32) -> Self {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_kv-server")]);
+        Self::start_by(command, store, options)
+    }
+
+    fn start_by(mut command: Command, store: &Path, options: &[&str]) -> Self {
+        let mut child = command
             .arg(store)
             .args(["--port", "0"])
             .args(options)
@@ -76,12 +88,27 @@ impl Client {
         self.stream.get_mut().write_all(bytes).expect("sent");
     }
 
+    /// Sends no more.
+    pub(crate) fn ends(&self) {
+        self.stream.get_ref().shutdown(Shutdown::Write).expect("open");
+    }
+
+    /// For a thread that sends while another one reads.
+    pub(crate) fn writer(&self) -> TcpStream {
+        self.stream.get_ref().try_clone().expect("open")
+    }
+
     /// The next reply, as text: lists in brackets, `nil` for what is not there.
     pub(crate) fn reply(&mut self) -> String {
+        self.try_reply().expect("a reply, not the connection's end")
+    }
+
+    /// The same; None at the connection's end.
+    pub(crate) fn try_reply(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a reply");
-        let (mark, rest) = line.trim_end().split_at_checked(1).expect("a reply, not the connection's end");
-        match (mark, rest.parse::<i64>()) {
+        self.stream.read_line(&mut line).ok()?;
+        let (mark, rest) = line.trim_end().split_at_checked(1)?;
+        Some(match (mark, rest.parse::<i64>()) {
             ("$" | "*", Ok(-1)) => "nil".into(),
             ("$", Ok(len)) => {
                 let mut bytes = vec![0; len as usize + 2];
@@ -93,7 +120,7 @@ impl Client {
                 format!("[{}]", items.join(" "))
             }
             _ => rest.into(),
-        }
+        })
     }
 
     /// A command's reply.
