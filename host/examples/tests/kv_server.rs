@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Client, Server};
 
@@ -293,4 +293,65 @@ fn more_clients_than_there_are_files_for_are_told_and_do_no_harm() {
         client.try_reply().is_some_and(|reply| reply == "PONG")
     };
     assert!((0..100).any(answered));
+}
+
+#[test]
+fn who_sends_no_more_is_answered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);
+    let mut client = server.client();
+    client.raw(b"SET a 1\r\nGET a\r\nSET unfinished");
+    client.ends();
+    assert_eq!((client.reply(), client.reply()), ("OK".into(), "1".into()));
+    assert!(client.is_closed());
+    // Nothing behind the last command is run.
+    let mut client = server.client();
+    client.raw(b"GET a\r\nQUIT\r\nSET a 2\r\nGET a\r\n");
+    assert_eq!((client.reply(), client.reply()), ("1".into(), "OK".into()));
+    assert!(client.is_closed());
+    assert_eq!(server.client().ask("GET a"), "1");
+}
+
+#[test]
+fn who_sends_without_end_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--threads", "1"]);
+    let (mut busy, mut other) = (server.client(), server.client());
+    std::thread::scope(|scope| {
+        // 2,000 commands wait all the time.
+        scope.spawn(move || {
+            let many = b"SET a b\r\n".repeat(500);
+            let until = Instant::now() + Duration::from_secs(6);
+            busy.raw(&many.repeat(4));
+            while Instant::now() < until {
+                assert!((0..500).all(|_| busy.reply() == "OK"));
+                busy.raw(&many);
+            }
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        for _ in 0..3 {
+            let asked = Instant::now();
+            assert_eq!(other.ask("PING"), "PONG");
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        }
+    });
+}
+
+#[test]
+fn what_is_sent_faster_than_it_runs_waits_with_the_client() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill", "--threads", "1"]);
+    let mut client = server.client();
+    let mut writer = client.writer();
+    let value = "v".repeat(16 << 10);
+    let command = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n{value}\r\n", value.len());
+    let sent = std::thread::spawn(move || {
+        (0..20_000).try_for_each(|_| std::io::Write::write_all(&mut writer, command.as_bytes()))
+    });
+    for n in 0..20_000 {
+        assert_eq!(client.try_reply().as_deref(), Some("OK"), "answer {n}");
+    }
+    sent.join().expect("no panic").expect("all was sent");
+    let peak_bytes = server.peak_bytes();
+    assert!(peak_bytes < 100 << 20, "{peak_bytes} bytes for 320 MiB of commands");
 }

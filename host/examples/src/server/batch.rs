@@ -146,7 +146,7 @@ fn answer(server: &Server, keys: &mut Keys<'_, '_>, request: &mut Request) -> Re
         Ok(()) => Ok(()),
         Err(Fail::Refused(text)) if keys.take_changed() => Err(Stop::Refused(text)),
         Err(Fail::Refused(text)) => {
-            replies.truncate(0);
+            *replies = Replies::default();
             replies.error(text);
             Ok(())
         }

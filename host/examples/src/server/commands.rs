@@ -146,6 +146,12 @@ pub(super) fn find(arguments: Arguments<'_>) -> Result<&'static Spec, String> {
     }
 }
 
+/// True for what is its connection's last command.
+pub(super) fn is_last(arguments: Arguments<'_>) -> bool {
+    let is = |name: &[u8]| arguments.first().is_some_and(|first| first.eq_ignore_ascii_case(name));
+    is(b"QUIT") || is(b"SHUTDOWN")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,12 +5,14 @@ use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 
-use super::resp::{ARGUMENT_BYTES_MAX, Command, Replies, parse};
+use super::resp::{ARGUMENT_BYTES_MAX, Command, Parser, Replies};
 
 /// Answers that wait for a client to take them, from which on its commands wait, too.
 const REPLY_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a command that hasn't arrived wholly.
-const INPUT_BYTES_MAX: usize = 4 * ARGUMENT_BYTES_MAX;
+const COMMAND_BYTES_MAX: usize = 4 * ARGUMENT_BYTES_MAX;
+/// What is read at once: others' commands are to be run, too.
+const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A client's connection. It never waits.
 pub(super) struct Connection {
@@ -18,6 +20,13 @@ pub(super) struct Connection {
     input: Vec<u8>,
     /// Bytes of the input that were taken.
     taken: usize,
+    parser: Parser,
+    /// What is there of the input is no whole command: there is need to read more.
+    needs_input: bool,
+    /// Something may have arrived that was not read, and that nobody will tell of again.
+    unread: bool,
+    /// The client has said that it sends no more.
+    ended: bool,
     /// Commands that were taken and have not run.
     postponed: VecDeque<Command>,
     replies: Replies,
@@ -40,6 +49,10 @@ impl Connection {
             stream,
             input: Vec::new(),
             taken: 0,
+            parser: Parser::default(),
+            needs_input: true,
+            unread: true,
+            ended: false,
             postponed: VecDeque::new(),
             replies: Replies::default(),
             closing: false,
@@ -47,21 +60,33 @@ impl Connection {
         }
     }
 
-    /// Reads what has arrived.
+    /// Reads what has arrived, as far as there is need.
     pub(super) fn receive(&mut self) -> io::Result<State> {
+        self.unread = true;
+        if !self.needs_input || self.closing || self.ended {
+            return Ok(State::Open);
+        }
         let mut part = [0; 64 << 10];
-        loop {
+        let mut len_read = 0;
+        while len_read < READ_BYTES_MAX {
             match self.stream.read(&mut part) {
-                Ok(0) => return Ok(State::Done),
-                Ok(len) => self.input.extend_from_slice(&part[..len]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(0) => {
+                    self.ended = true;
+                    break;
+                }
+                Ok(len) => {
+                    self.input.extend_from_slice(&part[..len]);
+                    len_read += len;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.unread = false;
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.input.len() - self.taken > INPUT_BYTES_MAX {
-            return Err(io::Error::from(io::ErrorKind::InvalidData));
-        }
+        self.needs_input &= len_read == 0;
         Ok(State::Open)
     }
 
@@ -71,23 +96,40 @@ impl Connection {
             if let Some(command) = self.postponed.pop_front() {
                 return Some(command);
             }
-            match parse(&self.input[self.taken..]) {
-                Ok(Some((command, used))) => {
+            if self.needs_input {
+                break;
+            }
+            match self.parser.parse(&self.input[self.taken..]) {
+                Ok((used, command)) => {
                     self.taken += used;
-                    if !command.is_empty() {
-                        return Some(command);
+                    match command {
+                        Some(command) if command.is_empty() => {}
+                        Some(command) => return Some(command),
+                        None => self.wait_for_input(),
                     }
                 }
-                Ok(None) => break,
-                Err(error) => {
-                    self.last_words = Some(format!("ERR Protocol error: {}", error.0));
-                    self.closing = true;
-                }
+                Err(error) => self.break_off(error.0),
             }
         }
-        self.input.drain(..self.taken);
-        self.taken = 0;
         None
+    }
+
+    /// There is no whole command.
+    fn wait_for_input(&mut self) {
+        self.needs_input = true;
+        self.input.drain(..std::mem::take(&mut self.taken));
+        if self.input.is_empty() {
+            // A long command is not to take memory for ever.
+            self.input = Vec::new();
+        }
+        if self.input.len() + self.parser.bytes() > COMMAND_BYTES_MAX {
+            self.break_off("the command is too long");
+        }
+    }
+
+    fn break_off(&mut self, why: &str) {
+        self.last_words = Some(format!("ERR Protocol error: {why}"));
+        self.closing = true;
     }
 
     /// Takes back the last command that it gave and that has not been taken back.
@@ -96,13 +138,20 @@ impl Connection {
     }
 
     /// Takes an answer.
-    pub(super) fn answer(&mut self, replies: &Replies) {
+    pub(super) fn answer(&mut self, replies: &mut Replies) {
         self.replies.append(replies);
     }
 
     /// Nothing more is to be read; what is to be sent still is.
     pub(super) fn close(&mut self) {
         self.closing = true;
+    }
+
+    /// True where there is something to do that nobody will tell of again: to run what has arrived, or to read it.
+    pub(super) fn can_go_on(&self) -> bool {
+        let has_command = !self.postponed.is_empty() || !self.needs_input;
+        let can_read = self.unread && !self.ended;
+        !self.closing && self.replies.len() < REPLY_BYTES_MAX && (has_command || can_read)
     }
 
     /// Sends what can be sent now.
@@ -118,6 +167,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        Ok(if self.closing { State::Done } else { State::Open })
+        let done = self.closing || self.ended && !self.can_go_on();
+        Ok(if done { State::Done } else { State::Open })
     }
 }

@@ -1,6 +1,6 @@
 //! A thread that serves clients: it waits until some have sent something, runs all of that, and answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -11,9 +11,10 @@ use mio::{Events, Interest, Poll, Token};
 use twizzler::{HostedBackend, ObjId, Space};
 
 use super::batch::{self, Request};
-use super::commands::After;
+use super::commands::{After, is_last};
 use super::connection::{Connection, State};
 use super::control::Server;
+use super::resp::cost_bytes;
 
 /// Commands that run together at most, and bytes of them.
 const BATCH_COMMANDS_MAX: usize = 4096;
@@ -35,6 +36,8 @@ pub(super) struct Executor<'s> {
     arriving: Receiver<TcpStream>,
     connections: BTreeMap<usize, Connection>,
     next: usize,
+    /// Whose turn it is.
+    turn: usize,
 }
 
 impl<'s> Executor<'s> {
@@ -45,13 +48,13 @@ impl<'s> Executor<'s> {
         poll: Poll,
         arriving: Receiver<TcpStream>,
     ) -> Self {
-        Self { server, space, database, poll, arriving, connections: BTreeMap::new(), next: 0 }
+        Self { server, space, database, poll, arriving, connections: BTreeMap::new(), next: 0, turn: 0 }
     }
 
     /// Serves until the server stops.
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
-        // Those with commands that the last batch had no room for.
+        // Those that have something to do and will not be told of.
         let mut again = BTreeSet::new();
         while !self.server.is_stopping() {
             let wait = if again.is_empty() { TICK } else { Duration::ZERO };
@@ -65,7 +68,12 @@ impl<'s> Executor<'s> {
             for &token in &ready {
                 self.keep_or_drop(token, Connection::receive);
             }
-            again = self.serve(&ready);
+            self.serve(&ready);
+            for &token in &ready {
+                self.keep_or_drop(token, Connection::send);
+            }
+            ready.retain(|token| self.connections.get(token).is_some_and(Connection::can_go_on));
+            again = ready;
         }
         Ok(())
     }
@@ -87,49 +95,51 @@ impl<'s> Executor<'s> {
         Ok(tokens)
     }
 
-    /// Runs what these clients have sent, and answers. Gives those that have more.
-    fn serve(&mut self, ready: &BTreeSet<usize>) -> BTreeSet<usize> {
-        let mut requests = Vec::new();
-        let mut of = Vec::new();
+    /// Takes commands of these clients, one of each in turn, from the one on whose turn it is; and whose they are.
+    fn take(&mut self, ready: &BTreeSet<usize>) -> (Vec<Request>, Vec<usize>) {
+        let (mut requests, mut of) = (Vec::new(), Vec::new());
         let (mut bytes, mut values) = (0, 0);
         let values_max = if self.space.backend().is_logged() { BATCH_VALUES_MAX } else { usize::MAX };
-        let mut again = BTreeSet::new();
-        for &token in ready {
-            let Some(connection) = self.connections.get_mut(&token) else { continue };
-            loop {
-                if requests.len() >= BATCH_COMMANDS_MAX || bytes >= BATCH_BYTES_MAX || values >= values_max {
-                    again.insert(token);
-                    break;
-                }
-                let Some(command) = connection.next() else { break };
-                bytes += command.iter().map(Vec::len).sum::<usize>();
-                values += batch::values_changed(&command);
-                requests.push(Request::new(command));
-                of.push(token);
+        let mut turns: VecDeque<usize> =
+            ready.range(self.turn..).chain(ready.range(..self.turn)).copied().collect();
+        while requests.len() < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX && values < values_max {
+            let Some(token) = turns.pop_front() else { break };
+            let Some(command) = self.connections.get_mut(&token).and_then(Connection::next) else { continue };
+            // What comes behind the last command isn't run.
+            if !is_last(&command) {
+                turns.push_back(token);
             }
+            bytes += cost_bytes(&command);
+            values += batch::values_changed(&command);
+            requests.push(Request::new(command));
+            of.push(token);
         }
-        if !requests.is_empty() {
-            let done = batch::run(self.server, self.space, self.database, &mut requests);
-            self.server.commands.fetch_add(done as u64, Ordering::Relaxed);
-            for (request, token) in requests.drain(done..).zip(of.drain(done..)).rev() {
-                if let Some(connection) = self.connections.get_mut(&token) {
-                    connection.postpone(request.command);
-                    again.insert(token);
-                }
-            }
+        (requests, of)
+    }
+
+    /// Runs what these clients have sent, as much as there is room for.
+    fn serve(&mut self, ready: &BTreeSet<usize>) {
+        let (mut requests, mut of) = self.take(ready);
+        if requests.is_empty() {
+            return;
         }
-        for (request, token) in requests.iter().zip(of) {
+        let done = batch::run(self.server, self.space, self.database, &mut requests);
+        self.server.commands.fetch_add(done as u64, Ordering::Relaxed);
+        for (request, token) in requests.drain(done..).zip(of.drain(done..)).rev() {
             if let Some(connection) = self.connections.get_mut(&token) {
-                connection.answer(&request.replies);
+                connection.postpone(request.command);
+            }
+        }
+        // Next time, the others come first.
+        self.turn = of.last().map_or(0, |token| token + 1);
+        for (request, token) in requests.iter_mut().zip(of) {
+            if let Some(connection) = self.connections.get_mut(&token) {
+                connection.answer(&mut request.replies);
                 if request.after == After::Close {
                     connection.close();
                 }
             }
         }
-        for &token in ready {
-            self.keep_or_drop(token, Connection::send);
-        }
-        again
     }
 
     /// Does something with a client's connection, and drops it where it is done or broken.

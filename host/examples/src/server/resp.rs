@@ -14,36 +14,69 @@ pub(super) struct ProtocolError(pub &'static str);
 /// A command: its name and arguments.
 pub(super) type Command = Vec<Vec<u8>>;
 
-/// The command at the beginning of `input` and the bytes that it takes. None: not all of it has arrived.
-///
-/// An empty command is one to ignore, as an empty line is.
-///
-/// # Errors
-/// That it is none.
-pub(super) fn parse(input: &[u8]) -> Result<Option<(Command, usize)>, ProtocolError> {
-    if input.first() != Some(&b'*') {
-        let Some((line, used)) = line(input, 0)? else { return Ok(None) };
-        let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        return Ok(Some((words.map(<[u8]>::to_vec).collect(), used)));
-    }
-    let Some((count, mut at)) = number(input, 0, b'*')? else { return Ok(None) };
-    if count > ARGUMENTS_MAX as i64 {
-        return Err(ProtocolError("invalid multibulk length"));
-    }
-    let mut command = Vec::with_capacity(count.clamp(0, 64) as usize);
-    for _ in 0..count.max(0) {
-        let Some((len, start)) = number(input, at, b'$')? else { return Ok(None) };
-        let len = usize::try_from(len).ok().filter(|&len| len <= ARGUMENT_BYTES_MAX);
-        let len = len.ok_or(ProtocolError("invalid bulk length"))?;
-        let Some(rest) = input.get(start..start + len + 2) else { return Ok(None) };
-        let (argument, end) = rest.split_at(len);
-        if end != b"\r\n" {
-            return Err(ProtocolError("expected the end of a bulk string"));
+/// What an argument costs besides its bytes.
+pub(super) const ARGUMENT_COST_BYTES: usize = 32;
+
+/// Memory that a command takes, roughly.
+pub(super) fn cost_bytes(command: &[Vec<u8>]) -> usize {
+    command.iter().map(|argument| argument.len() + ARGUMENT_COST_BYTES).sum()
+}
+
+/// Reads commands from what arrives part by part; no part is read twice, but the beginning of an argument.
+#[derive(Default, Debug)]
+pub(super) struct Parser {
+    /// The arguments so far of the command that it is at.
+    command: Command,
+    bytes: usize,
+    /// How many more there are; 0: it is at no command.
+    missing: usize,
+}
+
+impl Parser {
+    /// Reads on in `input`, which begins where it left off. Gives how many bytes it took, and the command if they are its last ones.
+    ///
+    /// An empty command is one to ignore, as an empty line is.
+    ///
+    /// # Errors
+    /// That it is none.
+    pub(super) fn parse(&mut self, input: &[u8]) -> Result<(usize, Option<Command>), ProtocolError> {
+        let mut at = 0;
+        if self.missing == 0 {
+            if input.first() != Some(&b'*') {
+                let Some((line, used)) = line(input, 0)? else { return Ok((0, None)) };
+                let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+                return Ok((used, Some(words.map(<[u8]>::to_vec).collect())));
+            }
+            let Some((count, next)) = number(input, 0, b'*')? else { return Ok((0, None)) };
+            if count > ARGUMENTS_MAX as i64 {
+                return Err(ProtocolError("invalid multibulk length"));
+            }
+            at = next;
+            self.missing = count.max(0) as usize;
+            self.command = Vec::with_capacity(self.missing.min(64));
         }
-        command.push(argument.to_vec());
-        at = start + len + 2;
+        while self.missing > 0 {
+            let Some((len, start)) = number(input, at, b'$')? else { return Ok((at, None)) };
+            let len = usize::try_from(len).ok().filter(|&len| len <= ARGUMENT_BYTES_MAX);
+            let len = len.ok_or(ProtocolError("invalid bulk length"))?;
+            let Some(rest) = input.get(start..start + len + 2) else { return Ok((at, None)) };
+            let (argument, end) = rest.split_at(len);
+            if end != b"\r\n" {
+                return Err(ProtocolError("expected the end of a bulk string"));
+            }
+            self.command.push(argument.to_vec());
+            self.bytes += len + ARGUMENT_COST_BYTES;
+            self.missing -= 1;
+            at = start + len + 2;
+        }
+        self.bytes = 0;
+        Ok((at, Some(std::mem::take(&mut self.command))))
     }
-    Ok(Some((command, at)))
+
+    /// Memory that the arguments so far take, roughly.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// The line at `at` without its end, and where the next begins.
@@ -72,7 +105,11 @@ pub(super) fn integer(digits: &[u8]) -> Option<i64> {
 
 /// Replies on their way to a client.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Replies(Vec<u8>);
+pub(super) struct Replies {
+    bytes: Vec<u8>,
+    /// As many of them were sent.
+    sent: usize,
+}
 
 impl Replies {
     /// A status, such as `OK`.
@@ -93,15 +130,15 @@ impl Replies {
     /// Bytes.
     pub(super) fn bulk(&mut self, bytes: &[u8]) {
         self.line(b'$', &bytes.len().to_string());
-        self.0.extend_from_slice(bytes);
-        self.0.extend_from_slice(b"\r\n");
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(b"\r\n");
     }
 
     /// Bytes, or that there are none.
     pub(super) fn bulk_or_nil(&mut self, bytes: Option<&[u8]>) {
         match bytes {
             Some(bytes) => self.bulk(bytes),
-            None => self.0.extend_from_slice(b"$-1\r\n"),
+            None => self.bytes.extend_from_slice(b"$-1\r\n"),
         }
     }
 
@@ -112,7 +149,7 @@ impl Replies {
 
     /// That there is no list.
     pub(super) fn nil_array(&mut self) {
-        self.0.extend_from_slice(b"*-1\r\n");
+        self.bytes.extend_from_slice(b"*-1\r\n");
     }
 
     /// A list of bytes.
@@ -122,42 +159,47 @@ impl Replies {
     }
 
     fn line(&mut self, mark: u8, text: &str) {
-        self.0.push(mark);
-        self.0.extend_from_slice(text.as_bytes());
-        self.0.extend_from_slice(b"\r\n");
+        self.bytes.push(mark);
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// Adds others.
-    pub(super) fn append(&mut self, others: &Self) {
-        self.0.extend_from_slice(&others.0);
+    /// Adds others, which are taken away.
+    pub(super) fn append(&mut self, others: &mut Self) {
+        if self.is_empty() {
+            *self = std::mem::take(others);
+        } else {
+            self.bytes.append(&mut others.bytes);
+        }
     }
 
     /// How much there is.
     #[must_use]
     pub(super) const fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len() - self.sent
     }
 
     /// True where there is nothing.
     #[must_use]
     pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Forgets what was written after there were `len` bytes.
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
+        self.len() == 0
     }
 
     /// The bytes.
     #[must_use]
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes[self.sent..]
     }
 
     /// Takes away what was sent.
     pub(super) fn sent(&mut self, len: usize) {
-        self.0.drain(..len);
+        self.sent += len;
+        if self.is_empty() {
+            *self = Self::default();
+        } else if self.sent > self.bytes.len() / 2 {
+            // Not each time: what stays is moved.
+            self.bytes.drain(..std::mem::take(&mut self.sent));
+        }
     }
 }
 
@@ -169,7 +211,12 @@ mod tests {
     fn encode(command: &[Vec<u8>]) -> Vec<u8> {
         let mut replies = Replies::default();
         replies.bulks(command.iter());
-        replies.0
+        replies.bytes
+    }
+
+    /// The command at the beginning and the bytes that it takes.
+    fn parse(input: &[u8]) -> Result<Option<(Command, usize)>, ProtocolError> {
+        Parser::default().parse(input).map(|(used, command)| command.map(|command| (command, used)))
     }
 
     #[test]
@@ -177,6 +224,24 @@ mod tests {
         assert_eq!(parse(b"SET  a b\r\nrest"), Ok(Some((vec![b"SET".into(), b"a".into(), b"b".into()], 10))));
         assert_eq!(parse(b"\r\n"), Ok(Some((vec![], 2))));
         assert_eq!(parse(b"PING"), Ok(None));
+    }
+
+    #[test]
+    fn a_command_in_many_parts_is_read_once() {
+        let command = vec![b"a".to_vec(); 100_000];
+        let bytes = encode(&command);
+        let (mut parser, mut from, mut longest) = (Parser::default(), 0, 0);
+        for to in (0..bytes.len()).step_by(7) {
+            let (used, whole) = parser.parse(&bytes[from..to]).expect("a command's beginning");
+            assert!(whole.is_none());
+            longest = longest.max(to - from);
+            from += used;
+        }
+        // Never more than an argument's beginning and a part.
+        assert!(longest < 20, "{longest} bytes were read again");
+        assert_eq!(parser.bytes(), (command.len() - 1) * (1 + ARGUMENT_COST_BYTES));
+        assert_eq!(parser.parse(&bytes[from..]), Ok((bytes.len() - from, Some(command))));
+        assert_eq!(parser.bytes(), 0);
     }
 
     #[test]
