@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::{Client, Server};
+use twizzler::{Access, Durability, Error, Observer, Options, Step};
 
 fn session(client: &mut Client, steps: &[(&str, &str)]) {
     for (command, wanted) in steps {
@@ -354,4 +356,117 @@ fn what_is_sent_faster_than_it_runs_waits_with_the_client() {
     sent.join().expect("no panic").expect("all was sent");
     let peak_bytes = server.peak_bytes();
     assert!(peak_bytes < 100 << 20, "{peak_bytes} bytes for 320 MiB of commands");
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);
+    let mut client = server.client();
+    let value = "v".repeat(4 << 20);
+    assert_eq!(client.ask(&format!("SET a {value}")), "OK");
+    assert_eq!(client.ask(&format!("HSET h f {value}")), "1");
+    let refused = "ERR the answer is too long";
+    assert_eq!(client.ask(&format!("MGET{}", " a".repeat(500))), refused);
+    assert_eq!(client.ask(&format!("HMGET h{}", " f".repeat(500))), refused);
+    for _ in 0..70 {
+        assert!(client.ask(&format!("RPUSH l {value}")).parse::<u64>().is_ok());
+    }
+    assert_eq!(client.ask("LRANGE l 0 -1"), refused);
+    assert_eq!(client.ask("LPOP l 70"), refused);
+    assert_eq!((client.ask("LLEN l"), client.ask("DEL l")), ("70".into(), "1".into()));
+    assert_eq!(
+        client.ask(&format!("MSET{}", " a b".repeat(10_001))).split(':').next(),
+        Some("ERR too many values for one command")
+    );
+    assert!(client.ask(&format!("MGET{}", " a".repeat(10))).len() > 40 << 20);
+    let peak_bytes = server.peak_bytes();
+    assert!(peak_bytes < 1200 << 20, "{peak_bytes} bytes");
+}
+
+#[test]
+fn several_keys_are_read_at_one_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill", "--threads", "2"]);
+    let (mut writer, mut reader) = (server.client(), server.client());
+    assert_eq!(writer.ask("MSET a 0 b 0 c 0 d 0"), "OK");
+    std::thread::scope(|scope| {
+        let written = scope.spawn(move || {
+            for n in 0..20_000 {
+                assert_eq!(writer.ask(&format!("MSET a {n} b {n} c {n} d {n}")), "OK");
+            }
+        });
+        while !written.is_finished() {
+            let reply = reader.ask("MGET a b c d");
+            let mut values = reply.trim_matches(['[', ']']).split(' ');
+            let first = values.next();
+            assert!(values.all(|value| Some(value) == first), "{reply}");
+        }
+    });
+}
+
+#[test]
+fn what_others_hold_is_waited_for_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let server = Server::start(&path, &["--survives", "kill", "--threads", "1"]);
+    let mut client = server.client();
+    assert_eq!(client.ask("SET before 1"), "OK");
+    let store = Options::new().durability(Durability::ProcessKill).open(&path).expect("shared");
+    let ids = store.backend().ids().expect("listed");
+    let held = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let done: Result<(), Error> = store.transact(|tx| {
+                for &id in &ids {
+                    if let Ok(area) = tx.open_any(id, Access::Write) {
+                        tx.lock(area)?;
+                    }
+                }
+                held.wait();
+                std::thread::sleep(Duration::from_secs(24));
+                Ok(())
+            });
+            done.expect("changes nothing");
+        });
+        held.wait();
+        let asked = Instant::now();
+        let sets: String = (0..16).map(|n| format!("SET key{n} 1\r\n")).collect();
+        client.raw(format!("{sets}GET before\r\n").as_bytes());
+        for n in 0..16 {
+            assert!(client.reply().starts_with("ERR the store says: "), "answer {n}");
+        }
+        assert_eq!(client.reply(), "1");
+        assert!(asked.elapsed() < Duration::from_secs(18), "{:?}", asked.elapsed());
+    });
+    assert_eq!(client.ask("SET after 1"), "OK");
+}
+
+/// A disk on which nothing can be written.
+#[derive(Debug)]
+struct Broken;
+
+impl Observer for Broken {
+    fn before(&self, step: Step<'_>) -> std::io::Result<()> {
+        match step {
+            Step::WriteDurably(..) => Err(std::io::ErrorKind::Other.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_store_that_can_not_be_changed_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let server = Server::start(&path, &[]);
+    let mut client = server.client();
+    session(&mut client, &[("MSET a 1 b 2", "OK"), ("RPUSH l 1 2", "2")]);
+    let store = Options::new().observer(Arc::new(Broken)).open(&path).expect("shared");
+    let made = store.transact(|tx| tx.create::<u64>().map(drop));
+    assert_eq!(made, Err(Error::ReadOnly));
+    client.raw(b"MGET a b\r\nSET a 3\r\nLRANGE l 0 -1\r\nGET a\r\n");
+    assert_eq!(client.reply(), "[1 2]");
+    assert!(client.reply().starts_with("ERR the store says: "));
+    assert_eq!((client.reply(), client.reply()), ("[1 2]".into(), "1".into()));
 }

@@ -17,6 +17,10 @@ use super::resp::{Command, Replies};
 /// Bytes of answers that end a batch: what is still to come runs in the next one, when they have been sent.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
+/// Values that one command changes at most: until it is done, nobody else can change what is beside them.
+const VALUES_MAX: usize = 10_000;
+const TOO_MANY: Fail = Fail::Refused("ERR too many values for one command: 10000 are the most");
+
 /// A command of a client, and the answer.
 pub(super) struct Request {
     pub(super) command: Command,
@@ -27,6 +31,14 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(command: Command) -> Self {
         Self { command, replies: Replies::default(), after: After::Stay }
+    }
+
+    fn fail(&mut self, stop: &Stop) {
+        self.replies = Replies::default();
+        match stop {
+            Stop::Refused(text) => self.replies.error(text),
+            Stop::System(error) => self.replies.error(&format!("ERR the store says: {error}")),
+        }
     }
 }
 
@@ -44,6 +56,13 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// How commands see the keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Looking,
+    Transaction,
+}
+
 /// Runs commands from the first one on and fills in their answers, until those are too long. Gives how many have run: one at least. When it
 /// returns, what they changed is durable.
 pub(super) fn run(
@@ -52,33 +71,23 @@ pub(super) fn run(
     database: ObjId,
     requests: &mut [Request],
 ) -> usize {
-    let guard = space.enter();
-    let changes = requests.iter().any(|request| changes(&request.command));
-    let result = shards(&guard, database).map_err(Stop::System).and_then(|shards| {
-        let now_ms = now_ms();
-        if !changes {
-            let mut keys = Keys::new(View::Look(&guard), &shards, now_ms);
-            return answers(server, &mut keys, requests);
-        }
-        server.transactions.fetch_add(1, Ordering::Relaxed);
-        guard.transact(|tx| {
-            let mut keys = Keys::new(View::Change(tx), &shards, now_ms);
-            answers(server, &mut keys, requests)
-        })
-    });
-    match (result, requests) {
+    let by = if requests.iter().any(|request| needs_transaction(&request.command)) {
+        By::Transaction
+    } else {
+        By::Looking
+    };
+    match (attempt(server, space, database, requests, by), requests) {
         (Ok(done), _) => done,
+        // Somebody else holds what is to be changed and was waited for, or nothing can be changed: not again for each of them.
+        (Err(Stop::System(error @ (Error::Busy | Error::ReadOnly))), requests) if by == By::Transaction => {
+            refuse(server, space, database, requests, error)
+        }
         (Err(stop), [request]) => {
-            request.replies = Replies::default();
-            match stop {
-                Stop::Refused(text) => request.replies.error(text),
-                Stop::System(error) => request.replies.error(&format!("ERR the store says: {error}")),
-            }
+            request.fail(&stop);
             1
         }
         // Together they are too much for one transaction, or one of them fails: the others get what they asked for.
         (Err(_), requests) => {
-            drop(guard);
             let (first, second) = requests.split_at_mut(requests.len() / 2);
             let done = run(server, space, database, first);
             if done < first.len() { done } else { done + run(server, space, database, second) }
@@ -86,8 +95,56 @@ pub(super) fn run(
     }
 }
 
+fn attempt(
+    server: &Server,
+    space: &twizzler::Space<HostedBackend>,
+    database: ObjId,
+    requests: &mut [Request],
+    by: By,
+) -> Result<usize, Stop> {
+    let guard = space.enter();
+    let shards = shards(&guard, database)?;
+    let now_ms = now_ms();
+    if by == By::Looking {
+        return answers(server, &mut Keys::new(View::Look(&guard), &shards, now_ms), requests);
+    }
+    server.transactions.fetch_add(1, Ordering::Relaxed);
+    guard.transact(|tx| answers(server, &mut Keys::new(View::Change(tx), &shards, now_ms), requests))
+}
+
+/// Answers what can't be done with an error, and runs the others. Gives how many were answered.
+fn refuse(
+    server: &Server,
+    space: &twizzler::Space<HostedBackend>,
+    database: ObjId,
+    requests: &mut [Request],
+    error: Error,
+) -> usize {
+    let mut bytes = 0;
+    for (done, request) in (0..).zip(requests.iter_mut()) {
+        if bytes >= ANSWER_BYTES_MAX {
+            return done;
+        }
+        // Where nothing can be changed, all keys are what they are at one moment.
+        let is_refused =
+            changes(&request.command) || error != Error::ReadOnly && needs_transaction(&request.command);
+        if is_refused {
+            request.fail(&Stop::System(error));
+        } else if let Err(stop) = attempt(server, space, database, std::slice::from_mut(request), By::Looking)
+        {
+            request.fail(&stop);
+        }
+        bytes += request.replies.len();
+    }
+    requests.len()
+}
+
 fn changes(command: Arguments<'_>) -> bool {
     find(command).is_ok_and(|spec| matches!(spec.run, Run::Change(_)))
+}
+
+fn needs_transaction(command: Arguments<'_>) -> bool {
+    find(command).is_ok_and(|spec| matches!(spec.run, Run::Change(_) | Run::LookAround(_)))
 }
 
 /// How many values a command changes, roughly.
@@ -136,7 +193,8 @@ fn answer(server: &Server, keys: &mut Keys<'_, '_>, request: &mut Request) -> Re
     };
     keys.take_changed();
     let done = match spec.run {
-        Run::Look(run) | Run::Change(run) => run(keys, arguments, replies),
+        Run::Change(_) if values_changed(arguments) > VALUES_MAX => Err(TOO_MANY),
+        Run::Look(run) | Run::LookAround(run) | Run::Change(run) => run(keys, arguments, replies),
         Run::Control(run) => {
             request.after = run(server, arguments, replies);
             Ok(())

@@ -1,7 +1,7 @@
 //! Commands about hashes, sets and lists.
 
 use super::commands::{Arguments, NOT_AN_INTEGER, number};
-use super::keys::{Fail, Items, Keys, Kind, Record};
+use super::keys::{Fail, Items, Keys, Kind, Record, check_answer};
 use super::resp::{Replies, integer};
 
 type Done = Result<(), Fail>;
@@ -87,10 +87,11 @@ pub(super) fn hget(keys: &mut Keys<'_, '_>, a: Arguments<'_>, replies: &mut Repl
 }
 
 pub(super) fn hmget(keys: &mut Keys<'_, '_>, a: Arguments<'_>, replies: &mut Replies) -> Done {
-    let values = a[2..].iter().map(|field| item(keys, &a[1], Kind::Hash, field));
-    let values = values.collect::<Result<Vec<_>, _>>()?;
-    replies.array(values.len());
-    values.iter().for_each(|value| replies.bulk_or_nil(value.as_deref()));
+    replies.array(a.len() - 2);
+    for field in &a[2..] {
+        replies.bulk_or_nil(item(keys, &a[1], Kind::Hash, field)?.as_deref());
+        check_answer(replies.len())?;
+    }
     Ok(())
 }
 

@@ -19,8 +19,10 @@ pub(super) fn number(argument: &[u8]) -> Result<i64, Fail> {
 /// What runs a command.
 #[derive(Clone, Copy)]
 pub(super) enum Run {
-    /// It looks at keys.
+    /// It looks at one place, which is what it is at one moment.
     Look(OnKeys),
+    /// It looks at several places, which are to be what they are at one moment.
+    LookAround(OnKeys),
     /// It changes keys.
     Change(OnKeys),
     /// It is about the server or the connection.
@@ -48,6 +50,10 @@ const fn look(name: &'static str, arity: i32, run: OnKeys) -> Spec {
     Spec { name, arity, run: Run::Look(run) }
 }
 
+const fn look_around(name: &'static str, arity: i32, run: OnKeys) -> Spec {
+    Spec { name, arity, run: Run::LookAround(run) }
+}
+
 const fn change(name: &'static str, arity: i32, run: OnKeys) -> Spec {
     Spec { name, arity, run: Run::Change(run) }
 }
@@ -71,7 +77,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     change("DECRBY", 3, strings::decrby),
     change("DEL", -2, generic::del),
     control("ECHO", 2, control::echo),
-    look("EXISTS", -2, generic::exists),
+    look_around("EXISTS", -2, generic::exists),
     change("EXPIRE", 3, generic::expire),
     change("EXPIREAT", 3, generic::expire),
     change("FLUSHALL", -1, generic::flush),
@@ -82,24 +88,24 @@ pub(super) const COMMANDS: &[Spec] = &[
     change("HDEL", -3, collections::hdel),
     look("HEXISTS", 3, collections::hexists),
     look("HGET", 3, collections::hget),
-    look("HGETALL", 2, collections::hgetall),
+    look_around("HGETALL", 2, collections::hgetall),
     change("HINCRBY", 4, collections::hincrby),
-    look("HKEYS", 2, collections::hgetall),
+    look_around("HKEYS", 2, collections::hgetall),
     look("HLEN", 2, collections::hlen),
-    look("HMGET", -3, collections::hmget),
+    look_around("HMGET", -3, collections::hmget),
     change("HMSET", -4, collections::hset),
     change("HSET", -4, collections::hset),
-    look("HVALS", 2, collections::hgetall),
+    look_around("HVALS", 2, collections::hgetall),
     change("INCR", 2, strings::incr),
     change("INCRBY", 3, strings::incrby),
     control("INFO", -1, control::info),
     look("KEYS", 2, generic::keys),
-    look("LINDEX", 3, lists::lindex),
+    look_around("LINDEX", 3, lists::lindex),
     look("LLEN", 2, lists::llen),
     change("LPOP", -2, lists::lpop),
     change("LPUSH", -3, lists::lpush),
-    look("LRANGE", 4, lists::lrange),
-    look("MGET", -2, strings::mget),
+    look_around("LRANGE", 4, lists::lrange),
+    look_around("MGET", -2, strings::mget),
     change("MSET", -3, strings::mset),
     change("PERSIST", 2, generic::persist),
     change("PEXPIRE", 3, generic::expire),
@@ -119,7 +125,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     change("SETNX", 3, strings::setnx),
     control("SHUTDOWN", -1, control::shutdown),
     look("SISMEMBER", 3, collections::sismember),
-    look("SMEMBERS", 2, collections::smembers),
+    look_around("SMEMBERS", 2, collections::smembers),
     change("SPOP", -2, collections::spop),
     change("SREM", -3, collections::srem),
     look("STRLEN", 2, strings::strlen),

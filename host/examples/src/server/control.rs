@@ -101,7 +101,7 @@ pub(super) fn command(_: &Server, a: Arguments<'_>, replies: &mut Replies) -> Af
                 replies.integer(spec.arity.into());
                 replies.array(1);
                 replies.status(match spec.run {
-                    Run::Look(_) => "readonly",
+                    Run::Look(_) | Run::LookAround(_) => "readonly",
                     Run::Change(_) => "write",
                     Run::Control(_) => "fast",
                 });

@@ -1,9 +1,9 @@
 //! Commands about keys of whatever kind.
 
 use super::commands::{Arguments, SYNTAX, number};
-use super::keys::{Fail, Keys, SHARDS};
+use super::keys::{Fail, Keys, SHARDS, check_answer};
 use super::pattern::matches;
-use super::resp::{Replies, integer};
+use super::resp::{Replies, cost_bytes, integer};
 use super::strings::expiry;
 
 type Done = Result<(), Fail>;
@@ -93,9 +93,12 @@ pub(super) fn flush(keys: &mut Keys<'_, '_>, _: Arguments<'_>, replies: &mut Rep
 }
 
 pub(super) fn keys(keys: &mut Keys<'_, '_>, a: Arguments<'_>, replies: &mut Replies) -> Done {
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for shard in 0..SHARDS {
-        found.extend(keys.keys_of(shard)?.into_iter().map(|(key, _)| key).filter(|key| matches(&a[1], key)));
+        let keys = keys.keys_of(shard, |key, _| matches(&a[1], key))?;
+        bytes += cost_bytes(&keys);
+        check_answer(bytes)?;
+        found.extend(keys);
     }
     replies.bulks(found.iter());
     Ok(())
@@ -115,13 +118,12 @@ pub(super) fn scan(keys: &mut Keys<'_, '_>, a: Arguments<'_>, replies: &mut Repl
             _ => return Err(SYNTAX),
         }
     }
-    let mut found = keys.keys_of(shard)?;
-    found.retain(|(key, of)| {
+    let found = keys.keys_of(shard, |key, of| {
         matches(pattern, key) && kind.as_ref().is_none_or(|kind| kind == of.name().as_bytes())
-    });
+    })?;
     let next = if shard + 1 < SHARDS { shard + 1 } else { 0 };
     replies.array(2);
     replies.bulk(next.to_string().as_bytes());
-    replies.bulks(found.iter().map(|(key, _)| key));
+    replies.bulks(found.iter());
     Ok(())
 }

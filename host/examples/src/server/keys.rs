@@ -6,6 +6,7 @@
 
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
+use super::resp::ARGUMENT_COST_BYTES;
 use twizzler::collections::{BytesMap, KEY_BYTES_MAX, MapRoot};
 use twizzler::{Error, Guard, HostedBackend, InvPtr, Ptr, Reader, Stored, Tx};
 
@@ -131,6 +132,14 @@ impl Record {
     }
 }
 
+/// Longest answer.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Refuses an answer of more than can be made at once.
+pub(super) const fn check_answer(bytes: usize) -> Result<(), Fail> {
+    if bytes <= ANSWER_BYTES_MAX { Ok(()) } else { Err(Fail::Refused("ERR the answer is too long")) }
+}
+
 /// Items of a key: suffix and value.
 pub(super) type Items = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -233,7 +242,12 @@ impl<'a, 'g> Keys<'a, 'g> {
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<bool, Fail> {
         let Some(record) = self.record_or_expired(key)? else { return Ok(false) };
         if record.kind != Kind::String {
-            for (suffix, _) in self.items(key)? {
+            let mut suffixes = Vec::new();
+            self.each_item(key, &[], usize::MAX, |suffix, _| {
+                suffixes.push(suffix.to_vec());
+                Ok(())
+            })?;
+            for suffix in suffixes {
                 self.remove_item(key, &suffix)?;
             }
         }
@@ -286,16 +300,33 @@ impl<'a, 'g> Keys<'a, 'g> {
 
     /// At most `len` items of a key, from a suffix on.
     pub(super) fn items_from(&self, key: &[u8], from: &[u8], len: usize) -> Result<Items, Fail> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        self.each_item(key, from, len, |suffix, value| {
+            bytes += suffix.len() + value.len() + ARGUMENT_COST_BYTES;
+            check_answer(bytes)?;
+            items.push((suffix.to_vec(), value));
+            Ok(())
+        })?;
+        Ok(items)
+    }
+
+    /// Goes through at most `len` items of a key, from a suffix on.
+    fn each_item(
+        &self,
+        key: &[u8],
+        from: &[u8],
+        len: usize,
+        mut visit: impl FnMut(&[u8], Vec<u8>) -> Result<(), Fail>,
+    ) -> Result<(), Fail> {
         let (first, prefix) = (item_key(key, from)?, item_key(key, &[])?);
         let map = self.map(key);
         by!(&self.view, reader => {
-            let mut items = Vec::new();
             for entry in map.range(reader, (Included(first.as_slice()), Unbounded)).take(len) {
                 let (at, value) = entry?;
                 let Some(suffix) = at.strip_prefix(prefix.as_slice()) else { break };
-                items.push((suffix.to_vec(), value));
+                visit(suffix, value)?;
             }
-            Ok(items)
+            Ok(())
         })
     }
 
@@ -305,17 +336,24 @@ impl<'a, 'g> Keys<'a, 'g> {
         Ok(self.shards.iter().map(count).sum())
     }
 
-    /// The keys of one shard, in order, with what they hold.
-    pub(super) fn keys_of(&self, shard: usize) -> Result<Vec<(Vec<u8>, Kind)>, Fail> {
+    /// The keys of one shard, in order, that are wanted.
+    pub(super) fn keys_of(
+        &self,
+        shard: usize,
+        wanted: impl Fn(&[u8], Kind) -> bool,
+    ) -> Result<Vec<Vec<u8>>, Fail> {
         let Some(shard) = self.shards.get(shard) else { return Ok(Vec::new()) };
         let map = BytesMap::new(shard.at(Shard::map));
         by!(&self.view, reader => {
-            let mut keys = Vec::new();
+            let (mut keys, mut bytes) = (Vec::new(), 0);
             for entry in map.range(reader, (Included(&[RECORD][..]), Excluded(&[ITEM][..]))) {
                 let (at, record) = entry?;
                 let record = Record::decode(&record)?;
-                if record.expires_ms == 0 || record.expires_ms > self.now_ms {
-                    keys.push((at[1..].to_vec(), record.kind));
+                let is_there = record.expires_ms == 0 || record.expires_ms > self.now_ms;
+                if is_there && wanted(&at[1..], record.kind) {
+                    bytes += at.len() + ARGUMENT_COST_BYTES;
+                    check_answer(bytes)?;
+                    keys.push(at[1..].to_vec());
                 }
             }
             Ok(keys)

@@ -1,8 +1,8 @@
 //! Commands about lists: items numbered without gaps, from a number in the middle of all on, so that both ends can grow.
 
 use super::commands::{Arguments, NOT_AN_INTEGER, number};
-use super::keys::{Fail, Keys, Kind, Record};
-use super::resp::Replies;
+use super::keys::{Fail, Keys, Kind, Record, check_answer};
+use super::resp::{ARGUMENT_COST_BYTES, Replies};
 
 type Done = Result<(), Fail>;
 
@@ -76,7 +76,7 @@ fn pop(keys: &mut Keys<'_, '_>, a: Arguments<'_>, end: End, replies: &mut Replie
     let wanted = a.get(2).map(|count| number(count)).transpose()?;
     let len = u64::try_from(wanted.unwrap_or(1)).map_err(|_| NOT_AN_INTEGER)?;
     let (record, mut ends) = list(keys, &a[1])?;
-    let mut values = Vec::new();
+    let (mut values, mut bytes) = (Vec::new(), 0);
     let there = ends[0] != ends[1];
     while ends[0] < ends[1] && (values.len() as u64) < len {
         let number = match end {
@@ -90,7 +90,10 @@ fn pop(keys: &mut Keys<'_, '_>, a: Arguments<'_>, end: End, replies: &mut Replie
             }
         };
         let at = number.to_be_bytes();
-        values.push(keys.item(&a[1], &at)?.ok_or(twizzler::Error::Damaged)?);
+        let value = keys.item(&a[1], &at)?.ok_or(twizzler::Error::Damaged)?;
+        bytes += value.len() + ARGUMENT_COST_BYTES;
+        check_answer(bytes)?;
+        values.push(value);
         keys.remove_item(&a[1], &at)?;
     }
     if !values.is_empty() {

@@ -1,7 +1,7 @@
 //! Commands about strings and the numbers in them.
 
 use super::commands::{Arguments, NOT_AN_INTEGER, SYNTAX, number};
-use super::keys::{Fail, Keys, Kind, Record};
+use super::keys::{Fail, Keys, Kind, Record, check_answer};
 use super::resp::{Replies, integer};
 
 /// Longest string.
@@ -30,13 +30,12 @@ pub(super) fn get(keys: &mut Keys<'_, '_>, a: Arguments<'_>, replies: &mut Repli
 }
 
 pub(super) fn mget(keys: &mut Keys<'_, '_>, a: Arguments<'_>, replies: &mut Replies) -> Result<(), Fail> {
-    let mut values = Vec::new();
+    replies.array(a.len() - 1);
     for key in &a[1..] {
         let record = keys.record(key)?.filter(|record| record.kind == Kind::String);
-        values.push(record.map(|record| record.body));
+        replies.bulk_or_nil(record.as_ref().map(|record| record.body.as_slice()));
+        check_answer(replies.len())?;
     }
-    replies.array(values.len());
-    values.iter().for_each(|value| replies.bulk_or_nil(value.as_deref()));
     Ok(())
 }
 
