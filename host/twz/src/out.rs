@@ -15,6 +15,8 @@ pub struct Out {
     made: NamedTempFile,
     /// The file itself, where `path` is a link to it.
     path: PathBuf,
+    /// Whatever has the name in the end goes.
+    replaces: bool,
 }
 
 impl Out {
@@ -25,8 +27,7 @@ impl Out {
     pub fn new(path: &Path, replace: bool) -> Result<Self, Failure> {
         let there = path.symlink_metadata().is_ok();
         if there && !replace {
-            return Err(Failure::new(Status::Conflict, format!("{} exists already", path.display()))
-                .advise("give another file, or replace it with --force"));
+            return Err(taken(path));
         }
         let path = if there {
             path.canonicalize().map_err(|error| Failure::io(path, &error))?
@@ -43,7 +44,7 @@ impl Out {
             .permissions(PermissionsExt::from_mode(0o644))
             .tempfile_in(folder)
             .map_err(|error| Failure::io(folder, &error))?;
-        Ok(Self { made, path })
+        Ok(Self { made, path, replaces: replace })
     }
 
     /// What is written to.
@@ -54,12 +55,28 @@ impl Out {
     /// All is written: it is on the disk, and gets its name.
     ///
     /// # Errors
-    /// The host's.
+    /// Something got the name meanwhile, and is not to be replaced; the host's.
     pub fn finish(self) -> Result<(), Failure> {
-        let failed = |error: io::Error| Failure::io(&self.path, &error);
-        self.made.as_file().sync_all().map_err(failed)?;
-        self.made.persist(&self.path).map(drop).map_err(|error| failed(error.error))
+        let Self { made, path, replaces } = self;
+        made.as_file().sync_all().map_err(|error| Failure::io(&path, &error))?;
+        let named = if replaces { made.persist(&path) } else { made.persist_noclobber(&path) };
+        named.map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => taken(&path),
+            _ => Failure::io(&path, &error.error),
+        })?;
+        sync_folder_of(&path)
     }
+}
+
+fn taken(path: &Path) -> Failure {
+    Failure::new(Status::Conflict, format!("{} exists already", path.display()))
+        .advise("give another file, or replace it with --force")
+}
+
+/// Makes the names durable in the folder that a file lies in.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Failure> {
+    let folder = folder_of(path);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io(folder, &error))
 }
 
 /// The folder that a file lies in.

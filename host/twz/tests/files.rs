@@ -42,6 +42,75 @@ fn folders_go_in_and_come_out() {
     }
 }
 
+/// As the shell's completion writes them.
+#[test]
+fn folders_with_a_slash_at_their_end_have_the_same_name() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.write("folder/a", "one");
+    bed.write("f", "mine");
+    bed.ok(&["put", "s", "f", "a"]);
+    for folder in ["folder/", "./folder//", "folder/.", "folder/../folder/"] {
+        bed.ok(&["put", "s", folder]);
+        assert_eq!(bed.ok(&["tree", "s"]), "a\nfolder/\n  a\n", "{folder}");
+        assert_eq!(bed.ok(&["cat", "s", "a", "folder/a"]), "mineone");
+        bed.ok(&["rm", "-r", "s", "folder"]);
+    }
+    // The folder's own name, wherever the path leads.
+    bed.write("folder/b/c", "two");
+    bed.ok(&["put", "s", "folder/b/.."]);
+    assert_eq!(bed.ok(&["tree", "s"]), "a\nfolder/\n  a\n  b/\n    c\n");
+    bed.fails(2, "a name", &["put", "s", "/"]);
+    let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"odd\xff");
+    std::fs::write(bed.path("").join(odd), "content").expect("a file");
+    let put = bed.command(&["put", "s"]).arg(odd).output().expect("twz runs");
+    assert_eq!(put.status.code(), Some(2), "{put:?}");
+}
+
+#[test]
+fn a_name_that_is_a_dash_is_no_pipe() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.write("f", "content");
+    bed.ok(&["put", "s", "f", "d/-"]);
+    assert_eq!(bed.ok(&["get", "s", "d/-"]), "");
+    assert_eq!(bed.read("-"), b"content");
+}
+
+#[test]
+fn who_closes_the_pipe_has_seen_enough() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    bed.write("f", "no line ends here");
+    bed.write("long", vec![b'x'; 5 << 20]);
+    for file in ["f", "long"] {
+        bed.ok(&["put", "s", file]);
+        for arguments in [&["cat", "s", file][..], &["get", "s", file, "-"]] {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let run = bed.command(arguments).stdout(writer).output().expect("twz runs");
+            assert_eq!(run.status.code(), Some(0), "{arguments:?}: {run:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_appears_meanwhile_is_not_replaced() {
+    let bed = Bed::new();
+    let path = bed.path("out");
+    let mut out = twz::out::Out::new(&path, false).expect("nothing is there");
+    std::io::Write::write_all(out.file(), b"ours").expect("writes");
+    bed.write("out", "theirs");
+    let failure = out.finish().expect_err("it is taken");
+    assert_eq!(failure.status, twz::status::Status::Conflict, "{failure}");
+    assert_eq!(bed.read("out"), b"theirs");
+    let mut out = twz::out::Out::new(&path, true).expect("is to be replaced");
+    std::io::Write::write_all(out.file(), b"ours").expect("writes");
+    out.finish().expect("replaces");
+    assert_eq!(bed.read("out"), b"ours");
+    assert_eq!(std::fs::read_dir(bed.path("")).expect("a folder").count(), 1, "nothing else is left");
+}
+
 #[test]
 fn a_folder_with_what_can_not_be_put_changes_nothing() {
     let bed = Bed::new();
@@ -187,6 +256,18 @@ fn help_suffices() {
         assert!(help.contains("Usage: twz") && help.lines().count() > 5, "{command}: {help}");
         assert!(help.contains("Example"), "{command} has no example");
     }
+}
+
+#[test]
+fn what_is_too_much_for_one_answer_is_refused() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    let file = std::fs::File::create(bed.path("f")).expect("a file");
+    file.set_len(300 << 20).expect("sparse");
+    bed.ok(&["put", "s", "f"]);
+    let run = bed.command(&["--json", "cat", "s", "f"]).stdout(std::process::Stdio::null()).output();
+    let run = run.expect("twz runs");
+    assert!(run.status.code() == Some(6) && String::from_utf8_lossy(&run.stderr).contains("one answer"));
 }
 
 #[test]

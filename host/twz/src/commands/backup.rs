@@ -27,7 +27,7 @@ use crate::copy;
 use crate::graph::is_of_the_system;
 use crate::object::{header, metadata, stored_bytes};
 use crate::open::{Any, For, Lock, Opened, lock_image, open, open_image};
-use crate::out::folder_of;
+use crate::out::{folder_of, sync_folder_of};
 use crate::paths::names_id;
 use crate::progress;
 use crate::size::Bytes;
@@ -83,12 +83,6 @@ fn reveal(made: &Path, copy: &Path) -> Result<(), Failure> {
     rustix::fs::renameat_with(CWD, made, CWD, copy, RenameFlags::NOREPLACE)
         .map_err(|error| Failure::io(copy, &error.into()))?;
     sync_folder_of(copy)
-}
-
-/// Makes a name durable.
-pub(super) fn sync_folder_of(path: &Path) -> Result<(), Failure> {
-    let folder = folder_of(path);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Failure::io(folder, &error))
 }
 
 fn image(opened: Opened<ImageBackend>, to: &Path) -> Result<u64, Failure> {

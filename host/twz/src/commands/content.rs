@@ -20,6 +20,9 @@ use crate::paths::{Named, clean, join, last_part};
 use crate::progress;
 use crate::status::{Failure, Status};
 
+/// Bytes of content that `cat --json` gives at most: they are held in memory, and more of them as text.
+const JSON_BYTES_MAX: u64 = 64 << 20;
+
 /// Arguments of `cat`.
 #[derive(Args, Clone, Debug)]
 pub struct CatArguments {
@@ -88,6 +91,11 @@ pub fn cat<M: Medium>(store: &Opened<M>, arguments: &CatArguments, as_json: bool
     for name in &arguments.names {
         objects.push((name, files::find(store, name, arguments.force.into())?));
     }
+    let all: u64 = objects.iter().map(|(_, (_, len))| len).sum();
+    if as_json && all > JSON_BYTES_MAX {
+        let what = format!("{all} bytes are too many for one answer, which has {JSON_BYTES_MAX} at most");
+        return Err(Failure::new(Status::Room, what).advise("`twz get` writes them to files"));
+    }
     let out = io::stdout();
     let guarded = out.is_terminal() && !arguments.force;
     let mut out = out.lock();
@@ -108,12 +116,11 @@ pub fn cat<M: Medium>(store: &Opened<M>, arguments: &CatArguments, as_json: bool
                 .advise("send it to a file with `twz get`, look at it with `twz show`, or add --force"));
             }
             out.write_all(chunk).map_err(|error| {
-                is_closed = error.kind() == io::ErrorKind::BrokenPipe;
+                is_closed = has_seen_enough(&error);
                 Failure::io(Path::new("standard output"), &error)
             })
         });
         if is_closed {
-            // Whoever read our output has seen enough.
             return Ok(Answer { json: json!({}), text: String::new(), status: Status::Done });
         }
         read?;
@@ -125,8 +132,18 @@ pub fn cat<M: Medium>(store: &Opened<M>, arguments: &CatArguments, as_json: bool
             }
         });
     }
-    out.flush().map_err(|error| Failure::io(Path::new("standard output"), &error))?;
+    match out.flush() {
+        Err(error) if !has_seen_enough(&error) => {
+            return Err(Failure::io(Path::new("standard output"), &error));
+        }
+        _ => {}
+    }
     Ok(Answer { json: json!({ "files": contents }), text: String::new(), status: Status::Done })
+}
+
+/// Whether whoever read our output has seen enough: it is closed.
+fn has_seen_enough(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Bytes that a terminal takes for commands.
@@ -141,17 +158,16 @@ fn is_binary(bytes: &[u8]) -> bool {
 pub fn put<M: Medium>(store: &Opened<M>, arguments: &PutArguments) -> Result<Answer, Failure> {
     let file = &arguments.file;
     let is_stdin = file.as_os_str() == "-";
-    let own = || last_part(&file.to_string_lossy()).to_owned();
     let name = match &arguments.name {
         Some(name) => clean(name).to_owned(),
         None if is_stdin => {
             return Err(Failure::new(Status::Usage, "give what comes from standard input a name"));
         }
-        None => own(),
+        None => own_name(file)?,
     };
     let name = match store.names(&store.space.enter())?.lookup(&name) {
         Ok(Entry::Directory) if arguments.name.is_some() && !is_stdin && !file.is_dir() => {
-            join(&name, &own())
+            join(&name, &own_name(file)?)
         }
         _ => name,
     };
@@ -189,6 +205,21 @@ pub fn put<M: Medium>(store: &Opened<M>, arguments: &PutArguments) -> Result<Ans
     Ok(Answer::of(&Moved { files: moved }))
 }
 
+/// A host file's own name, however its path is written: the shell's completion ends folders with a slash.
+fn own_name(file: &Path) -> Result<String, Failure> {
+    let resolved = match file.file_name() {
+        Some(_) => file.to_owned(),
+        None => file.canonicalize().map_err(|error| Failure::io(file, &error))?,
+    };
+    let Some(name) = resolved.file_name() else {
+        return Err(Failure::new(Status::Usage, format!("{}: give it a name", file.display())));
+    };
+    name.to_str().map(str::to_owned).ok_or_else(|| {
+        Failure::new(Status::Usage, format!("{}: the name is not UTF-8", file.display()))
+            .advise("give it a name in the store")
+    })
+}
+
 /// All files below a host directory, with the names that they get.
 fn collect(directory: &Path, name: &str, files: &mut Vec<(PathBuf, String)>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::io(directory, &error);
@@ -221,7 +252,11 @@ fn collect(directory: &Path, name: &str, files: &mut Vec<(PathBuf, String)>) -> 
 /// No such object, or the host file can't be written: nothing is left of it then.
 pub fn get<M: Medium>(store: &Opened<M>, arguments: &GetArguments) -> Result<Answer, Failure> {
     let name = clean(&arguments.name);
-    let to = arguments.file.clone().unwrap_or_else(|| PathBuf::from(last_part(name)));
+    let to = arguments.file.clone().unwrap_or_else(|| match last_part(name) {
+        // Not standard output: nobody asked for that.
+        "-" => PathBuf::from("./-"),
+        own => PathBuf::from(own),
+    });
     let mut moved = Vec::new();
     if store.entry(&arguments.name)? == Entry::Directory {
         let all = store.walk(name)?;
@@ -259,7 +294,16 @@ fn get_one<M: Medium>(
     let failed = |error: io::Error| Failure::io(&file, &error);
     if file.as_os_str() == "-" {
         let mut out = io::stdout().lock();
-        files::read(store, id, len_bytes, |chunk| out.write_all(chunk).map_err(failed))?;
+        let mut is_closed = false;
+        let read = files::read(store, id, len_bytes, |chunk| {
+            out.write_all(chunk).map_err(|error| {
+                is_closed = has_seen_enough(&error);
+                failed(error)
+            })
+        });
+        if !is_closed {
+            read?;
+        }
         return Ok(MovedFile { name: name.to_owned(), file, len_bytes });
     }
     let mut out = Out::new(&file, force)?;

@@ -22,7 +22,7 @@ use twizzler_abi::object::{HEADER_OFFSET, Header};
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError};
 
-use super::backup::{copy_image, sync_folder_of};
+use super::backup::copy_image;
 use super::change::make_parents;
 use super::maker::Maker;
 use crate::answer::Answer;
@@ -32,6 +32,7 @@ use crate::graph::is_of_the_system;
 use crate::medium::Medium;
 use crate::object::{class_of, metadata};
 use crate::open::{For, Lock, Opened, Place, lock_image, open, open_image, place_of, with_store};
+use crate::out::sync_folder_of;
 use crate::paths::{clean, join};
 use crate::progress;
 use crate::status::{Failure, Status};
