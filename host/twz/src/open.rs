@@ -83,6 +83,11 @@ macro_rules! with_store {
 pub(crate) use with_store;
 
 impl<M: Medium> Opened<M> {
+    /// A store that is open already.
+    pub fn new(path: &Path, space: M::Holder) -> Self {
+        Self { path: path.to_owned(), alone: None, space, survey: Survey::default(), _lock: None }
+    }
+
     /// The store below the objects.
     pub fn medium(&self) -> &M {
         self.space.backend()
@@ -175,7 +180,7 @@ pub fn open_image(path: &Path, access: For, lock: Lock) -> Result<Opened<ImageBa
     if writes {
         survey.mended.extend(mended(&report));
     }
-    Ok(Opened { path: path.to_owned(), alone: None, space: Box::new(space), survey, _lock: lock })
+    Ok(Opened { survey, _lock: lock, ..Opened::new(path, Box::new(space)) })
 }
 
 /// Looks at an image as it lies there.
@@ -268,7 +273,7 @@ fn open_directory(path: &Path, access: For) -> Result<Opened<HostedBackend>, Fai
     if store.backend().replayed().cut {
         survey.mended.push("the log was damaged: records that can't be read are given up".to_owned());
     }
-    Ok(Opened { path: path.to_owned(), alone, space: store, survey, _lock: None })
+    Ok(Opened { alone, survey, ..Opened::new(path, store) })
 }
 
 fn is_denied(error: &StoreError) -> bool {

@@ -106,6 +106,8 @@ pub struct Reader<R> {
     at: u64,
     head: Head,
     object: Option<SizeClass>,
+    /// Where its next pages begin at the earliest.
+    next: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -115,7 +117,7 @@ impl<R: Read> Reader<R> {
     /// [`ArchiveError::NotOurs`], [`ArchiveError::Newer`].
     pub fn new(from: R) -> Result<Self, ArchiveError> {
         let head = Head::new_zeroed();
-        let mut reader = Self { from, hasher: blake3::Hasher::new(), at: 0, head, object: None };
+        let mut reader = Self { from, hasher: blake3::Hasher::new(), at: 0, head, object: None, next: 0 };
         let mut head = Head::new_zeroed();
         match reader.take(head.as_mut_bytes()) {
             Err(ArchiveError::Truncated) => return Err(ArchiveError::NotOurs),
@@ -169,19 +171,20 @@ impl<R: Read> Reader<R> {
             Tag::Object => {
                 let archived =
                     object(&body).ok_or(damaged("an object's metadata is not what its ID says"))?;
-                self.object = Some(archived.class);
+                (self.object, self.next) = (Some(archived.class), 0);
                 Ok(Some(Record::Object(Box::new(archived))))
             }
             Tag::Pages => {
                 let (offset, len) = (leading(&body), body.len().saturating_sub(8) as u64);
                 let offset = offset.filter(|&offset| self.are_pages(offset, len));
-                let offset = offset.ok_or(damaged("pages lie outside their object"))?;
+                let offset = offset.ok_or(damaged("pages lie outside their object, or out of order"))?;
                 Ok(Some(Record::Pages { offset, bytes: body.split_off(8) }))
             }
             Tag::Zeros => {
                 let both = leading(&body).zip(body.get(8..).and_then(leading)).filter(|_| body.len() == 16);
                 let both = both.filter(|&(offset, len)| self.are_pages(offset, len));
-                let (offset, len_bytes) = both.ok_or(damaged("pages lie outside their object"))?;
+                let (offset, len_bytes) =
+                    both.ok_or(damaged("pages lie outside their object, or out of order"))?;
                 Ok(Some(Record::Zeros { offset, len_bytes }))
             }
             Tag::Name => {
@@ -195,11 +198,12 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Whether whole pages of the object that has begun lie there, from its header on.
-    fn are_pages(&self, offset: u64, len: u64) -> bool {
+    /// Whether whole pages of the object that has begun lie there, from its header on, behind those that came before.
+    fn are_pages(&mut self, offset: u64, len: u64) -> bool {
         let end = offset.checked_add(len);
+        let before = std::mem::replace(&mut self.next, end.unwrap_or(u64::MAX));
         len > 0
-            && offset >= HEADER_OFFSET
+            && offset >= before.max(HEADER_OFFSET)
             && offset.is_multiple_of(PAGE_BYTES)
             && len.is_multiple_of(PAGE_BYTES)
             && end.zip(self.object).is_some_and(|(end, class)| end <= class.range_bytes())

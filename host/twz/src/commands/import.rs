@@ -2,7 +2,7 @@
 //!
 //! 1. The whole archive is read and checked, and compared with what the store has. Nothing is changed if it is not whole, or if
 //!    something is in the way and neither `--keep` nor `--replace` says what to do.
-//! 2. Objects are made, which nothing leads to yet.
+//! 2. Objects are made, which nobody finds before all are whole.
 //! 3. Those that take the place of others do so, one after the other: at every moment each object is the old one or the new one.
 //! 4. Their names are made.
 //!
@@ -151,8 +151,14 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
         verify(bar.wrap_read(BufReader::new(&file)), |record| plan.see(record)).map_err(unreadable(path))?;
     bar.finish_and_clear();
     let names = plan.finish(clean(&arguments.into))?;
-    if !arguments.keep && !arguments.replace {
+    if arguments.replace {
+        refuse_directories(&names)?;
+    } else if !arguments.keep {
         plan.refuse_conflicts(&names)?;
+    }
+    let replaced_bytes = if arguments.replace && M::SHARED { plan.differing_bytes } else { 0 };
+    if plan.new_bytes.saturating_add(replaced_bytes) > store.medium().describe()?.free_bytes {
+        return Err(Failure::of(arguments.store.display())(Error::OutOfNvm));
     }
     file.rewind().map_err(|error| Failure::io(path, &error))?;
     let mut done = Imported { same: plan.same, ..Imported::default() };
@@ -182,6 +188,9 @@ struct Plan<'a, M: Medium> {
     /// All objects of the archive.
     archived: HashSet<ObjId>,
     differing: HashSet<ObjId>,
+    /// Bytes of pages of objects that the store lacks, and of those that differ.
+    new_bytes: u64,
+    differing_bytes: u64,
     same: u64,
     directories: Vec<String>,
     names: Vec<(ObjId, String)>,
@@ -192,7 +201,7 @@ struct Plan<'a, M: Medium> {
 struct Compared {
     id: ObjId,
     equal: bool,
-    /// What the archive said something of.
+    /// What the archive said something of: ascending and apart.
     seen: Vec<Range<u64>>,
 }
 
@@ -219,6 +228,8 @@ impl<'a, M: Medium> Plan<'a, M> {
             current: None,
             archived: HashSet::new(),
             differing: HashSet::new(),
+            new_bytes: 0,
+            differing_bytes: 0,
             same: 0,
             directories: Vec::new(),
             names: Vec::new(),
@@ -247,7 +258,10 @@ impl<'a, M: Medium> Plan<'a, M> {
             let what = format!("object {id} has a revocation generation, which this version can't keep");
             self.problem.get_or_insert(Failure::new(Status::Damaged, what).advise("use a newer version"));
         }
-        self.archived.insert(id);
+        if !self.archived.insert(id) {
+            let what = format!("the archive has object {id} twice");
+            self.problem.get_or_insert(Failure::new(Status::Damaged, what));
+        }
         if self.existing.contains(&id) {
             let medium = self.store.medium();
             let equal = metadata(medium, id).is_ok_and(|found| found == archived.metadata)
@@ -258,7 +272,10 @@ impl<'a, M: Medium> Plan<'a, M> {
 
     /// Compares pages with those of the store's object. No bytes: all zero.
     fn compare(&mut self, offset: u64, len: u64, bytes: &[u8]) {
-        let Some(current) = &mut self.current else { return };
+        let Some(current) = &mut self.current else {
+            self.new_bytes = self.new_bytes.saturating_add(len);
+            return;
+        };
         current.seen.push(offset..offset + len);
         current.equal =
             current.equal && is_equal(self.store.medium(), current.id, offset..offset + len, bytes);
@@ -266,16 +283,21 @@ impl<'a, M: Medium> Plan<'a, M> {
 
     /// Ends the comparison of an object: what the archive said nothing of must be zero.
     fn end(&mut self) {
-        let Some(Compared { id, mut equal, mut seen }) = self.current.take() else { return };
-        seen.sort_by_key(|range| range.start);
+        let Some(Compared { id, mut equal, seen }) = self.current.take() else { return };
+        let mut rest = &seen[..];
         let medium = self.store.medium();
         let extents = medium.extents(id);
         equal = equal && extents.is_ok();
         for extent in extents.unwrap_or_default() {
             let mut at = extent.start.max(HEADER_OFFSET);
-            for range in seen.iter().filter(|range| range.end > extent.start && range.start < extent.end) {
+            while let Some(range) = rest.first().filter(|range| range.start < extent.end) {
                 equal = equal && (range.start <= at || is_equal(medium, id, at..range.start, &[]));
                 at = at.max(range.end);
+                if range.end > extent.end {
+                    // It may say something of the next one too.
+                    break;
+                }
+                rest = &rest[1..];
             }
             equal = equal && (at >= extent.end || is_equal(medium, id, at..extent.end, &[]));
         }
@@ -283,6 +305,8 @@ impl<'a, M: Medium> Plan<'a, M> {
             self.same += 1;
         } else {
             self.differing.insert(id);
+            let bytes: u64 = seen.iter().map(|range| range.end - range.start).sum();
+            self.differing_bytes = self.differing_bytes.saturating_add(bytes);
         }
     }
 
@@ -300,12 +324,33 @@ impl<'a, M: Medium> Plan<'a, M> {
         }
         let guard = self.store.space.enter();
         let names = self.store.names(&guard)?;
+        let contradicts = |path: &str, how: &str| {
+            Failure::new(Status::Damaged, format!("the archive has the name {path} {how}"))
+        };
         let mut all = BTreeMap::new();
         if !into.is_empty() {
             all.insert(into.to_owned(), None);
         }
         all.extend(self.directories.iter().map(|path| (join(into, path), None)));
-        all.extend(self.names.iter().map(|(id, path)| (join(into, path), Some(*id))));
+        for (id, path) in &self.names {
+            if all.insert(join(into, path), Some(*id)).is_some_and(|other| other != Some(*id)) {
+                return Err(contradicts(path, "twice"));
+            }
+        }
+        // An archive need not say that there are directories on the way. Something else may be there.
+        let mut on_the_way = HashSet::new();
+        for path in all.keys() {
+            for (end, _) in path.match_indices('/') {
+                match all.get(&path[..end]) {
+                    Some(Some(_)) => {
+                        return Err(contradicts(&path[..end], "for an object and for a directory"));
+                    }
+                    Some(None) => {}
+                    None => drop(on_the_way.insert(path[..end].to_owned())),
+                }
+            }
+        }
+        all.extend(on_the_way.iter().map(|path| (path.clone(), None)));
         let plan = |(path, id): (String, Option<ObjId>)| {
             let there = match names.lookup(&path) {
                 Ok(entry) => Some(entry),
@@ -314,7 +359,9 @@ impl<'a, M: Medium> Plan<'a, M> {
             };
             Ok(NamePlan { entry: id.map_or(Entry::Directory, Entry::Object), path, id, there })
         };
-        all.into_iter().map(plan).collect()
+        let mut all = all.into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+        all.retain(|name| name.conflicts() || !on_the_way.contains(&name.path));
+        Ok(all)
     }
 
     fn refuse_conflicts(&self, names: &[NamePlan]) -> Result<(), Failure> {
@@ -371,12 +418,22 @@ impl<'a, M: Medium> Plan<'a, M> {
                 }
             }
             maker.end()?;
-            maker.replace()
+            maker.reveal()
         };
         let result = pass();
         bar.finish_and_clear();
         result.inspect_err(|_| maker.undo())
     }
+}
+
+/// No object takes the place of a directory, with all that is in it.
+fn refuse_directories(names: &[NamePlan]) -> Result<(), Failure> {
+    let taken = names.iter().find(|name| name.id.is_some() && name.there == Some(Entry::Directory));
+    taken.map_or(Ok(()), |NamePlan { path, .. }| {
+        let what = format!("name {path} is a directory in the store, and leads to an object in the archive");
+        Err(Failure::new(Status::Conflict, what)
+            .advise("nothing was changed; move the directory away, or import --into another one"))
+    })
 }
 
 /// Whether these bytes of a store's object are the same. No bytes: all zero. The lock word is nobody's business.
@@ -413,9 +470,15 @@ fn make_names<M: Medium>(
 ) -> Result<(), Failure> {
     let guard = store.space.enter();
     let names = store.names(&guard)?;
-    done.kept += if arguments.keep { all.iter().filter(|name| name.conflicts()).count() as u64 } else { 0 };
-    let wanted: Vec<&NamePlan> =
-        all.iter().filter(|name| name.there.is_none() || name.conflicts() && !arguments.keep).collect();
+    let is_kept = |name: &&NamePlan| arguments.keep && name.conflicts();
+    let kept: HashSet<&str> = all.iter().filter(is_kept).map(|name| &*name.path).collect();
+    done.kept += kept.len() as u64;
+    let is_below_kept =
+        |name: &NamePlan| name.path.match_indices('/').any(|(end, _)| kept.contains(&name.path[..end]));
+    let wanted: Vec<&NamePlan> = all
+        .iter()
+        .filter(|name| (name.there.is_none() || name.conflicts()) && !is_kept(name) && !is_below_kept(name))
+        .collect();
     for batch in wanted.chunks(BATCH) {
         let made = guard.transact(|tx| {
             for name in batch {

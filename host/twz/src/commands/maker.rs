@@ -1,4 +1,5 @@
-//! Makes the objects of an archive, whole before anybody finds them: new ones at once, and those that replace others when all are there.
+//! Makes the objects of an archive, whole before anybody finds them: when all are there, others find the new ones, and then those that
+//! replace others do.
 
 use twizzler_abi::ObjId;
 use twizzler_abi::object::{HEADER_OFFSET, Header};
@@ -68,20 +69,21 @@ impl<'a, M: Medium> Maker<'a, M> {
         {
             *version = old.max(*version);
         }
-        medium.write_raw(id, HEADER_OFFSET, new.as_bytes()).map_err(Failure::of(id))?;
-        if old.is_some() { Ok(()) } else { medium.publish(id).map_err(Failure::of(id)) }
+        medium.write_raw(id, HEADER_OFFSET, new.as_bytes()).map_err(Failure::of(id))
     }
 
-    /// All objects are whole: those that replace others do.
-    pub(super) fn replace(&mut self) -> Result<(), Failure> {
-        while let Some(&id) = self.remade.last() {
+    /// All objects are whole: they can be found. Where this fails on its way, what can be found stays: others may lead to it by now.
+    pub(super) fn reveal(&mut self) -> Result<(), Failure> {
+        while let Some(id) = self.made.pop() {
+            self.store.medium().publish(id).map_err(Failure::of(id))?;
+        }
+        while let Some(id) = self.remade.pop() {
             self.store.medium().replace(id).map_err(Failure::of(id))?;
-            self.remade.pop();
         }
         Ok(())
     }
 
-    /// Deletes what was made, and has not replaced anything yet. Where this fails, `gc` finds it.
+    /// Deletes what was made, and nobody can have found yet. Where this fails, `gc` finds it.
     pub(super) fn undo(&self) {
         for &id in self.made.iter().chain(&self.remade) {
             let _ = self.store.medium().delete(id);
