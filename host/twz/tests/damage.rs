@@ -177,6 +177,32 @@ fn unbind<M: twz::medium::Medium>(store: &twz::open::Opened<M>, all: &[&str]) {
 }
 
 #[test]
+fn an_object_called_lost_and_found_is_not_in_the_way() {
+    for kind in KINDS {
+        let bed = store_with_files(kind);
+        let a = id_of(&bed, "s", "a");
+        bed.ok(&["put", "s", "f", "lost+found"]);
+        unname(&bed, kind, &["a"]);
+        assert!(bed.ok(&["repair", "s"]).contains("had no name"), "{kind}");
+        assert_eq!(bed.ok(&["cat", "s", "lost+found"]), "content of d/c");
+        assert_eq!(bed.ok(&["cat", "s", &format!("lost+found.1/{a}")]), "content of a");
+    }
+}
+
+#[test]
+fn a_repair_that_fails_says_what_it_has_done_before() {
+    let bed = store_with_files("directory");
+    let a = id_of(&bed, "s", "a");
+    // Something else has the name that the lost one is to get, and a name leads nowhere.
+    bed.ok(&["put", "s", "f", &format!("lost+found/{a}")]);
+    std::fs::remove_file(bed.path("s/objects").join(id_of(&bed, "s", "b"))).expect("there");
+    unname(&bed, "directory", &["a"]);
+    let run = bed.run(&["repair", "s"]);
+    run.failed(4, "exists already");
+    run.failed(4, "name b led to");
+}
+
+#[test]
 fn random_damage_of_an_image_is_never_a_panic() {
     let bed = store_with_files("image");
     let good = bed.read("s");

@@ -17,7 +17,7 @@ use twizzler_abi::call::ObjectStat;
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError};
 
-use super::check::{Finding, report};
+use super::check::{Finding, Report, report};
 use super::gc::{reached, roots};
 use crate::answer::Answer;
 use crate::graph::reach;
@@ -66,6 +66,26 @@ impl fmt::Display for Repaired {
 /// The names are damaged, and that was not to be forced; no room.
 pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer, Failure> {
     let mut done = store.survey.mended.clone();
+    match mend(store, arguments, &mut done) {
+        Ok(left) => {
+            let status = if left.clean { Status::Done } else { Status::Found };
+            let Report { clean, findings, .. } = left;
+            Ok(Answer::of(&Repaired { clean, done, findings }).with(status))
+        }
+        Err(failure) if done.is_empty() => Err(failure),
+        Err(failure) => {
+            let what = format!("{}\nbefore that, this was done:\n  {}", failure.what, done.join("\n  "));
+            Err(Failure { what, ..failure })
+        }
+    }
+}
+
+/// Mends, and notes what was `done`, also where it fails later. Gives what is left.
+fn mend<M: Medium>(
+    store: &Opened<M>,
+    arguments: &Arguments,
+    done: &mut Vec<String>,
+) -> Result<Report, Failure> {
     if let Err(failure) = store.walk("") {
         // What the host refuses, or a later version made, is not damaged.
         damage(store.medium(), names_id())?;
@@ -83,13 +103,11 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
         done.push("the names could not be read: made anew".to_owned());
     }
     if arguments.force {
-        done.extend(give_up(store)?);
+        give_up(store, done)?;
     }
-    done.extend(remove_stale(store)?);
-    done.extend(name_lost(store)?);
-    let left = report(store)?;
-    let status = if left.clean { Status::Done } else { Status::Found };
-    Ok(Answer::of(&Repaired { clean: left.clean, done, findings: left.findings }).with(status))
+    remove_stale(store, done)?;
+    name_lost(store, done)?;
+    report(store)
 }
 
 /// What is damaged in an object, if something is.
@@ -109,25 +127,23 @@ fn damage<M: Medium>(medium: &M, id: ObjId) -> Result<Option<Error>, Failure> {
 }
 
 /// Deletes objects that are damaged. None, where the host refuses to show one.
-fn give_up<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
+fn give_up<M: Medium>(store: &Opened<M>, done: &mut Vec<String>) -> Result<(), Failure> {
     let mut damaged = Vec::new();
     for id in store.medium().ids()? {
         damaged.extend(damage(store.medium(), id)?.map(|error| (id, error)));
     }
-    let mut done = Vec::new();
     for (id, error) in damaged {
         store.medium().delete(id).or_else(missing).map_err(Failure::of(id))?;
         done.push(format!("object {id} could not be read ({error}): deleted"));
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Removes names that lead nowhere.
-fn remove_stale<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
+fn remove_stale<M: Medium>(store: &Opened<M>, done: &mut Vec<String>) -> Result<(), Failure> {
     let all: BTreeSet<ObjId> = store.medium().ids()?.into_iter().collect();
     let guard = store.space.enter();
     let names = store.names(&guard)?;
-    let mut done = Vec::new();
     for named in store.walk("")? {
         if let Entry::Object(id) = named.entry
             && !all.contains(&id)
@@ -136,22 +152,27 @@ fn remove_stale<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
             done.push(format!("name {} led to {id}, which does not exist: removed", named.path));
         }
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Names objects that nothing leads to.
-fn name_lost<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
+fn name_lost<M: Medium>(store: &Opened<M>, done: &mut Vec<String>) -> Result<(), Failure> {
     let from = roots(store)?;
     let reached = reached(store, &from);
     let lost: Vec<ObjId> = from.all.iter().copied().filter(|id| !reached.objects.contains(id)).collect();
-    let mut done = Vec::new();
     for id in heads(store, &from.all, &lost) {
-        let name = join(LOST, &id.to_string());
         let guard = store.space.enter();
         let names = store.names(&guard)?;
+        // Beside an object that is called so.
+        let others = (1..).map(|number| format!("{LOST}.{number}"));
+        let directory = std::iter::once(LOST.to_owned())
+            .chain(others)
+            .find(|name| !matches!(names.lookup(name), Ok(Entry::Object(_))))
+            .expect("objects are fewer than numbers");
+        let name = join(&directory, &id.to_string());
         guard
             .transact(|tx| {
-                match names.make_directory(tx, LOST) {
+                match names.make_directory(tx, &directory) {
                     Ok(()) | Err(NameError::Exists) => {}
                     Err(error) => return Err(error),
                 }
@@ -160,7 +181,7 @@ fn name_lost<M: Medium>(store: &Opened<M>) -> Result<Vec<String>, Failure> {
             .map_err(Failure::of(&name))?;
         done.push(format!("object {id} had no name: named {name}"));
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Of `lost` objects, as few as lead to all others.
