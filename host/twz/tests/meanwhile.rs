@@ -6,10 +6,12 @@ mod common;
 use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use common::Bed;
-use twizzler::collections::MapRoot;
-use twizzler::{Names, Store, Stored};
+use twizzler::collections::{BytesMap, MapRoot};
+use twizzler::{NameError, Names, Store, Stored};
 
 #[derive(Stored)]
 #[stored(name = "test.book", version = 1)]
@@ -89,4 +91,64 @@ fn rm_deletes_nothing_that_gets_another_name_meanwhile() {
         }
     }
     println!("{linked} of 20 came in time");
+}
+
+/// A program makes, names and deletes objects, and takes and gives back memory in one that stays: no moment of that is damage.
+#[test]
+fn check_of_a_store_in_use_finds_no_damage() {
+    let bed = Bed::new();
+    bed.store("directory", "s");
+    let store = Store::open(bed.path("s")).expect("opens");
+    {
+        let guard = store.enter();
+        let names = Names::open(&guard).expect("names");
+        guard.transact(|tx| names.create::<Book>(tx, "book").map(drop)).expect("makes");
+    }
+    let stop = AtomicBool::new(false);
+    let ended = thread::scope(|scope| {
+        scope.spawn(|| {
+            let guard = store.enter();
+            let names = Names::open(&guard).expect("names");
+            for round in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (new, old) = (format!("note-{round}"), format!("note-{}", round.wrapping_sub(8)));
+                let changed = guard.transact(|tx| {
+                    names.create::<Book>(tx, &new)?;
+                    match names.delete(tx, &old) {
+                        Ok(_) | Err(NameError::NoSuchName) => Ok(()),
+                        Err(error) => Err(error),
+                    }
+                });
+                changed.expect("others only make it wait");
+            }
+        });
+        scope.spawn(|| {
+            let guard = store.enter();
+            let names = Names::open(&guard).expect("names");
+            let book = names.object("book").expect("named");
+            let book = guard.open::<Book>(book, twizzler::Access::Write).expect("opens").base();
+            let pages = BytesMap::new(book.at(Book::pages));
+            for round in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let key = (round.wrapping_mul(0x9e37_79b9) % 200).to_be_bytes();
+                let changed = guard.transact(|tx| {
+                    if !pages.remove(tx, &key)? {
+                        pages.insert(tx, &key, &vec![7; 100 + (round % 4000) as usize])?;
+                    }
+                    Ok::<_, twizzler::Error>(())
+                });
+                changed.expect("others only make it wait");
+            }
+        });
+        let ended: Vec<_> = (0..40).map(|_| bed.run(&["check", "s"])).collect();
+        stop.store(true, Ordering::Relaxed);
+        ended
+    });
+    store.close().expect("closes");
+    let damaged: Vec<_> = ended.iter().filter(|run| run.status != 0).collect();
+    assert!(damaged.is_empty(), "{} of 40: {:?}", damaged.len(), damaged.first());
 }

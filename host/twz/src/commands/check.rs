@@ -14,7 +14,7 @@ use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, Metadata};
 use twizzler_abi::pointer::FotKind;
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::Entry;
-use twizzler_object::{HeapFinding, check_heap};
+use twizzler_object::{Access, HeapFinding, check_heap};
 
 use crate::answer::Answer;
 use crate::medium::Medium;
@@ -173,7 +173,19 @@ struct Check<'a, M: Medium> {
 
 impl<M: Medium> Check<'_, M> {
     fn exists(&self, id: ObjId) -> bool {
-        self.ids.binary_search(&id).is_ok()
+        let is_gone = || self.store.medium().stat(id).is_err_and(|error| error == Error::NoSuchObject);
+        self.ids.binary_search(&id).is_ok() || M::SHARED && !is_gone()
+    }
+
+    /// Whether a name leads nowhere; not, if others removed it meanwhile.
+    fn leads_nowhere(&self, path: &str, id: ObjId) -> Result<bool, Failure> {
+        if self.exists(id) || !M::SHARED {
+            return Ok(!self.exists(id));
+        }
+        let guard = self.store.space.enter();
+        let names = self.store.names(&guard)?;
+        let _locked = names.lock()?;
+        Ok(names.lookup_by(&&guard, path) == Ok(Entry::Object(id)) && !self.exists(id))
     }
 
     fn add(&mut self, kind: Kind, id: ObjId, what: impl Into<String>) {
@@ -185,6 +197,10 @@ impl<M: Medium> Check<'_, M> {
     fn unreadable(&mut self, id: ObjId, part: &str, error: Error) -> Result<(), Failure> {
         if is_refusal(error) {
             return Err(Failure::of(id)(error));
+        }
+        if M::SHARED && error == Error::NoSuchObject {
+            // It was listed, and others have deleted it since.
+            return Ok(());
         }
         self.add(Kind::Object, id, format!("its {part}: {error}"));
         Ok(())
@@ -208,7 +224,7 @@ impl<M: Medium> Check<'_, M> {
         for Named { path, entry } in &all {
             if let Entry::Object(id) = *entry {
                 self.named.entry(id).or_insert_with(|| path.clone());
-                if !self.exists(id) {
+                if self.leads_nowhere(path, id)? {
                     let what = format!("its object {id} does not exist");
                     let name = Some(path.clone());
                     self.findings.push(Finding { kind: Kind::Name, object: None, name, what });
@@ -219,6 +235,29 @@ impl<M: Medium> Check<'_, M> {
     }
 
     fn object(&mut self, id: ObjId) -> Result<(), Failure> {
+        let (findings, dangling) = (self.findings.len(), self.dangling.len());
+        self.look_at(id)?;
+        if !M::SHARED || (findings, dangling) == (self.findings.len(), self.dangling.len()) {
+            return Ok(());
+        }
+        // Somebody may have been changing it: once more, while nobody can. What can't even be opened is as it was found.
+        let guard = self.store.space.enter();
+        match guard.open_any(id, Access::Read) {
+            Err(Error::NoSuchObject) => {}
+            Err(_) => return Ok(()),
+            Ok(area) => {
+                let _locked = guard.lock(area).map_err(Failure::of(id))?;
+                self.findings.truncate(findings);
+                self.dangling.truncate(dangling);
+                return self.look_at(id);
+            }
+        }
+        self.findings.truncate(findings);
+        self.dangling.truncate(dangling);
+        Ok(())
+    }
+
+    fn look_at(&mut self, id: ObjId) -> Result<(), Failure> {
         let medium = self.store.medium();
         let known = medium.stat(id).and_then(|stat| match Error::from_number(stat.quarantine) {
             Some(error) => Err(error),
