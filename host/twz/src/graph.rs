@@ -108,8 +108,8 @@ pub fn leads_to<M: Medium>(
 pub struct Reached {
     /// The objects.
     pub objects: HashSet<ObjId>,
-    /// Those of them that could not be read.
-    pub unread: Vec<ObjId>,
+    /// Those of them that could not be read, and why.
+    pub unread: Vec<(ObjId, Error)>,
 }
 
 /// Follows all that `roots` lead to, among the objects `all`. The store's own objects are not followed: their names are roots, and
@@ -134,7 +134,7 @@ pub fn reach<M: Medium>(
         }
         match leads_to(medium, &finder, id, bar) {
             Ok(targets) => rest.extend(targets),
-            Err(_) => reached.unread.push(id),
+            Err(error) => reached.unread.push((id, error)),
         }
     }
     reached

@@ -289,6 +289,32 @@ fn what_the_host_refuses_is_not_damage() {
     assert_eq!(bed.ok(&["check", "s"]).lines().last(), Some("clean"));
 }
 
+/// An object that somebody may not read says nothing of what it leads to; but it is not damaged.
+#[test]
+fn what_may_not_be_read_is_denied() {
+    use std::os::unix::fs::PermissionsExt;
+    let outer = tempfile::tempdir().expect("a folder");
+    let folder = outer.path();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("ours");
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_twz")).arg(folder.join("twz")).status();
+    assert!(copied.expect("cp runs").success());
+    fs::write(folder.join("f"), "content").expect("writes");
+    for arguments in [&["create", "s"][..], &["put", "s", "f"]] {
+        let ended = Command::new(folder.join("twz")).args(arguments).current_dir(folder).output();
+        assert!(ended.expect("twz starts").status.success(), "{arguments:?}");
+    }
+    let stat =
+        Command::new(folder.join("twz")).args(["--json", "stat", "s", "f"]).current_dir(folder).output();
+    let stat: serde_json::Value = serde_json::from_slice(&stat.expect("twz starts").stdout).expect("JSON");
+    let object = folder.join("s/objects").join(stat["answer"]["objects"][0]["id"].as_str().expect("an ID"));
+    set_mode(&folder.join("s"), 0o444, 0o555);
+    assert_eq!(as_nobody(folder, &["export", "s", "-"]).0, 0);
+    set_mode(&object, 0, 0);
+    let (status, out, err) = as_nobody(folder, &["export", "s", "-"]);
+    assert!(status == 7 && err.contains("not grant"), "{status} {out}{err}");
+    set_mode(&folder.join("s"), 0o644, 0o755);
+}
+
 #[test]
 fn only_regular_files_are_replaced() {
     let bed = Bed::new();

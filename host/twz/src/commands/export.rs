@@ -178,8 +178,8 @@ fn objects<M: Medium>(store: &Opened<M>, names: &[Named]) -> Result<Vec<ObjId>, 
     let bar = progress::of_bytes(stored_bytes(store.medium(), &all), "Following pointers");
     let reached = reach(store.medium(), &all, roots, &bar);
     bar.finish_and_clear();
-    if let Some(id) = reached.unread.first() {
-        return Err(Failure::of(id)(Error::Damaged));
+    if let Some((id, error)) = reached.unread.first() {
+        return Err(Failure::of(id)(*error));
     }
     let mut objects = Vec::new();
     for id in reached.objects {

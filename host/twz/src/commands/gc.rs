@@ -15,7 +15,7 @@ use crate::object::{Facts, facts, metadata, stored_bytes};
 use crate::open::Opened;
 use crate::progress;
 use crate::size::Bytes;
-use crate::status::{Failure, Status};
+use crate::status::{Failure, Status, is_refusal};
 
 /// Objects that go in one transaction.
 const BATCH: usize = 64;
@@ -106,10 +106,13 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
         objects: Vec::new(),
         stored_bytes: 0,
         deleted: arguments.delete && !lost.is_empty(),
-        unread: reached.unread.iter().map(ToString::to_string).collect(),
+        unread: reached.unread.iter().map(|(id, _)| id.to_string()).collect(),
         kept: Vec::new(),
     };
     if garbage.deleted && !reached.unread.is_empty() && !arguments.force {
+        if let Some((id, error)) = reached.unread.iter().find(|(_, error)| is_refusal(*error)) {
+            return Err(Failure::of(id)(*error));
+        }
         let what = format!("{} objects can't be read, and might lead to others", reached.unread.len());
         return Err(Failure::new(Status::Damaged, what)
             .advise("`twz check` lists them; `twz repair` first, or add --force"));
