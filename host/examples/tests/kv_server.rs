@@ -359,6 +359,26 @@ fn what_is_sent_faster_than_it_runs_waits_with_the_client() {
 }
 
 #[test]
+fn commands_without_end_do_not_take_all_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);
+    let mut other = server.client();
+    let part = [b"$33554432\r\n".to_vec(), vec![b'v'; 32 << 20], b"\r\n".to_vec()].concat();
+    let begin = |client: &mut Client| {
+        let mut writer = client.writer();
+        let mut send = |bytes: &[u8]| std::io::Write::write_all(&mut writer, bytes);
+        send(b"*9\r\n").and_then(|()| (0..6).try_for_each(|_| send(&part))).is_ok()
+    };
+    let mut clients: Vec<Client> = (0..6).map(|_| server.client()).collect();
+    let begun: Vec<bool> = clients.iter_mut().map(begin).collect();
+    // Nearly 200 MiB each.
+    assert!(begun[0] && begun[1] && begun.contains(&false), "{begun:?}");
+    assert_eq!(other.ask("PING"), "PONG");
+    let peak_bytes = server.peak_bytes();
+    assert!(peak_bytes < 800 << 20, "{peak_bytes} bytes");
+}
+
+#[test]
 fn an_answer_that_is_too_long_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(&folder.path().join("store"), &["--survives", "kill"]);

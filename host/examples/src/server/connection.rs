@@ -17,6 +17,8 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// A client's connection. It never waits.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
+    /// What it held when the server was told last.
+    pub(super) noted_bytes: usize,
     input: Vec<u8>,
     /// Bytes of the input that were taken.
     taken: usize,
@@ -47,6 +49,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
+            noted_bytes: 0,
             input: Vec::new(),
             taken: 0,
             parser: Parser::default(),
@@ -152,6 +155,11 @@ impl Connection {
         let has_command = !self.postponed.is_empty() || !self.needs_input;
         let can_read = self.unread && !self.ended;
         !self.closing && self.replies.len() < REPLY_BYTES_MAX && (has_command || can_read)
+    }
+
+    /// Bytes that wait for the client.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.input.len() + self.parser.bytes() + self.replies.len()
     }
 
     /// Sends what can be sent now.

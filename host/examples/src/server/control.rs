@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::commands::{After, Arguments, COMMANDS, Run};
@@ -21,6 +21,8 @@ pub struct Server {
     /// How long it took from the start to the first possible answer.
     pub(super) opened_in: Duration,
     pub(super) connections: AtomicU64,
+    /// Bytes that wait for clients, or for more of a command, in all connections.
+    pub(super) held_bytes: AtomicUsize,
     pub(super) commands: AtomicU64,
     pub(super) transactions: AtomicU64,
     pub(super) stopping: AtomicBool,

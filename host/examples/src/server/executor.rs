@@ -22,6 +22,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Values that are changed together at most, where a log makes them durable: each costs about 8 KiB of new nodes, and a transaction that
 /// makes more than 256 KiB of them has its objects' files synced, one after the other, in place of the log alone.
 const BATCH_VALUES_MAX: usize = 25;
+/// Bytes that all clients together may leave waiting; above that, who leaves more than its share is dropped.
+const HELD_BYTES_MAX: usize = 512 << 20;
 /// How often to look whether the server is to stop.
 const TICK: Duration = Duration::from_millis(50);
 /// What wakes the thread for new clients.
@@ -142,12 +144,20 @@ impl<'s> Executor<'s> {
         }
     }
 
-    /// Does something with a client's connection, and drops it where it is done or broken.
+    /// Does something with a client's connection, and drops it where it is done or broken, or holds too much.
     fn keep_or_drop(&mut self, token: usize, act: impl FnOnce(&mut Connection) -> io::Result<State>) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
-        if !matches!(act(connection), Ok(State::Open)) {
+        let is_open = matches!(act(connection), Ok(State::Open));
+        let (held, noted) = (connection.held_bytes(), connection.noted_bytes);
+        connection.noted_bytes = held;
+        // Sums wrap, as what is added does where less is held now.
+        let all = self.server.held_bytes.fetch_add(held.wrapping_sub(noted), Ordering::Relaxed);
+        let share = HELD_BYTES_MAX / self.server.connections.load(Ordering::Relaxed).max(1) as usize;
+        let is_too_much = all.wrapping_add(held).wrapping_sub(noted) > HELD_BYTES_MAX && held > share;
+        if !is_open || is_too_much {
             let _ = self.poll.registry().deregister(&mut connection.stream);
             self.connections.remove(&token);
+            self.server.held_bytes.fetch_sub(held, Ordering::Relaxed);
             self.server.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }

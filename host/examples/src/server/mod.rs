@@ -21,7 +21,7 @@ mod strings;
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,6 +97,7 @@ pub fn serve(store: &Store, settings: Settings, ready: impl FnOnce(&Server)) -> 
         started: settings.started,
         opened_in: settings.started.elapsed(),
         connections: AtomicU64::new(0),
+        held_bytes: AtomicUsize::new(0),
         commands: AtomicU64::new(0),
         transactions: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
@@ -181,6 +182,7 @@ mod tests {
             started: Instant::now(),
             opened_in: Duration::ZERO,
             connections: AtomicU64::new(0),
+            held_bytes: AtomicUsize::new(0),
             commands: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
