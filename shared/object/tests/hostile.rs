@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET};
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
+use twizzler_object::collections::{HashMap, HashMapRoot};
 use twizzler_object::types::type_object;
 use twizzler_object::{Access, Backend, InvBytes, InvPtr, Reader, Space, Stored};
 
@@ -225,5 +226,33 @@ fn quarantined_lanes_take_nothing_else_along() {
             std::mem::forget(space);
             backend.kill_all();
         }
+    }
+}
+
+/// Where the sum of an object's address and an offset is beyond all numbers.
+#[test]
+fn offsets_at_the_end_of_all_numbers_are_damage() {
+    for is_directory in [true, false] {
+        let backend = MemoryBackend::new();
+        let space = Space::attach(&backend).expect("attach");
+        let made = space.transact(|tx| {
+            let root = tx.create::<HashMapRoot<u64, u64>>()?;
+            HashMap::new(root.base()).insert(tx, 1, 1)?;
+            Ok::<_, Error>(tx.space().id_of(root.area()))
+        });
+        let id = made.expect("made");
+        let guard = space.enter();
+        let root = guard.open::<HashMapRoot<u64, u64>>(id, Access::Write).expect("there").base();
+        let word = |at: u64| guard.get(root.object().place::<u64>(at).expect("within"));
+        // The table's first word leads to the directory, whose first leads to the bucket, whose second leads to the next one.
+        let directory = word(root.offset());
+        let at = if is_directory { directory } else { word(directory) + 8 };
+        for (n, byte) in (u64::MAX - 15).to_le_bytes().into_iter().enumerate() {
+            backend.damage(id, at + n as u64, |_| byte);
+        }
+        let map = HashMap::new(root);
+        assert_eq!(map.get(&&guard, &2), Err(Error::Damaged));
+        assert_eq!(guard.transact(|tx| map.insert(tx, 2, 2)), Err(Error::Damaged));
+        assert_eq!(map.iter(&&guard).last(), Some(Err(Error::Damaged)));
     }
 }
