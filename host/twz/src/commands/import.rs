@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use twizzler_abi::object::{HEADER_OFFSET, Header};
+use twizzler_abi::object::HEADER_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_names::{Entry, NameError};
 
@@ -30,7 +30,7 @@ use crate::archive::Head;
 use crate::archive::read::{ArchiveError, Archived, Reader, Record, verify};
 use crate::graph::is_of_the_system;
 use crate::medium::Medium;
-use crate::object::{class_of, metadata};
+use crate::object::{class_of, is_equal, metadata};
 use crate::open::{For, Lock, Opened, Place, lock_image, open, open_image, place_of, with_store};
 use crate::out::sync_folder_of;
 use crate::paths::{clean, join};
@@ -434,32 +434,6 @@ fn refuse_directories(names: &[NamePlan]) -> Result<(), Failure> {
         Err(Failure::new(Status::Conflict, what)
             .advise("nothing was changed; move the directory away, or import --into another one"))
     })
-}
-
-/// Whether these bytes of a store's object are the same. No bytes: all zero. The lock word is nobody's business.
-fn is_equal<M: Medium>(medium: &M, id: ObjId, range: Range<u64>, bytes: &[u8]) -> bool {
-    const STEP: u64 = 1 << 20;
-    let lock = HEADER_OFFSET + std::mem::offset_of!(Header, lock) as u64;
-    let mut at = range.start;
-    while at < range.end {
-        let mut found = vec![0; STEP.min(range.end - at) as usize];
-        if medium.read_raw(id, at, &mut found).is_err() {
-            return false;
-        }
-        let first = (at - range.start) as usize;
-        let mut expected = bytes.get(first..first + found.len()).map_or(vec![0; found.len()], <[u8]>::to_vec);
-        for side in [&mut found, &mut expected] {
-            if (at..at + side.len() as u64).contains(&lock) {
-                let word = (lock - at) as usize;
-                side[word..word + 8].fill(0);
-            }
-        }
-        if found != expected {
-            return false;
-        }
-        at += STEP;
-    }
-    true
 }
 
 fn make_names<M: Medium>(
