@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
+use twizzler_abi::address::PAGE_BYTES;
+use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
+use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET};
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
 use twizzler_object::collections::{
     InvBox, InvRc, InvWeak, List, ListRoot, Log, LogRoot, Queue, QueueRoot, Text, TextRoot,
 };
-use twizzler_object::{Access, Guard, Object, Ptr, Reader, Space, Stored};
+use twizzler_object::{Access, Backend, Guard, Object, Ptr, Reader, Space, Stored};
 
 #[derive(Stored)]
 #[stored(name = "test.chains-root", version = 1)]
@@ -335,6 +338,31 @@ fn boxes_own_what_they_point_to() {
     assert_eq!(InvBox::open(&&guard, tree), Ok(None));
     guard.transact(|tx| fell(tx, other)).expect("felled");
     assert_eq!(used(&guard, id), 0);
+}
+
+/// What outlives a power cut can't point to what doesn't.
+#[test]
+fn a_target_that_its_box_can_not_point_to_is_not_lost() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let (nonce, owner, default_rights) = ([0; 16], ObjId::NONE, USUAL_RIGHTS.bits());
+    let spec = CreateSpec { nonce, owner, flags: 0, default_rights, fingerprint: 0 };
+    let volatile = backend.create(&spec).expect("made");
+    backend.ensure(volatile, HEADER_OFFSET, 2 * PAGE_BYTES).expect("room");
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let tree = open(&guard, id).base().at(Root::tree);
+    let area = guard.open_any(volatile, Access::Write).expect("there");
+    let other = area.place::<InvBox<Tree>>(BASE_OFFSET).expect("within");
+    guard.transact(|tx| tx.set_len_bytes(area, 8)).expect("set");
+    // The errors are met within transactions that commit.
+    let filled = guard.transact(|tx| Ok::<_, Error>(InvBox::fill(tx, tree, area).map(drop)));
+    assert_eq!((filled, used(&guard, volatile)), (Ok(Err(Error::InvalidArgument)), 0));
+    guard.transact(|tx| InvBox::fill(tx, other, area).map(drop)).expect("filled");
+    let given = guard.transact(|tx| Ok::<_, Error>(InvBox::give(tx, other, tree)));
+    assert_eq!(given, Ok(Err(Error::InvalidArgument)));
+    guard.transact(|tx| fell(tx, other)).expect("felled");
+    assert_eq!(used(&guard, volatile), 0);
 }
 
 #[test]
