@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET};
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::collections::{HashMap, HashMapRoot};
+use twizzler_object::collections::{HashMap, HashMapRoot, Vector, VectorRoot};
 use twizzler_object::types::type_object;
-use twizzler_object::{Access, Backend, InvBytes, InvPtr, Reader, Space, Stored};
+use twizzler_object::{Access, Area, Backend, Guard, InvBytes, InvPtr, Ptr, Reader, Space, Stored, Tx};
 
 #[derive(Stored)]
 #[stored(name = "test.hostile", version = 1)]
@@ -255,4 +255,146 @@ fn offsets_at_the_end_of_all_numbers_are_damage() {
         assert_eq!(guard.transact(|tx| map.insert(tx, 2, 2)), Err(Error::Damaged));
         assert_eq!(map.iter(&&guard).last(), Some(Err(Error::Damaged)));
     }
+}
+
+#[derive(Stored)]
+#[stored(name = "test.hostile-counts", version = 1)]
+#[repr(C)]
+struct Counts {
+    vector: VectorRoot<u64>,
+    map: HashMapRoot<u64, u64>,
+    large: HashMapRoot<u64, [u64; 128]>,
+    bytes: HashMapRoot<[u8], [u8]>,
+}
+
+type G<'g, 'b> = Guard<'g, &'b MemoryBackend>;
+
+/// An object with a little in each collection.
+fn with_counts(look: impl for<'g> FnOnce(&'g G<'_, '_>, Ptr<'g, Counts>)) {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let root = guard.transact(|tx| tx.create::<Counts>()).expect("made").base();
+    let filled = guard.transact(|tx| {
+        (0..3).try_for_each(|n| Vector::new(root.at(Counts::vector)).push(tx, n))?;
+        HashMap::new(root.at(Counts::map)).insert(tx, 1, 1)?;
+        HashMap::new(root.at(Counts::large)).insert(tx, 1, [1; 128])?;
+        HashMap::new(root.at(Counts::bytes)).insert(tx, b"key", b"value")
+    });
+    assert_eq!(filled, Ok(false));
+    look(&guard, root);
+}
+
+fn word<'g>(guard: &'g G<'_, '_>, area: Area<'g>, offset: u64) -> u64 {
+    guard.get(area.place(offset).expect("within"))
+}
+
+/// Sets words, one behind the other.
+fn put<'g>(guard: &'g G<'_, '_>, area: Area<'g>, offset: u64, words: &[u64]) {
+    let put = guard.transact(|tx| {
+        let mut places = (offset..).step_by(8).zip(words);
+        places.try_for_each(|(at, &word)| tx.set(area.place(at).expect("within"), word))
+    });
+    put.expect("put");
+}
+
+/// Gives the collection whose root is at `root` a directory of so many words, which all name its first chunk; then the words of the root behind that.
+fn share_chunk<'g>(guard: &'g G<'_, '_>, area: Area<'g>, root: u64, words: usize, counts: &[u64]) {
+    let chunk = word(guard, area, word(guard, area, root));
+    let directory =
+        guard.transact(|tx| tx.alloc_span::<u64>(area, words as u64)).expect("room").index(0).expect("first");
+    put(guard, area, directory.offset(), &vec![chunk; words]);
+    put(guard, area, root, &[directory.offset()]);
+    put(guard, area, root + 8, counts);
+}
+
+fn used_pages<'g>(guard: &'g G<'_, '_>, area: Area<'g>) -> u64 {
+    guard.heap_usage(area).expect("whole").used_pages
+}
+
+#[test]
+fn vectors_longer_than_their_room_or_their_object_are_damaged() {
+    with_counts(|guard, root| {
+        let (area, at) = (root.object(), root.at(Counts::vector).offset());
+        let vector = Vector::new(root.at(Counts::vector));
+        let before = used_pages(guard, area);
+        put(guard, area, at + 16, &[10_000_000]);
+        assert_eq!(guard.transact(|tx| vector.push(tx, 1)), Err(Error::Damaged));
+        assert_eq!(guard.transact(|tx| vector.extend_from_slice(tx, &[1, 2])), Err(Error::Damaged));
+        // 2 GiB of the same.
+        share_chunk(guard, area, at, 1 << 15, &[1 << 28, 1 << 28]);
+        assert_eq!(vector.to_vec(&guard), Err(Error::Damaged));
+        assert_eq!(vector.iter(&guard).take(10).collect::<Vec<_>>(), [Err(Error::Damaged)]);
+        assert_eq!(vector.places(&guard).rev().take(10).collect::<Vec<_>>(), [Err(Error::Damaged)]);
+        type Change = for<'g, 'b> fn(Vector<'g, u64>, &mut Tx<'g, &'b MemoryBackend>) -> Result<(), Error>;
+        let changes: [Change; 5] = [
+            |vector, tx| vector.drain(tx, ..).map(drop),
+            |vector, tx| vector.retain(tx, |_| true),
+            |vector, tx| vector.insert(tx, 0, 1),
+            |vector, tx| vector.remove(tx, 0).map(drop),
+            |vector, tx| vector.resize(tx, 1 << 29, 0),
+        ];
+        for change in changes {
+            assert_eq!(guard.transact(|tx| change(vector, tx)), Err(Error::Damaged));
+        }
+        assert!(used_pages(guard, area) <= before + 70, "the directory alone");
+    });
+}
+
+#[test]
+fn tables_with_more_buckets_than_room_are_damaged() {
+    with_counts(|guard, root| {
+        let (area, at) = (root.object(), root.at(Counts::map).offset());
+        share_chunk(guard, area, at, 4096, &[4, 1 << 20, 1 << 30]);
+        let before = used_pages(guard, area);
+        let map = HashMap::new(root.at(Counts::map));
+        let mut inserted = None;
+        let undone = guard.transact(|tx| {
+            inserted = Some(map.insert(tx, 2, 2));
+            Err::<(), _>(Error::Interrupted)
+        });
+        assert_eq!((inserted, undone), (Some(Err(Error::Damaged)), Err(Error::Interrupted)));
+        assert_eq!(used_pages(guard, area), before);
+    });
+}
+
+#[test]
+fn tables_whose_buckets_share_a_chain_are_damaged() {
+    with_counts(|guard, root| {
+        let (area, at) = (root.object(), root.at(Counts::large).offset());
+        let map = HashMap::<u64, [u64; 128]>::new(root.at(Counts::large));
+        // 40 buckets without entries, one behind the other, behind each of the eight of a chunk.
+        let bucket = |next: u64| {
+            let mut words = [0; 906];
+            words[1] = next;
+            let made = guard
+                .transact(|tx| tx.alloc::<[u64; 906]>(area).and_then(|at| tx.set(at, words).map(|()| at)));
+            made.expect("made").offset()
+        };
+        let chain = (0..40).fold(0, |next, _| bucket(next));
+        guard.transact(|tx| (2..200).try_for_each(|n| map.insert(tx, n, [n; 128]).map(drop))).expect("grown");
+        let chunk = word(guard, area, word(guard, area, at));
+        (0..8).for_each(|n| put(guard, area, chunk + n * 906 * 8, &[0, chain]));
+        share_chunk(guard, area, at, 2048, &[1 << 14, 1 << 14]);
+        assert_eq!(map.iter(&guard).last(), Some(Err(Error::Damaged)));
+        let mut cleared = None;
+        let undone = guard.transact(|tx| {
+            cleared = Some(map.clear(tx));
+            Err::<(), _>(Error::Interrupted)
+        });
+        assert_eq!((cleared, undone), (Some(Err(Error::Damaged)), Err(Error::Interrupted)));
+    });
+}
+
+#[test]
+fn values_longer_than_any_can_be_are_damaged() {
+    with_counts(|guard, root| {
+        let (area, at) = (root.object(), root.at(Counts::bytes).offset());
+        let bytes = HashMap::<[u8], [u8]>::new(root.at(Counts::bytes));
+        // Tags, next, the key's hash, the offset; then the lengths.
+        let lens = word(guard, area, word(guard, area, at)) + 32;
+        assert_eq!(word(guard, area, lens), 5 << 32 | 3);
+        put(guard, area, lens, &[100 << 52 | 3]);
+        assert_eq!(bytes.get(&guard, b"key").map(|value| value.is_some()), Err(Error::Damaged));
+    });
 }

@@ -61,6 +61,13 @@ impl<'s> Chunks<'s> {
         reader.get(self.root.at(ChunksRoot::room))
     }
 
+    /// `len` elements, if there can be so many: a count that makes no sense would keep us busy, or cost memory without end.
+    pub(super) fn checked(&self, reader: &impl Reader<'s>, len: u64) -> Result<u64, Error> {
+        let room = self.room(reader);
+        let fits = room.checked_mul(self.size).is_some_and(|bytes| bytes <= self.area().range_bytes());
+        if len <= room && fits { Ok(len) } else { Err(Error::Damaged) }
+    }
+
     /// The offset of an element within the room: not yet checked, and none at all where the chunks are damaged.
     #[inline(always)]
     pub(super) fn offset(&self, reader: &impl Reader<'s>, index: u64) -> Result<u64, Error> {
@@ -81,12 +88,15 @@ impl<'s> Chunks<'s> {
         self.area().place(directory.wrapping_add(chunk.wrapping_mul(8))).ok_or(Error::Damaged)
     }
 
-    /// Makes room for `need` elements. Those up to there will be written by this transaction. After an error there is as much room as there was, or some
+    /// Makes room for `need` elements, where there were `len`. Those up to there will be written by this transaction. After an error there is as much room as there was, or some
     /// more.
-    pub(super) fn grow<B: Backend>(&self, tx: &mut Tx<'s, B>, need: u64) -> Result<(), Error> {
+    pub(super) fn grow<B: Backend>(&self, tx: &mut Tx<'s, B>, len: u64, need: u64) -> Result<(), Error> {
         tx.lock(self.area())?;
         let whole = 1 << self.shift;
         let mut room = self.room(tx);
+        if len > room {
+            return Err(Error::Damaged);
+        }
         if need <= room {
             return Ok(());
         }
@@ -170,19 +180,12 @@ impl<'s> Chunks<'s> {
     /// Gives all memory back.
     pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
         tx.lock(self.area())?;
-        let room = self.room(tx);
+        let room = self.checked(tx, self.room(tx))?;
         if room == 0 {
             return Ok(());
         }
         let whole = 1 << self.shift;
         let chunks = room.div_ceil(whole);
-        // What the object can't hold is no number of chunks, and would keep us busy.
-        if chunks
-            .checked_mul(self.size.min(CHUNK_BYTES))
-            .is_none_or(|bytes| bytes > self.area().range_bytes())
-        {
-            return Err(Error::Damaged);
-        }
         for chunk in 0..chunks {
             let at = self.offset(tx, chunk << self.shift)?;
             let len = whole.min(room) * self.size;

@@ -49,6 +49,9 @@ impl<'s> HashMap<'s, [u8], [u8]> {
         slot: &Slot<'s, OfBytes>,
     ) -> Result<(Bytes<'s>, Bytes<'s>), Error> {
         let pair: Pair = reader.get(self.table().value(slot));
+        if pair.key_bytes.max(pair.value_bytes) as usize > VALUE_BYTES_MAX {
+            return Err(Error::Damaged);
+        }
         let len = u64::from(pair.key_bytes) + u64::from(pair.value_bytes);
         let all = self.root.object().span::<u8>(pair.offset, len).ok_or(Error::Damaged)?;
         let key = all.slice(0, pair.key_bytes.into());

@@ -255,6 +255,11 @@ impl<'s, L: Layout> Table<'s, L> {
         Bucket::at(self.area(), self.chunks().offset(reader, number)?)
     }
 
+    /// Who goes through more buckets than the object can hold comes upon some of them again.
+    const fn buckets_max(&self) -> u64 {
+        self.area().range_bytes() / Bucket::<L>::BYTES
+    }
+
     /// The bucket that a hash belongs to; None: there are no buckets.
     #[inline(always)]
     fn bucket_of(&self, reader: &impl Reader<'s>, hash: u64) -> Result<Option<Bucket<'s, L>>, Error> {
@@ -315,7 +320,7 @@ impl<'s, L: Layout> Table<'s, L> {
     /// Makes bucket number `number`, the next one, empty.
     fn add_bucket<B: Backend>(&self, tx: &mut Tx<'s, B>, number: u64) -> Result<Bucket<'s, L>, Error> {
         let more = number.checked_add(1).ok_or(Error::Damaged)?;
-        self.chunks().grow(tx, more)?;
+        self.chunks().grow(tx, number, more)?;
         let bucket = self.bucket(tx, number)?;
         bucket.blank(tx)?;
         tx.set(self.root.at(TableRoot::buckets), more)?;
@@ -447,10 +452,13 @@ impl<'s, L: Layout> Table<'s, L> {
     /// Takes everything out and gives the memory back.
     pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
         tx.lock(self.area())?;
-        let buckets = tx.get(self.root.at(TableRoot::buckets)).min(self.chunks().room(tx));
+        let buckets = self.chunks().checked(tx, tx.get(self.root.at(TableRoot::buckets)))?;
+        let mut left = self.buckets_max();
         for number in 0..buckets {
             let first = self.bucket(tx, number)?;
-            for bucket in self.chain(tx, first)?.into_iter().skip(1) {
+            let chain = self.chain(tx, first)?;
+            left = left.checked_sub(chain.len() as u64).ok_or(Error::Damaged)?;
+            for bucket in chain.into_iter().skip(1) {
                 self.free_bucket(tx, bucket)?;
             }
         }

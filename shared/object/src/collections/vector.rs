@@ -97,6 +97,11 @@ impl<'s, T: Stored> Vector<'s, T> {
         reader.get(self.field().at(Root::len))
     }
 
+    /// Number of elements, if there can be so many: for who goes through them.
+    fn checked_len(&self, reader: &impl Reader<'s>) -> Result<u64, Error> {
+        self.chunks().checked(reader, self.len(reader))
+    }
+
     /// True without elements.
     #[must_use]
     pub fn is_empty(&self, reader: &impl Reader<'s>) -> bool {
@@ -139,7 +144,7 @@ impl<'s, T: Stored> Vector<'s, T> {
         tx.lock(self.root.object())?;
         let len = self.len(tx);
         let more = len.checked_add(1).ok_or(Error::Damaged)?;
-        chunks.grow(tx, more)?;
+        chunks.grow(tx, len, more)?;
         tx.set(self.field().at(Root::len), more)?;
         self.at(tx, len)
     }
@@ -224,7 +229,7 @@ impl<'s, T: Value> Vector<'s, T> {
             let index = copy.len() as u64;
             let bytes;
             (bytes, end) = steady(reader, self.root.object(), || {
-                let end = end.min(self.len(reader));
+                let end = end.min(self.checked_len(reader)?);
                 let len = end.saturating_sub(index).min(chunks.run(index));
                 let run = if len == 0 { Span::EMPTY } else { self.run(reader, index, len)? };
                 Ok((reader.to_vec(run.memory()), end))
@@ -275,7 +280,7 @@ impl<'s, T: Value> Vector<'s, T> {
         tx.lock(self.root.object())?;
         let end = index.checked_add(values.len() as u64).ok_or(Error::OutOfRange)?;
         let chunks = self.chunks();
-        chunks.grow(tx, end)?;
+        chunks.grow(tx, index, end)?;
         let mut rest = values;
         while !rest.is_empty() {
             let (part, more) = rest.split_at(rest.len().min(chunks.run(index) as usize));
@@ -303,8 +308,9 @@ impl<'s, T: Value> Vector<'s, T> {
     /// As [`Vector::push_zeroed`].
     pub fn resize<B: Backend>(&self, tx: &mut Tx<'s, B>, len: u64, value: T) -> Result<(), Error> {
         tx.lock(self.root.object())?;
-        let more = len.saturating_sub(self.len(tx));
-        self.chunks().grow(tx, len)?;
+        let old = self.checked_len(tx)?;
+        let more = len.saturating_sub(old);
+        self.chunks().grow(tx, old, len)?;
         self.truncate(tx, len)?;
         (0..more).try_for_each(|_| self.push(tx, value))
     }
@@ -319,7 +325,7 @@ impl<'s, T: Value> Vector<'s, T> {
         range: impl RangeBounds<u64>,
     ) -> Result<Vec<T>, Error> {
         tx.lock(self.root.object())?;
-        let len = self.len(tx);
+        let len = self.checked_len(tx)?;
         let first = match range.start_bound() {
             Bound::Included(&first) => first,
             Bound::Excluded(before) => before.checked_add(1).ok_or(Error::OutOfRange)?,
@@ -409,7 +415,7 @@ impl<'s, T: Value> Vector<'s, T> {
     ) -> Result<(), Error> {
         tx.lock(self.root.object())?;
         let mut kept = 0;
-        for index in 0..self.len(tx) {
+        for index in 0..self.checked_len(tx)? {
             let value = self.get(tx, index)?.ok_or(Error::Damaged)?;
             if keep(&value) {
                 if kept < index {
@@ -427,7 +433,7 @@ impl<'s, T: Value> Vector<'s, T> {
     /// [`Error::OutOfRange`] beyond the end; as [`Vector::push_zeroed`].
     pub fn insert<B: Backend>(&self, tx: &mut Tx<'s, B>, index: u64, value: T) -> Result<(), Error> {
         tx.lock(self.root.object())?;
-        let len = self.len(tx);
+        let len = self.checked_len(tx)?;
         if index > len {
             return Err(Error::OutOfRange);
         }
@@ -446,7 +452,7 @@ impl<'s, T: Value> Vector<'s, T> {
     pub fn remove<B: Backend>(&self, tx: &mut Tx<'s, B>, index: u64) -> Result<T, Error> {
         tx.lock(self.root.object())?;
         let value = self.get(tx, index)?.ok_or(Error::OutOfRange)?;
-        let last = self.len(tx) - 1;
+        let last = self.checked_len(tx)? - 1;
         for at in index..last {
             let moved = tx.get(self.at(tx, at + 1)?);
             tx.set(self.at(tx, at)?, moved)?;

@@ -26,6 +26,8 @@ pub(super) struct Position<'s, L: Layout> {
     rest: u64,
     /// Buckets of the chain so far.
     steps: usize,
+    /// Buckets of all chains so far.
+    seen: u64,
     number: u64,
 }
 
@@ -37,7 +39,7 @@ impl<L: Layout> Clone for Position<'_, L> {
 impl<L: Layout> Copy for Position<'_, L> {}
 
 impl<L: Layout> Position<'_, L> {
-    pub(super) const START: Self = Self { bucket: None, rest: 0, steps: 0, number: 0 };
+    pub(super) const START: Self = Self { bucket: None, rest: 0, steps: 0, seen: 0, number: 0 };
 }
 
 impl<'s, R: Reader<'s>, L: Layout, F> Slots<'_, 's, R, L, F> {
@@ -64,7 +66,11 @@ impl<'s, R: Reader<'s>, L: Layout, F> Slots<'_, 's, R, L, F> {
                     self.table.bucket(self.reader, at.number - 1)?
                 }
             };
-            at.steps += 1;
+            // What is freed meanwhile is kept, so that no bucket comes twice.
+            if at.seen == self.table.buckets_max() {
+                return Err(Error::Damaged);
+            }
+            (at.steps, at.seen) = (at.steps + 1, at.seen + 1);
             at.bucket = Some(bucket);
             at.rest = occupied(bucket.tags(self.reader));
         }

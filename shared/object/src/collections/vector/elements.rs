@@ -27,7 +27,10 @@ impl<'r, 's, R: Reader<'s>, T: Stored, V, F: Fn(&R, Ptr<'s, T>) -> V> Elements<'
         keep: Result<Option<Keep<'s>>, Error>,
         read: F,
     ) -> Self {
-        Self { vector, reader, rest: 0..vector.len(reader), keep, read }
+        match steady(reader, vector.area(), || vector.checked_len(reader)) {
+            Ok(len) => Self { vector, reader, rest: 0..len, keep, read },
+            Err(error) => Self { vector, reader, rest: 0..1, keep: Err(error), read },
+        }
     }
 
     /// The element that `index` chooses of those that are left. An error ends them.
