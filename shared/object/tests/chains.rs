@@ -255,6 +255,25 @@ fn logs_in_a_cycle_end_with_an_error() {
 }
 
 #[test]
+fn a_log_is_not_cut_within_an_entry() {
+    let backend = MemoryBackend::new();
+    let id = make(&backend);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let log = Log::new(open(&guard, id).base().at(Root::log));
+    let append = |len| guard.transact(|tx| log.append(tx, &vec![7; len])).expect("appended");
+    let positions = [append(12), append(100_000), append(12)];
+    let cut = |at| guard.transact(|tx| log.drop_before(tx, at));
+    for at in [positions[0] + 1, positions[0] + 4, positions[1] - 1, positions[1] + 70_000, positions[2] + 15]
+    {
+        assert_eq!(cut(at), Err(Error::InvalidArgument), "at {at}");
+        assert_eq!(log.start(&&guard), 0);
+    }
+    assert_eq!(cut(positions[2]), Ok(()));
+    assert!(log.iter(&&guard).eq([Ok(vec![7; 12])]));
+}
+
+#[test]
 fn a_queue_carries_values_between_programs() {
     let backend = MemoryBackend::new();
     let id = make(&backend);

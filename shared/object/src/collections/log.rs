@@ -161,10 +161,15 @@ impl<'s> Log<'s> {
     /// Drops the entries before `position`, which must be that of an entry, or the end. Gives back the memory of segments without entries.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a position that is no entry's; [`Error::Damaged`]; what the transaction says.
+    /// [`Error::InvalidArgument`] for a position before the oldest entry, behind the end, or where no entry of a length that can be begins: others
+    /// that are no entry's are not noticed. [`Error::Damaged`]; what the transaction says.
     pub fn drop_before<B: Backend>(&self, tx: &mut Tx<'s, B>, position: u64) -> Result<(), Error> {
         tx.lock(self.root.object())?;
         if position < self.start(tx) || position > self.end(tx) {
+            return Err(Error::InvalidArgument);
+        }
+        let mut there = Follower { log: *self, segment: None, position };
+        if position < self.end(tx) && there.entry_bytes(tx)?.is_none() {
             return Err(Error::InvalidArgument);
         }
         tx.set(self.root.at(LogRoot::start), position)?;
@@ -245,16 +250,19 @@ impl<'s> Follower<'s> {
         if next.position >= self.log.end(reader) {
             return Ok((next, None));
         }
-        let mut len = [0; 4];
-        next.read(reader, &mut len)?;
-        let len = u32::from_le_bytes(len) as usize;
-        let left = self.log.end(reader).saturating_sub(next.position);
-        if len > ENTRY_BYTES_MAX || len as u64 > left {
-            return Err(Error::Damaged);
-        }
+        let len = next.entry_bytes(reader)?.ok_or(Error::Damaged)?;
         let mut entry = alloc::vec![0; len];
         next.read(reader, &mut entry)?;
         Ok((next, Some(entry)))
+    }
+
+    /// Reads an entry's length. None: no entry has that.
+    fn entry_bytes(&mut self, reader: &impl Reader<'s>) -> Result<Option<usize>, Error> {
+        let mut len = [0; 4];
+        self.read(reader, &mut len)?;
+        let len = u32::from_le_bytes(len) as usize;
+        let left = self.log.end(reader).saturating_sub(self.position);
+        Ok(Some(len).filter(|&len| len <= ENTRY_BYTES_MAX && len as u64 <= left))
     }
 
     fn read(&mut self, reader: &impl Reader<'s>, mut buffer: &mut [u8]) -> Result<(), Error> {
