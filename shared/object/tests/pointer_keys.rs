@@ -1,11 +1,14 @@
 //! Maps whose keys are pointers: a key is what a pointer leads to, whichever pointer, object, program and address it is.
 
 use std::collections::BTreeMap;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::collections::{HashMapRoot, OrderedMapRoot, PointerHashMap, PointerOrderedMap};
+use twizzler_object::collections::{HashMap, HashMapRoot, OrderedMapRoot, PointerHashMap, PointerOrderedMap};
 use twizzler_object::{Access, Guard, InvPtr, Ptr, Reader, Space, Stored};
 
 /// Has things that are keys elsewhere.
@@ -32,6 +35,13 @@ struct Index {
     hashed: HashMapRoot<InvPtr<u64>, u64>,
     ordered: OrderedMapRoot<InvPtr<u64>, u64>,
     own: [u64; 4],
+}
+
+#[derive(Stored)]
+#[stored(name = "test.bytes", version = 1)]
+#[repr(C)]
+struct Bytes {
+    map: HashMapRoot<[u8], [u8]>,
 }
 
 type B<'b> = &'b MemoryBackend;
@@ -234,4 +244,70 @@ proptest! {
         }
         prop_assert_eq!(ordered.len(&&guard), Ok(model.len() as u64));
     }
+}
+
+/// Two that both looked first, under a shared lock, would be in each other's way: one would have to begin again.
+#[test]
+fn who_will_change_all_keys_locks_them_first() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let (index, of_things) = (make::<Index>(&space), make::<Things>(&space));
+    {
+        let guard = space.enter();
+        let key = thing(&guard, of_things, 1);
+        guard.transact(|tx| maps(&guard, index).0.insert(tx, key, 1)).expect("put");
+    }
+    let (within, most) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                let guard = space.enter();
+                let (hashed, ..) = maps(&guard, index);
+                let retained = guard.transact(|tx| {
+                    hashed.retain(tx, |_, _| {
+                        most.fetch_max(within.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(200));
+                        within.fetch_sub(1, Ordering::SeqCst);
+                        true
+                    })
+                });
+                retained.expect("retained");
+            });
+        }
+    });
+    assert_eq!(most.into_inner(), 1);
+}
+
+#[test]
+fn who_clears_a_map_of_bytes_locks_it_first() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let id = make::<Bytes>(&space);
+    let (runs, both) = (AtomicU64::new(0), Barrier::new(2));
+    for _ in 0..5 {
+        {
+            let guard = space.enter();
+            let map =
+                HashMap::new(guard.open::<Bytes>(id, Access::Write).expect("there").base().at(Bytes::map));
+            let fill = |tx: &mut _| {
+                (0..3000u64).try_for_each(|n| map.insert(tx, &n.to_le_bytes(), b"value").map(drop))
+            };
+            guard.transact(fill).expect("filled");
+        }
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let guard = space.enter();
+                    let root = guard.open::<Bytes>(id, Access::Write).expect("there").base();
+                    both.wait();
+                    let cleared = guard.transact(|tx| {
+                        runs.fetch_add(1, Ordering::SeqCst);
+                        HashMap::new(root.at(Bytes::map)).clear(tx)
+                    });
+                    cleared.expect("cleared");
+                });
+            }
+        });
+    }
+    assert_eq!(runs.into_inner(), 10, "nobody begins again");
 }

@@ -225,6 +225,7 @@ impl<'s, T: Stored, V: Value, M: BitsMap<'s, V>> PointerMap<'s, T, V, M> {
         tx: &mut Tx<'s, B>,
         mut keep: impl FnMut(Result<Ptr<'s, T>, Error>, V) -> bool,
     ) -> Result<(), Error> {
+        tx.lock(self.map.object())?;
         let mut gone = alloc::vec::Vec::new();
         for entry in self.map.iter(tx) {
             let (bits, value) = entry?;

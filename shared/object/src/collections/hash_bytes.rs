@@ -222,6 +222,7 @@ impl<'s> HashMap<'s, [u8], [u8]> {
     /// # Errors
     /// [`Error::Damaged`]; what the transaction says.
     pub fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
+        tx.lock(self.area())?;
         let slots: Vec<_> = self.table().slots(tx, |_, slot| Ok(slot)).collect::<Result<_, _>>()?;
         slots.iter().try_for_each(|slot| self.free(tx, slot))?;
         self.table().clear(tx)
