@@ -169,13 +169,15 @@ impl<R: FnMut(u64, &mut [u8]) -> Result<(), Error>> Check<R> {
         if !is_grown || !ends_a_page && len != 0 && len != most {
             self.find(offset, "its map has a length that no map has");
         }
-        let mut starts = Vec::new();
+        let mut starts = BTreeMap::new();
         for index in 0..len.min(most) / size_of::<Pages>() as u64 {
             let at = map + index * size_of::<Pages>() as u64;
             self.used.push(0);
             let (used, slabs) = (self.word(at)?, self.word(at + 8)?);
             self.used[index as usize] = used;
-            starts.extend((0..64).filter(|bit| slabs >> bit & 1 != 0).map(|bit| index * 64 + bit));
+            if slabs != 0 {
+                starts.insert(index * 64, slabs);
+            }
         }
         let known = self.used.len() as u64 * 64;
         let hint = self.word(offset + offset_of!(Heap, hint) as u64)?;
@@ -199,10 +201,18 @@ impl<R: FnMut(u64, &mut [u8]) -> Result<(), Error>> Check<R> {
     }
 
     /// Checks slabs. What they don't take of the pages in use are runs.
-    fn slabs(&mut self, starts: &[u64]) -> Result<BTreeMap<u64, Found>, Error> {
+    fn slabs(&mut self, starts: &BTreeMap<u64, u64>) -> Result<BTreeMap<u64, Found>, Error> {
         let mut found = BTreeMap::new();
         let (mut slab_pages, mut end) = (0, self.origin);
-        for &page in starts {
+        let bits = |(first, slabs): (&u64, &u64)| {
+            let (first, slabs) = (*first, *slabs);
+            (0..64).filter(move |bit| slabs >> bit & 1 != 0).map(move |bit| first + bit)
+        };
+        for page in starts.iter().flat_map(bits) {
+            // A map may name more slabs that are none than anybody wants to look at.
+            if self.report.findings.len() == FINDINGS_MAX {
+                break;
+            }
             let Some((slab, blocks)) = self.slab(page)? else {
                 self.find(page * PAGE_BYTES, "no slab, where one is said to begin");
                 continue;
