@@ -240,3 +240,23 @@ fn what_can_not_fit_is_not_looked_for() {
         assert_eq!(backend.pages_of(id), before, "{len}");
     }
 }
+
+/// A file that is cut short keeps its bytes behind the end, where the heap's map comes to lie.
+#[test]
+fn a_heap_begins_in_what_was_a_file() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let area = guard.transact(|tx| {
+        let area = tx.create_any()?;
+        tx.write_at(area, 0, &[0xff; 1 << 20])?;
+        tx.set_len_bytes(area, 1 << 20)?;
+        Ok::<_, Error>(area)
+    });
+    let area = area.expect("written");
+    guard.transact(|tx| tx.set_len_bytes(area, 0)).expect("cut");
+    let made = guard.transact(|tx| tx.alloc_bytes(area, &[1; 100_000]));
+    assert_eq!(made.map(|bytes| guard.to_vec(bytes)), Ok(vec![1; 100_000]));
+    let usage = guard.heap_usage(area).expect("sound");
+    assert_eq!(usage.used_pages, 25);
+}

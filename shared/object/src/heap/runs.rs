@@ -59,6 +59,11 @@ impl<'s, B: Backend> Tx<'s, B> {
         }
         let more = (PAGE_BYTES - at % PAGE_BYTES).min(most - have);
         self.ensure(area, at, more)?;
+        // Where a file was cut short its bytes still lie.
+        let new = area.span::<u8>(at, more).ok_or(Error::Damaged)?;
+        if self.to_vec(new).iter().any(|&byte| byte != 0) {
+            self.zero(new)?;
+        }
         self.set(heap.at(Heap::map_bytes), have + more)?;
         let (first, end) = (have * 4, (have + more) * 4);
         let origin = self.get(heap.at(Heap::origin)).min(pages_of(area));
