@@ -11,7 +11,7 @@ use std::thread;
 
 use common::Bed;
 use twizzler::collections::{BytesMap, MapRoot};
-use twizzler::{NameError, Names, Store, Stored};
+use twizzler::{NameError, Names, Options, Store, Stored};
 
 #[derive(Stored)]
 #[stored(name = "test.book", version = 1)]
@@ -97,8 +97,9 @@ fn rm_deletes_nothing_that_gets_another_name_meanwhile() {
 #[test]
 fn check_of_a_store_in_use_finds_no_damage() {
     let bed = Bed::new();
-    bed.store("directory", "s");
-    let store = Store::open(bed.path("s")).expect("opens");
+    // Commits that wait for no disk: more of them.
+    bed.ok(&["create", "s", "--survives", "process-kill"]);
+    let store = Options::new().any_durability().open(bed.path("s")).expect("opens");
     {
         let guard = store.enter();
         let names = Names::open(&guard).expect("names");
