@@ -196,64 +196,6 @@ fn who_follows_a_log_may_drop_all_that_it_has_read() {
     }
 }
 
-#[derive(Stored)]
-#[stored(name = "test.chains-large", version = 1)]
-#[repr(C)]
-struct Large {
-    list: ListRoot<[u64; 1024]>,
-}
-
-/// Writes a word as damaged media would.
-fn damage(backend: &MemoryBackend, id: ObjId, offset: u64, word: u64) {
-    for (at, byte) in (offset..).zip(word.to_le_bytes()) {
-        backend.damage(id, at, |_| byte);
-    }
-}
-
-#[test]
-fn lists_in_a_cycle_end_with_an_error() {
-    let backend = MemoryBackend::new();
-    let space = Space::attach(&backend).expect("attached");
-    let guard = space.enter();
-    for (from, len) in [(0, 2), (0, u64::MAX), (1, 2), (1, u64::MAX)] {
-        let root = guard.transact(|tx| tx.create::<Large>()).expect("made").base();
-        let (id, list) = (space.id_of(root.object()), List::new(root.at(Large::list)));
-        let nodes: Vec<_> = (0..2)
-            .map(|n| guard.transact(|tx| list.push_back(tx, [n; 1024])).expect("pushed").offset())
-            .collect();
-        // The first or the second leads to the first; both lie behind the three words of the root.
-        damage(&backend, id, nodes[from], nodes[0]);
-        damage(&backend, id, root.offset() + 16, len);
-        let ended = guard.transact(|tx| {
-            assert_eq!(list.iter(tx).last(), Some(Err(Error::Damaged)));
-            list.retain(tx, |_| true)
-        });
-        assert_eq!(ended, Err(Error::Damaged));
-        assert_eq!(guard.transact(|tx| list.clear(tx)), Err(Error::Damaged));
-    }
-}
-
-#[test]
-fn logs_in_a_cycle_end_with_an_error() {
-    let backend = MemoryBackend::new();
-    let space = Space::attach(&backend).expect("attached");
-    let guard = space.enter();
-    for to in 0..2 {
-        let id = make(&backend);
-        let root = open(&guard, id).base().at(Root::log);
-        let log = Log::new(root);
-        guard
-            .transact(|tx| (0..4).try_for_each(|_| log.append(tx, &[7; 60_000]).map(drop)))
-            .expect("appended");
-        let word = |at: u64| guard.get(root.object().place::<u64>(at).expect("within"));
-        let first = word(root.offset());
-        let second = word(first);
-        damage(&backend, id, second, [first, second][to]);
-        let end = log.end(&&guard);
-        assert_eq!(guard.transact(|tx| log.drop_before(tx, end)), Err(Error::Damaged));
-    }
-}
-
 #[test]
 fn a_log_is_not_cut_within_an_entry() {
     let backend = MemoryBackend::new();

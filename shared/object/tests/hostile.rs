@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET};
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::collections::{HashMap, HashMapRoot, Vector, VectorRoot};
+use twizzler_object::collections::{HashMap, HashMapRoot, List, ListRoot, Log, LogRoot, Vector, VectorRoot};
 use twizzler_object::types::type_object;
 use twizzler_object::{Access, Area, Backend, Guard, InvBytes, InvPtr, Ptr, Reader, Space, Stored, Tx};
 
@@ -397,4 +397,54 @@ fn values_longer_than_any_can_be_are_damaged() {
         put(guard, area, lens, &[100 << 52 | 3]);
         assert_eq!(bytes.get(&guard, b"key").map(|value| value.is_some()), Err(Error::Damaged));
     });
+}
+
+#[derive(Stored)]
+#[stored(name = "test.hostile-chains", version = 1)]
+#[repr(C)]
+struct Chains {
+    list: ListRoot<[u64; 1024]>,
+    log: LogRoot,
+}
+
+#[test]
+fn lists_in_a_cycle_end_with_an_error() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    for (from, len) in [(0, 2), (0, u64::MAX), (1, 2), (1, u64::MAX)] {
+        let root = guard.transact(|tx| tx.create::<Chains>()).expect("made").base();
+        let list = List::new(root.at(Chains::list));
+        let nodes: Vec<_> = (0..2)
+            .map(|n| guard.transact(|tx| list.push_back(tx, [n; 1024])).expect("pushed").offset())
+            .collect();
+        // The first or the second leads to the first; both lie behind the three words of the root.
+        put(&guard, root.object(), nodes[from], &[nodes[0]]);
+        put(&guard, root.object(), root.offset() + 16, &[len]);
+        let ended = guard.transact(|tx| {
+            assert_eq!(list.iter(tx).last(), Some(Err(Error::Damaged)));
+            list.retain(tx, |_| true)
+        });
+        assert_eq!(ended, Err(Error::Damaged));
+        assert_eq!(guard.transact(|tx| list.clear(tx)), Err(Error::Damaged));
+    }
+}
+
+#[test]
+fn logs_in_a_cycle_end_with_an_error() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    for to in 0..2 {
+        let root = guard.transact(|tx| tx.create::<Chains>()).expect("made").base().at(Chains::log);
+        let log = Log::new(root);
+        guard
+            .transact(|tx| (0..4).try_for_each(|_| log.append(tx, &[7; 60_000]).map(drop)))
+            .expect("appended");
+        let first = word(&guard, root.object(), root.offset());
+        let second = word(&guard, root.object(), first);
+        put(&guard, root.object(), second, &[[first, second][to]]);
+        let end = log.end(&&guard);
+        assert_eq!(guard.transact(|tx| log.drop_before(tx, end)), Err(Error::Damaged));
+    }
 }
