@@ -108,7 +108,7 @@ unsafe impl Backend for Rt {
         let boots = system_word!(store_boots);
         system::threads().into_iter().any(|id| {
             Watch::new(id)
-                .is_ok_and(|watch| watch.end().is_none() && owner_word(watch.state().view, boots) == owner)
+                .is_ok_and(|watch| watch.end().is_err() && owner_word(watch.state().view, boots) == owner)
         })
     }
 

@@ -331,15 +331,16 @@ impl Process {
     /// Waits until the program's first thread ends, or Ctrl-C is pressed.
     pub fn wait(&mut self) -> Waited {
         loop {
-            if let Some(end) = self.watch().end() {
-                return Waited::Ended(end);
-            }
+            let change = match self.watch().end() {
+                Ok(end) => return Waited::Ended(end),
+                Err(change) => change,
+            };
             let pressed = system::word(offset_of!(System, console_interrupts));
             if pressed != self.interrupts {
                 self.interrupts = pressed;
                 return Waited::Interrupted;
             }
-            let mut ops = [self.watch().change(), sync::wait(system::interrupts_address(), pressed)];
+            let mut ops = [change, sync::wait(system::interrupts_address(), pressed)];
             let _ = call::thread_sync(&mut ops, sync::FOR_EVER);
         }
     }

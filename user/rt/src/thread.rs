@@ -64,32 +64,32 @@ impl Watch {
         self.0.word(BASE_OFFSET + offset_of!(ThreadState, status) as u64).load(Ordering::Acquire)
     }
 
-    /// How the thread ended, if it has.
-    #[must_use]
-    pub fn end(&self) -> Option<End> {
-        if Status::try_from(self.status()) != Ok(Status::Ended) {
-            return None;
+    /// How the thread ended. If it has not, a wait for a change of what it was just seen doing: its status is read once, since a wait for a change
+    /// of the last one would never end.
+    ///
+    /// # Errors
+    /// The wait.
+    pub fn end(&self) -> Result<End, SyncOp> {
+        let status = self.status();
+        if Status::try_from(status) != Ok(Status::Ended) {
+            let address = self.0.address() + BASE_OFFSET + offset_of!(ThreadState, status) as u64;
+            return Err(sync::wait(address, status));
         }
         let ThreadState { fault, exit_code, registers: Registers { rip, .. }, .. } = self.state();
-        Some(if fault.kind == 0 { End::Exited(exit_code) } else { End::Fault { info: fault, rip } })
+        Ok(if fault.kind == 0 { End::Exited(exit_code) } else { End::Fault { info: fault, rip } })
     }
 
     /// Waits until the thread has ended.
     #[must_use]
     pub fn wait(&self) -> End {
         loop {
-            if let Some(end) = self.end() {
-                return end;
+            match self.end() {
+                Ok(end) => return end,
+                Err(change) => {
+                    let _ = call::thread_sync(&mut [change], sync::FOR_EVER);
+                }
             }
-            let _ = call::thread_sync(&mut [self.change()], sync::FOR_EVER);
         }
-    }
-
-    /// A wait for a change of what the thread is doing.
-    #[must_use]
-    pub fn change(&self) -> SyncOp {
-        let address = self.0.address() + BASE_OFFSET + offset_of!(ThreadState, status) as u64;
-        sync::wait(address, self.status())
     }
 }
 
