@@ -18,12 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use twizzler_abi::address::{PAGE_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
-use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{METADATA_OFFSET, Metadata};
-use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_crashsim::{Page, Rng, SimMemory};
-use twizzler_object::backend::{Backend, Waited};
+use twizzler_object::backend::{Backend, Waited, inputs_of};
 use twizzler_pmem::Persist;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -140,14 +138,8 @@ impl<'m> SimObjects<'m> {
 // zero where slots are used again (`Translation::give_back`), and belongs to one backend at a time.
 unsafe impl Backend for SimObjects<'_> {
     fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
-        let mut nonce = spec.nonce;
-        if nonce == [0; 16] {
-            self.random(&mut nonce)?;
-        }
-        let flags = ObjectFlags::checked(spec.flags)?;
-        let default_rights = Rights::granted(spec.default_rights)?;
-        let metadata =
-            Metadata::new(&IdInputs { nonce, owner: spec.owner, flags, default_rights }, spec.fingerprint);
+        let inputs = inputs_of(spec, |nonce| self.random(nonce))?;
+        let metadata = Metadata::new(&inputs, spec.fingerprint);
         self.directory().create(metadata.id, metadata.as_bytes())?;
         Ok(metadata.id)
     }

@@ -13,8 +13,8 @@ use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, SLOT_BYTES};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata};
-use twizzler_abi::rights::ObjectFlags;
-use twizzler_abi::{Error, ObjId, Rights, SizeClass};
+use twizzler_abi::{Error, ObjId, SizeClass};
+use twizzler_object::backend::inputs_of;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::disk::Disk;
@@ -62,12 +62,7 @@ pub(crate) fn host<T>(result: io::Result<T>) -> Result<T, Error> {
 
 /// What an object of this spec is made of.
 pub(crate) fn inputs(spec: &CreateSpec) -> Result<IdInputs, Error> {
-    let mut nonce = spec.nonce;
-    if nonce == [0; 16] {
-        host(random(&mut nonce))?;
-    }
-    let (flags, default_rights) = (ObjectFlags::checked(spec.flags)?, Rights::granted(spec.default_rights)?);
-    Ok(IdInputs { nonce, owner: spec.owner, flags, default_rights })
+    inputs_of(spec, |nonce| host(random(nonce)))
 }
 
 /// Makes the file of an object that nobody can find yet.

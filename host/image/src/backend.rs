@@ -18,12 +18,10 @@ use std::sync::atomic::AtomicU64;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
-use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{HEADER_OFFSET, Header, METADATA_OFFSET};
-use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 use twizzler_object::Backend;
-use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
+use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited, inputs_of};
 use twizzler_pmem::Persist;
 use twizzler_pmem::mapped::{Mapped, copy};
 use twizzler_store::{Found, Frames, Nvm, Tree, Unmapped};
@@ -222,16 +220,7 @@ fn pages_of(offset: u64, len_bytes: u64) -> Result<Range<u64>, Error> {
 // backend lives. Tables are mappings of their own. Provenance is exposed where they are made.
 unsafe impl Backend for ImageBackend {
     fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
-        let mut nonce = spec.nonce;
-        if nonce == [0; 16] {
-            self.random(&mut nonce)?;
-        }
-        let inputs = IdInputs {
-            nonce,
-            owner: spec.owner,
-            flags: ObjectFlags::checked(spec.flags)?,
-            default_rights: Rights::granted(spec.default_rights)?,
-        };
+        let inputs = inputs_of(spec, |nonce| self.random(nonce))?;
         Ok(self.store.create(&inputs, spec.fingerprint)?)
     }
 

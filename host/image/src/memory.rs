@@ -10,12 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use twizzler_abi::address::{LARGE_BYTES, PAGE_BYTES, Slot, range_start};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
-use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header, METADATA_OFFSET, Metadata};
-use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights, SizeClass};
 use twizzler_object::Backend;
-use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
+use twizzler_object::backend::{COORDINATION_BYTES, TRANSLATION_BYTES, Waited, inputs_of};
 
 use twizzler_slots::{Area, Reserved, futex};
 
@@ -194,18 +192,12 @@ impl State {
 unsafe impl Backend for MemoryBackend {
     fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
         let mut state = self.state();
-        let mut spec = *spec;
-        if spec.nonce == [0; 16] {
+        let inputs = inputs_of(spec, |nonce| {
             state.nonces += 1;
-            spec.nonce[..8].copy_from_slice(&state.nonces.to_le_bytes());
-            spec.nonce[15] = 0xaa;
-        }
-        let inputs = IdInputs {
-            nonce: spec.nonce,
-            owner: spec.owner,
-            flags: ObjectFlags::checked(spec.flags)?,
-            default_rights: Rights::granted(spec.default_rights)?,
-        };
+            nonce[..8].copy_from_slice(&state.nonces.to_le_bytes());
+            nonce[15] = 0xaa;
+            Ok(())
+        })?;
         let id = ObjId::derive(&inputs);
         if state.objects.contains_key(&id) {
             return Err(Error::Exists);
@@ -216,6 +208,7 @@ unsafe impl Backend for MemoryBackend {
         // SAFETY: the page is of the new mapping, aligned, and nobody knows of it yet.
         unsafe { std::ptr::with_exposed_provenance_mut::<Metadata>(at as usize).write(metadata) };
         state.by_slot.insert(memory.slot().base(), id);
+        let spec = CreateSpec { nonce: inputs.nonce, ..*spec };
         state.objects.insert(id, MemoryObject { memory, spec, pages: BTreeSet::new(), mappings: 0 });
         let made = state.ensure(id, METADATA_OFFSET, BASE_OFFSET - METADATA_OFFSET);
         if made.is_err() {

@@ -9,6 +9,8 @@ use core::sync::atomic::AtomicU64;
 
 use twizzler_abi::address::{LARGE_SLOTS, SLOT_BYTES, SLOTS_PER_PML4, SMALL_SLOTS, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights};
 
 pub use crate::coordination::begin_changes_of_dead;
@@ -29,6 +31,23 @@ const _: () = assert!(TRANSLATION_BYTES < SLOT_BYTES / 2);
 
 /// Bytes of the coordination segment.
 pub const COORDINATION_BYTES: u64 = 512 * 1024;
+
+/// What the ID of an object commits to that [`Backend::create`] is to make. `draw` gives a nonce where the spec has none.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for flags or rights that there are none of; what `draw` says.
+pub fn inputs_of(
+    spec: &CreateSpec,
+    draw: impl FnOnce(&mut [u8; 16]) -> Result<(), Error>,
+) -> Result<IdInputs, Error> {
+    let flags = ObjectFlags::checked(spec.flags)?;
+    let default_rights = Rights::granted(spec.default_rights)?;
+    let mut nonce = spec.nonce;
+    if nonce == [0; 16] {
+        draw(&mut nonce)?;
+    }
+    Ok(IdInputs { nonce, owner: spec.owner, flags, default_rights })
+}
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -27,12 +27,11 @@ use core::sync::atomic::Ordering;
 
 use twizzler_abi::address::{SLOT_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, USUAL_RIGHTS};
-use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET, Header};
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId};
 
-use crate::backend::{Backend, Sink, Waited};
+use crate::backend::{Backend, Sink, Waited, inputs_of};
 use crate::error::OpenError;
 use crate::journal::TRANSACTIONS_MAX;
 use crate::lock::Held;
@@ -176,12 +175,7 @@ pub(crate) fn well_known<T: Stored>(nonce: [u8; 16]) -> CreateSpec {
 
 /// The ID that an object made of `spec` will have.
 pub(crate) fn id_of(spec: &CreateSpec) -> Result<ObjId, Error> {
-    Ok(ObjId::derive(&IdInputs {
-        nonce: spec.nonce,
-        owner: spec.owner,
-        flags: ObjectFlags::checked(spec.flags)?,
-        default_rights: twizzler_abi::Rights::granted(spec.default_rights)?,
-    }))
+    Ok(ObjId::derive(&inputs_of(spec, |_| Ok(()))?))
 }
 
 fn lane_spec(slot: usize) -> CreateSpec {

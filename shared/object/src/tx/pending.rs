@@ -215,24 +215,22 @@ impl<B: Backend> Space<B> {
     /// After a failed sync, where the record is not durable, or one before it was forgotten.
     pub(super) fn put_in_place(&self, end: u64) -> Result<(), Error> {
         let durable = self.backend().durable(end).inspect_err(|_| self.forget_pending())?;
+        let mut result = Ok(());
         while self.has_pending() {
             let queue = &mut *self.pending.queue.lock(self.backend());
-            if !self.apply_first(queue, durable)? {
-                break;
-            }
+            let Some(applied) = self.apply_first(queue, durable) else { break };
+            result = result.and(applied);
         }
         // After that: a record that is no longer in the queue is in place, or this says that it is not.
         match self.pending.forgotten.load(Ordering::Acquire) {
             first if first != 0 && first <= end => Err(Error::ReadOnly),
-            _ => Ok(()),
+            _ => result,
         }
     }
 
-    /// Puts the first record in place, if it ends at `durable` or before; false if it doesn't.
-    fn apply_first(&self, queue: &mut Queue, durable: u64) -> Result<bool, Error> {
-        let Some(record) = queue.records.pop_front_if(|record| record.ticket.end <= durable) else {
-            return Ok(false);
-        };
+    /// Puts the first record in place, if it ends at `durable` or before; None if it doesn't.
+    fn apply_first(&self, queue: &mut Queue, durable: u64) -> Option<Result<(), Error>> {
+        let record = queue.records.pop_front_if(|record| record.ticket.end <= durable)?;
         let mut result = Ok(());
         let ids = || record.changed.iter().map(|&(_, Changed { id, .. })| id);
         self.begin_changes(ids());
@@ -250,7 +248,7 @@ impl<B: Backend> Space<B> {
         queue.forget(&record);
         self.backend().applied(record.ticket);
         self.drop_record(queue, &record);
-        result.map(|()| true)
+        Some(result)
     }
 
     /// After a failed sync: what is durable is put in place, the rest never will be.
@@ -258,7 +256,7 @@ impl<B: Backend> Space<B> {
         let queue = &mut *self.pending.queue.lock(self.backend());
         // Others may have it from the disk's last good write that their records are durable, and come here next.
         let durable = self.backend().durable(0).unwrap_or(0);
-        while self.apply_first(queue, durable).is_ok_and(|any| any) {}
+        while self.apply_first(queue, durable).is_some() {}
         if let Some(first) = queue.records.front() {
             let before = self.pending.forgotten.load(Ordering::Relaxed);
             let end = if before == 0 { first.ticket.end } else { before.min(first.ticket.end) };

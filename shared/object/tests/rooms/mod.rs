@@ -11,11 +11,9 @@ use rustix::io::pwrite;
 use rustix::mm::MapFlags;
 use twizzler_abi::address::{SLOT_BYTES, Slot};
 use twizzler_abi::call::{CreateSpec, ObjectStat};
-use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::{METADATA_OFFSET, Metadata};
-use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{Error, ObjId, Rights, SizeClass};
-use twizzler_object::backend::{Backend, COORDINATION_BYTES, TRANSLATION_BYTES, Waited};
+use twizzler_object::backend::{Backend, COORDINATION_BYTES, TRANSLATION_BYTES, Waited, inputs_of};
 use twizzler_slots::{Area, Reserved, futex};
 use zerocopy::IntoBytes;
 
@@ -86,16 +84,10 @@ impl Program<'_> {
 // deleted is what it was. Tables are mappings of their own. Provenance of all is exposed.
 unsafe impl Backend for Program<'_> {
     fn create(&self, spec: &CreateSpec) -> Result<ObjId, Error> {
-        let mut spec = *spec;
-        if spec.nonce == [0; 16] {
-            spec.nonce[8..].copy_from_slice(&self.draw().to_le_bytes());
-        }
-        let inputs = IdInputs {
-            nonce: spec.nonce,
-            owner: spec.owner,
-            flags: ObjectFlags::checked(spec.flags)?,
-            default_rights: Rights::granted(spec.default_rights)?,
-        };
+        let inputs = inputs_of(spec, |nonce| {
+            nonce[8..].copy_from_slice(&self.draw().to_le_bytes());
+            Ok(())
+        })?;
         let id = ObjId::derive(&inputs);
         let mut objects = lock(&self.machine.objects);
         if objects.contains_key(&id) {
@@ -104,7 +96,7 @@ unsafe impl Backend for Program<'_> {
         let file = file();
         let metadata = Metadata::new(&inputs, spec.fingerprint);
         pwrite(&file, metadata.as_bytes(), METADATA_OFFSET).map_err(|_| Error::OutOfMemory)?;
-        objects.insert(id, Made { file: Arc::new(file), spec });
+        objects.insert(id, Made { file: Arc::new(file), spec: CreateSpec { nonce: inputs.nonce, ..*spec } });
         Ok(id)
     }
 
