@@ -121,6 +121,19 @@ fn count<'s, B: Backend>(tx: &mut Tx<'s, B>, place: Ptr<'s, u64>, up: bool) -> R
     Ok(new)
 }
 
+/// Makes an empty pointer one more that is counted.
+fn point<'s, B: Backend, T: Stored>(
+    tx: &mut Tx<'s, B>,
+    from: Ptr<'s, InvPtr<T>>,
+    target: Ptr<'s, T>,
+    counter: Ptr<'s, u64>,
+) -> Result<(), Error> {
+    // First what may fail, and then has changed nothing.
+    tx.lock(target.object())?;
+    tx.link(from, Some(target))?;
+    count(tx, counter, true).map(drop).map_err(|error| tx.tear(error))
+}
+
 impl<T: Stored> InvRc<T> {
     /// What the pointer at a place points to.
     ///
@@ -153,9 +166,12 @@ impl<T: Stored> InvRc<T> {
             return Err(Error::Exists);
         }
         let target = tx.alloc::<Counted<T>>(area)?;
+        if let Err(error) = tx.link(place.at(Self::target), Some(target)) {
+            tx.free(target)?;
+            return Err(error);
+        }
         tx.set(target.at(Counted::<T>::strong), 1)?;
         tx.set(target.at(Counted::<T>::weak), 1)?;
-        tx.link(place.at(Self::target), Some(target))?;
         Ok(target.at(Counted::<T>::value))
     }
 
@@ -173,8 +189,7 @@ impl<T: Stored> InvRc<T> {
             return Err(Error::Exists);
         }
         let Some(target) = tx.follow(from.at(Self::target))? else { return Ok(()) };
-        count(tx, target.at(Counted::<T>::strong), true)?;
-        tx.link(to.at(Self::target), Some(target))
+        point(tx, to.at(Self::target), target, target.at(Counted::<T>::strong))
     }
 
     /// Makes the empty weak pointer at `to` point to what that at `from` does.
@@ -191,8 +206,7 @@ impl<T: Stored> InvRc<T> {
             return Err(Error::Exists);
         }
         let Some(target) = tx.follow(from.at(Self::target))? else { return Ok(()) };
-        count(tx, target.at(Counted::<T>::weak), true)?;
-        tx.link(to.at(InvWeak::<T>::target), Some(target))
+        point(tx, to.at(InvWeak::<T>::target), target, target.at(Counted::<T>::weak))
     }
 
     /// Empties the pointer at a place. If it was the last, hands the target to `before`, which frees what that owns, and then ends it. True
@@ -207,15 +221,18 @@ impl<T: Stored> InvRc<T> {
     ) -> Result<bool, Error> {
         tx.lock(place.object())?;
         let Some(target) = tx.follow(place.at(Self::target))? else { return Ok(false) };
-        tx.link(place.at(Self::target), None)?;
-        if count(tx, target.at(Counted::<T>::strong), false)? > 0 {
-            return Ok(false);
-        }
-        before(tx, target.at(Counted::<T>::value))?;
-        if count(tx, target.at(Counted::<T>::weak), false)? == 0 {
-            tx.free(target)?;
-        }
-        Ok(true)
+        tx.lock(target.object())?;
+        tx.whole(|tx| {
+            tx.link(place.at(Self::target), None)?;
+            if count(tx, target.at(Counted::<T>::strong), false)? > 0 {
+                return Ok(false);
+            }
+            before(tx, target.at(Counted::<T>::value))?;
+            if count(tx, target.at(Counted::<T>::weak), false)? == 0 {
+                tx.free(target)?;
+            }
+            Ok(true)
+        })
     }
 }
 
@@ -238,8 +255,7 @@ impl<T: Stored> InvWeak<T> {
         if tx.get(target.at(Counted::<T>::strong)) == 0 {
             return Ok(false);
         }
-        count(tx, target.at(Counted::<T>::strong), true)?;
-        tx.link(to.at(InvRc::<T>::target), Some(target))?;
+        point(tx, to.at(InvRc::<T>::target), target, target.at(Counted::<T>::strong))?;
         Ok(true)
     }
 
@@ -250,10 +266,13 @@ impl<T: Stored> InvWeak<T> {
     pub fn release<'s, B: Backend>(tx: &mut Tx<'s, B>, place: Ptr<'s, Self>) -> Result<(), Error> {
         tx.lock(place.object())?;
         let Some(target) = tx.follow(place.at(Self::target))? else { return Ok(()) };
-        tx.link(place.at(Self::target), None)?;
-        if count(tx, target.at(Counted::<T>::weak), false)? == 0 {
-            tx.free(target)?;
-        }
-        Ok(())
+        tx.lock(target.object())?;
+        tx.whole(|tx| {
+            tx.link(place.at(Self::target), None)?;
+            if count(tx, target.at(Counted::<T>::weak), false)? == 0 {
+                tx.free(target)?;
+            }
+            Ok(())
+        })
     }
 }

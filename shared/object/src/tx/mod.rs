@@ -183,6 +183,19 @@ impl<'g, B: Backend> Tx<'g, B> {
         error
     }
 
+    /// Makes a change that counts as a whole: where it stops half-way, by an error or by a panic that is caught within the transaction, what there is then is never
+    /// committed.
+    pub(crate) fn whole<R>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let before = self.work().torn;
+        self.tear(Error::Interrupted);
+        let result = change(self);
+        self.work_mut().torn = before.or(result.as_ref().err().copied());
+        result
+    }
+
     /// Locks what is about to be read. False: that failed, so the transaction can't commit, and what lies there is not to be looked at.
     #[inline]
     fn lock_for_read(&self, address: u64) -> bool {

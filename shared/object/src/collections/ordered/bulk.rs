@@ -21,20 +21,24 @@ impl<'s, P: Page> Tree<'s, P> {
         P::Key: 'a,
     {
         let stamp = self.begin(tx)?;
+        let top = self.newest(tx)?.0;
         let mut builder = Builder::new(*self, stamp);
         let mut rest = entries.peekable();
-        if let Some(top) = self.newest(tx)?.0 {
-            self.merge_below(tx, top, &mut builder, &mut rest)?;
-        }
-        for (key, value) in rest {
-            builder.push_new(tx, key, value)?;
-        }
-        if builder.totals.entries > 0 {
-            let totals = builder.totals;
-            let offset = builder.finish(tx)?;
-            self.set_version(tx, Some(offset), totals, stamp)?;
-        }
-        Ok(())
+        // Keys may panic as they are compared.
+        tx.whole(|tx| {
+            if let Some(top) = top {
+                self.merge_below(tx, top, &mut builder, &mut rest)?;
+            }
+            for (key, value) in rest {
+                builder.push_new(tx, key, value)?;
+            }
+            if builder.totals.entries > 0 {
+                let totals = builder.totals;
+                let offset = builder.finish(tx)?;
+                self.set_version(tx, Some(offset), totals, stamp)?;
+            }
+            Ok(())
+        })
     }
 
     /// Hands the old subtree's entries to the builder, in order with the new ones, and frees its nodes.
@@ -62,7 +66,7 @@ impl<'s, P: Page> Tree<'s, P> {
                 builder.push_new(tx, new_key, value)?;
             }
             if new.peek().is_some_and(|(new_key, _)| *new_key == key) {
-                self.retire_value(tx, page.content(i), builder.stamp)?;
+                self.retire_value(tx, page.content(i).elsewhere(), builder.stamp)?;
             } else {
                 builder.push(tx, key, page.content(i))?;
             }

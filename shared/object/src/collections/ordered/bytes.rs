@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use twizzler_abi::Error;
 
-use super::OrderedMap;
+use super::{KEY_BYTES_MAX, OrderedMap, VALUE_BYTES_MAX};
 use crate::backend::Backend;
 use crate::reader::Reader;
 use crate::tx::Tx;
@@ -52,6 +52,9 @@ impl<'s> OrderedMap<'s, [u8], [u8]> {
     ) -> Result<(), Error> {
         if !entries.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(Error::InvalidArgument);
+        }
+        if entries.iter().any(|(key, value)| key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX) {
+            return Err(Error::TooLong);
         }
         self.tree().merge(tx, entries.iter().copied())
     }

@@ -105,7 +105,8 @@ pub type MapRoot = OrderedMapRoot<[u8], [u8]>;
 /// An ordered map from bytes to bytes.
 pub type BytesMap<'s> = OrderedMap<'s, [u8], [u8]>;
 
-/// A map whose root lies somewhere in an object. After an error of a change, give the transaction up.
+/// A map whose root lies somewhere in an object. A change that stops half-way, by an error or a panic, keeps its transaction from committing; who wants to go on
+/// tries it in a [`Tx::savepoint`].
 pub struct OrderedMap<'s, K: ?Sized, V: ?Sized> {
     root: Ptr<'s, OrderedMapRoot<K, V>>,
 }
@@ -408,7 +409,8 @@ impl<'s, K: Value + Ord, V: Value> OrderedMap<'s, K, V> {
     pub fn split_off<B: Backend>(&self, tx: &mut Tx<'s, B>, key: &K) -> Result<Vec<(K, V)>, Error> {
         tx.lock(self.area())?;
         let entries: Vec<(K, V)> = self.range(tx, *key..).collect::<Result<_, _>>()?;
-        entries.iter().try_for_each(|(key, _)| self.delete(tx, key).map(drop))?;
+        // Who is not given them must not lose them.
+        tx.whole(|tx| entries.iter().try_for_each(|(key, _)| self.delete(tx, key).map(drop)))?;
         Ok(entries)
     }
 

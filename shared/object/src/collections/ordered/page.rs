@@ -55,6 +55,14 @@ impl Content<'_> {
             Self::Child(_) => 0,
         }
     }
+
+    /// Offset and length of a value that lies elsewhere.
+    pub(super) const fn elsewhere(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Elsewhere(offset, len) => Some((offset, len)),
+            _ => None,
+        }
+    }
 }
 
 /// A node where it lies, its head checked.

@@ -33,21 +33,33 @@ impl<'s, P: Page> Tree<'s, P> {
             old(content);
         };
         let Some(shrunk) = self.remove_below(tx, top, key, stamp, &mut removed)? else { return Ok(false) };
+        let ended = self.removed(tx, top.level, &shrunk, totals, stamp);
+        ended.map(|()| true).map_err(|error| tx.tear(error))
+    }
+
+    /// Ends a removal.
+    fn removed<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        level: u16,
+        shrunk: &Shrunk,
+        totals: Totals,
+        stamp: u64,
+    ) -> Result<(), Error> {
         if shrunk.len == 0 {
-            self.set_version(tx, None, Totals::default(), stamp)?;
-            return Ok(true);
+            return self.set_version(tx, None, Totals::default(), stamp);
         }
         // Root nodes that have one child go.
-        let mut top = self.open(tx, shrunk.offset, top.level)?;
+        let mut top = self.open(tx, shrunk.offset, level)?;
         while top.level > 0 && top.len == 1 {
             let child = self.child(tx, &top, 0)?;
             self.drop_node(tx, top, stamp)?;
             top = child;
         }
-        self.set_version(tx, Some(top.offset), totals, stamp)?;
-        Ok(true)
+        self.set_version(tx, Some(top.offset), totals, stamp)
     }
 
+    /// What fails before it has changed anything leaves all as it was; what fails later tears the transaction.
     fn remove_below<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
@@ -56,40 +68,65 @@ impl<'s, P: Page> Tree<'s, P> {
         stamp: u64,
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<Option<Shrunk>, Error> {
-        let mut page;
-        if at.level == 0 {
-            let i = match self.change(tx, &at, (key, None), stamp, old)? {
-                Change::Done => return Ok(Some(Shrunk { offset: at.offset, len: at.len, sparse: false })),
-                Change::Not { equal: false, .. } => return Ok(None),
-                Change::Not { place, .. } => place,
-            };
-            page = self.read(tx, at)?;
-            old(page.content(i));
-            self.retire_value(tx, page.content(i), stamp)?;
-            page.remove(i);
-        } else {
+        if at.level > 0 {
             let (i, child) = self.seek_child(tx, &at, key, stamp)?;
             let Some(shrunk) = self.remove_below(tx, child, key, stamp, old)? else { return Ok(None) };
-            if shrunk.len > 0 && shrunk.offset != child.offset {
-                self.replace_child(tx, &at, i, shrunk.offset)?;
-            }
-            let same = Shrunk { offset: at.offset, len: at.len, sparse: false };
-            if shrunk.len > 0 && !shrunk.sparse {
-                return Ok(Some(same));
-            }
-            page = self.read(tx, at)?;
-            if shrunk.len == 0 {
-                page.remove(i);
-            } else if !self.join(tx, &mut page, i, child.level, stamp)? {
-                return Ok(Some(same));
-            }
+            let shrunk = self.shrunk_below(tx, at, (i, child), &shrunk, stamp);
+            return shrunk.map(Some).map_err(|error| tx.tear(error));
         }
+        let i = match self.change(tx, &at, (key, None), stamp, old)? {
+            Change::Done => return Ok(Some(Shrunk { offset: at.offset, len: at.len, sparse: false })),
+            Change::Not { equal: false, .. } => return Ok(None),
+            Change::Not { place, .. } => place,
+        };
+        let mut page = self.read(tx, at)?;
+        old(page.content(i));
+        let gone = page.content(i).elsewhere();
+        page.remove(i);
+        let shrunk = self.store_shrunk(tx, at, page, stamp)?;
+        self.retire_value(tx, gone, stamp).map_err(|error| tx.tear(error))?;
+        Ok(Some(shrunk))
+    }
+
+    /// What a removal from a child makes of a node.
+    fn shrunk_below<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        (i, child): (usize, At<'s>),
+        shrunk: &Shrunk,
+        stamp: u64,
+    ) -> Result<Shrunk, Error> {
+        if shrunk.len > 0 && shrunk.offset != child.offset {
+            self.replace_child(tx, &at, i, shrunk.offset)?;
+        }
+        let same = Shrunk { offset: at.offset, len: at.len, sparse: false };
+        if shrunk.len > 0 && !shrunk.sparse {
+            return Ok(same);
+        }
+        let mut page = self.read(tx, at)?;
+        if shrunk.len == 0 {
+            page.remove(i);
+        } else if !self.join(tx, &mut page, i, child.level, stamp)? {
+            return Ok(same);
+        }
+        self.store_shrunk(tx, at, page, stamp)
+    }
+
+    /// Writes a node that something was taken out of; or frees it, if that was the last.
+    fn store_shrunk<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        mut page: P,
+        stamp: u64,
+    ) -> Result<Shrunk, Error> {
         if page.len() == 0 {
             self.drop_node(tx, at, stamp)?;
-            return Ok(Some(Shrunk { offset: 0, len: 0, sparse: true }));
+            return Ok(Shrunk { offset: 0, len: 0, sparse: true });
         }
         let offset = self.store(tx, at, &mut page, stamp)?;
-        Ok(Some(Shrunk { offset, len: page.len(), sparse: page.is_sparse() }))
+        Ok(Shrunk { offset, len: page.len(), sparse: page.is_sparse() })
     }
 
     /// Joins a sparse child with a neighbour, if both fit one node. True if the parent's copy has changed.
@@ -129,18 +166,18 @@ impl<'s, P: Page> Tree<'s, P> {
     /// Takes all entries out.
     pub(super) fn clear<B: Backend>(&self, tx: &mut Tx<'s, B>) -> Result<(), Error> {
         let stamp = self.begin(tx)?;
-        if let Some(top) = self.newest(tx)?.0 {
+        let Some(top) = self.newest(tx)?.0 else { return Ok(()) };
+        tx.whole(|tx| {
             self.retire_below(tx, top, stamp)?;
-            self.set_version(tx, None, Totals::default(), stamp)?;
-        }
-        Ok(())
+            self.set_version(tx, None, Totals::default(), stamp)
+        })
     }
 
     fn retire_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
         let page = self.read(tx, at)?;
         for i in 0..page.len() {
             if at.level == 0 {
-                self.retire_value(tx, page.content(i), stamp)?;
+                self.retire_value(tx, page.content(i).elsewhere(), stamp)?;
             } else {
                 let child = self.open(tx, page.child(i)?, at.level - 1)?;
                 self.retire_below(tx, child, stamp)?;

@@ -116,7 +116,8 @@ impl<'s, P: Page> Tree<'s, P> {
             if waiting <= but_bytes || tally.len == 0 || tally.stamp > kept {
                 break;
             }
-            left -= self.free_some(tx, oldest, tally, (waiting - but_bytes, left))?;
+            let freed = self.free_some(tx, oldest, tally, (waiting - but_bytes, left));
+            left -= freed.map_err(|error| tx.tear(error))?;
         }
         Ok(())
     }

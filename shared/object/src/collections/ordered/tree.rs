@@ -172,7 +172,8 @@ impl<'s, P: Page> Tree<'s, P> {
         }
         self.retire(tx, at.bytes::<P>()?, stamp)?;
         page.set_head(REPLACED, at.offset);
-        self.add(tx, page, stamp)
+        // Without the copy, what is to be freed would still be needed.
+        self.add(tx, page, stamp).map_err(|error| tx.tear(error))
     }
 
     /// Makes a node lead to another child in the place of one that the child has replaced.
@@ -247,10 +248,25 @@ impl<'s, P: Page> Tree<'s, P> {
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<(), Error> {
         let stamp = self.begin(tx)?;
+        let (top, totals) = self.newest(tx)?;
         let content = self.new_content(tx, key, value)?;
-        let (top, mut totals) = self.newest(tx)?;
+        self.insert_content(tx, (top, totals), (key, value.len()), content, stamp, old).map_err(|error| {
+            // Nothing leads to what lies elsewhere.
+            if content.elsewhere().is_some() { tx.tear(error) } else { error }
+        })
+    }
+
+    fn insert_content<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        (top, mut totals): (Option<At<'s>>, Totals),
+        (key, value_bytes): (&P::Key, usize),
+        content: Content<'_>,
+        stamp: u64,
+        old: &mut dyn FnMut(Content<'_>),
+    ) -> Result<(), Error> {
         totals.entries = totals.entries.wrapping_add(1);
-        totals.bytes = totals.bytes.wrapping_add((P::key_bytes(key) + value.len()) as u64);
+        totals.bytes = totals.bytes.wrapping_add((P::key_bytes(key) + value_bytes) as u64);
         let Some(top) = top else {
             let mut page = P::new(0);
             let fits = page.insert(0, key, content);
@@ -270,11 +286,12 @@ impl<'s, P: Page> Tree<'s, P> {
             let fits = page.insert(0, separator.borrow(), Content::Child(offset))
                 && page.insert(1, separator.borrow(), Content::Child(right));
             assert!(fits, "two cells fit a node");
-            offset = self.add(tx, &mut page, stamp)?;
+            offset = self.add(tx, &mut page, stamp).map_err(|error| tx.tear(error))?;
         }
         self.set_version(tx, Some(offset), totals, stamp)
     }
 
+    /// What fails before it has changed anything leaves all as it was; what fails later tears the transaction.
     fn insert_below<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
@@ -284,23 +301,39 @@ impl<'s, P: Page> Tree<'s, P> {
         stamp: u64,
         old: &mut dyn FnMut(Content<'_>),
     ) -> Result<Changed<P>, Error> {
-        if at.level == 0 {
-            let (i, equal) = match self.change(tx, &at, (key, Some(content)), stamp, old)? {
-                Change::Done => return Ok(Changed { offset: at.offset, split: None }),
-                Change::Not { place, equal } => (place, equal),
-            };
-            let mut page = self.read(tx, at)?;
-            if equal {
-                old(page.content(i));
-                self.retire_value(tx, page.content(i), stamp)?;
-                if page.replace(i, key, content) {
-                    return Ok(Changed { offset: self.store(tx, at, &mut page, stamp)?, split: None });
-                }
-            }
+        if at.level > 0 {
+            let (i, child) = self.seek_child(tx, &at, key, stamp)?;
+            let changed = self.insert_below(tx, child, key, content, stamp, old)?;
+            return self.changed_below(tx, at, (i, child), changed, stamp).map_err(|error| tx.tear(error));
+        }
+        let (i, equal) = match self.change(tx, &at, (key, Some(content)), stamp, old)? {
+            Change::Done => return Ok(Changed { offset: at.offset, split: None }),
+            Change::Not { place, equal } => (place, equal),
+        };
+        let mut page = self.read(tx, at)?;
+        if !equal {
             return self.put(tx, at, page, i, key, content, stamp);
         }
-        let (i, child) = self.seek_child(tx, &at, key, stamp)?;
-        let changed = self.insert_below(tx, child, key, content, stamp, old)?;
+        old(page.content(i));
+        let gone = page.content(i).elsewhere();
+        let changed = if page.replace(i, key, content) {
+            Changed { offset: self.store(tx, at, &mut page, stamp)?, split: None }
+        } else {
+            self.put(tx, at, page, i, key, content, stamp)?
+        };
+        self.retire_value(tx, gone, stamp).map_err(|error| tx.tear(error))?;
+        Ok(changed)
+    }
+
+    /// What a change of a child makes of a node.
+    fn changed_below<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        (i, child): (usize, At<'s>),
+        changed: Changed<P>,
+        stamp: u64,
+    ) -> Result<Changed<P>, Error> {
         let Some((separator, right)) = changed.split else {
             if changed.offset != child.offset {
                 self.replace_child(tx, &at, i, changed.offset)?;
@@ -329,17 +362,20 @@ impl<'s, P: Page> Tree<'s, P> {
             let mut right = page.split(i, key, content);
             split = Some((right.key(0), self.add(tx, &mut right, stamp)?));
         }
-        Ok(Changed { offset: self.store(tx, at, &mut page, stamp)?, split })
+        let stored = self.store(tx, at, &mut page, stamp);
+        // Nothing would lead to the right part.
+        let stored = stored.map_err(|error| if split.is_some() { tx.tear(error) } else { error });
+        Ok(Changed { offset: stored?, split })
     }
 
-    /// Frees what an entry holds elsewhere, as soon as no reader should need it.
+    /// Frees what an entry held elsewhere, as soon as no reader should need it.
     pub(super) fn retire_value<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
-        content: Content<'_>,
+        elsewhere: Option<(u64, u64)>,
         stamp: u64,
     ) -> Result<(), Error> {
-        let Content::Elsewhere(offset, len) = content else { return Ok(()) };
+        let Some((offset, len)) = elsewhere else { return Ok(()) };
         self.retire(tx, self.area().span::<u8>(offset, len).ok_or(Error::Damaged)?, stamp)
     }
 
