@@ -117,6 +117,10 @@ fn read(source: &impl Source, at: u64, max: usize, node: &ReadNode<'_>) -> Resul
         }
         let mut found = Found::default();
         node(at, (level, version), len.into(), &mut found)?;
+        if found.children.is_empty() && found.entries.is_empty() {
+            // There are none; and with such, few nodes that lead to each other could be a tree of any size.
+            return Err(Error::Damaged);
+        }
         waiting.extend(found.children.into_iter().rev().map(|child| (child, level.checked_sub(1))));
         entries.some.extend(found.entries);
     }

@@ -2,6 +2,7 @@
 
 use core::borrow::Borrow;
 
+use hashbrown::HashSet;
 use twizzler_abi::Error;
 
 use super::page::{At, Content, Page};
@@ -168,19 +169,29 @@ impl<'s, P: Page> Tree<'s, P> {
         let stamp = self.begin(tx)?;
         let Some(top) = self.newest(tx)?.0 else { return Ok(()) };
         tx.whole(|tx| {
-            self.retire_below(tx, top, stamp)?;
+            self.retire_below(tx, top, stamp, &mut HashSet::new())?;
             self.set_version(tx, None, Totals::default(), stamp)
         })
     }
 
-    fn retire_below<B: Backend>(&self, tx: &mut Tx<'s, B>, at: At<'s>, stamp: u64) -> Result<(), Error> {
+    /// `seen`: where nodes lie that were come by. No node is one of two others, so that this comes to an end.
+    fn retire_below<B: Backend>(
+        &self,
+        tx: &mut Tx<'s, B>,
+        at: At<'s>,
+        stamp: u64,
+        seen: &mut HashSet<u64>,
+    ) -> Result<(), Error> {
+        if !seen.insert(at.offset) {
+            return Err(Error::Damaged);
+        }
         let page = self.read(tx, at)?;
         for i in 0..page.len() {
             if at.level == 0 {
                 self.retire_value(tx, page.content(i).elsewhere(), stamp)?;
             } else {
                 let child = self.open(tx, page.child(i)?, at.level - 1)?;
-                self.retire_below(tx, child, stamp)?;
+                self.retire_below(tx, child, stamp, seen)?;
             }
         }
         self.drop_node(tx, at, stamp)

@@ -82,7 +82,8 @@ impl<'s, P: Page> Tree<'s, P> {
         tx.read(at.bytes::<P>()?, 0, &mut bytes)?;
         let mut page = P::of(bytes);
         page.settle(at.level)?;
-        Ok(page)
+        // There are none; and with such, few nodes that lead to each other could be a tree of any size.
+        if page.len() == 0 { Err(Error::Damaged) } else { Ok(page) }
     }
 
     /// True for a node that the transaction has made itself. All others are as they are in memory, but for tails and the places of children.
