@@ -219,6 +219,11 @@ unsafe impl Backend for SimObjects<'_> {
         self.coordination.address()
     }
 
+    fn thread(&self) -> u64 {
+        // There is but one.
+        2
+    }
+
     fn stored(&self, address: u64, len_bytes: u64) {
         let Some(at) = self.place(address, len_bytes, Rights::WRITE) else { return };
         let slot = Slot::of(address).expect("checked by place");

@@ -5,11 +5,13 @@
 
 pub mod futex;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap};
@@ -25,14 +27,20 @@ struct Taken {
     next_large: u32,
 }
 
-/// The number of the thread that asks: even, and no other thread of the process that runs has it.
+/// The number of the thread that asks: even, not 0, and no other thread of the process has it. Threads have 2, 4, 6 and so on, as they first ask.
 #[inline]
 #[must_use]
 pub fn this_thread() -> u64 {
     thread_local! {
-        static HERE: u64 = const { 0 };
+        static NUMBER: Cell<u64> = const { Cell::new(0) };
     }
-    HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
+    #[cold]
+    fn first(number: &Cell<u64>) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(2);
+        number.set(NEXT.fetch_add(2, Ordering::Relaxed));
+        number.get()
+    }
+    NUMBER.with(|number| if number.get() == 0 { first(number) } else { number.get() })
 }
 
 static TAKEN: Mutex<Taken> = Mutex::new(Taken {
@@ -251,6 +259,22 @@ impl Drop for Area {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_numbered_in_turn() {
+        let mut seen: Vec<u64> =
+            (0..8).map(|_| std::thread::spawn(this_thread).join().expect("no panic")).collect();
+        assert!(seen.iter().all(|number| number % 2 == 0 && *number != 0), "{seen:?}");
+        assert!(
+            seen.iter().max() < Some(&200),
+            "close together, or threads would share places of small tables: {seen:?}"
+        );
+        seen.extend([this_thread()]);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 9, "a number of its own for each");
+        assert_eq!(this_thread(), this_thread());
+    }
 
     #[test]
     fn advice_comes_in_pieces_that_the_host_heeds() {

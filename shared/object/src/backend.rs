@@ -171,12 +171,9 @@ pub unsafe trait Backend {
         Ok(())
     }
 
-    /// The number of the thread that asks: even, and no other thread that runs has it. 0 where that isn't known; then a transaction
-    /// within a transaction isn't noticed before it has waited for itself in vain.
-    #[inline]
-    fn thread(&self) -> u64 {
-        0
-    }
+    /// The number of the thread that asks: even, not 0, and no other thread of the program that runs has it. By their halves, modulo the sizes of small
+    /// tables, threads find places of their own there: best are 2, 4, 6 and so on.
+    fn thread(&self) -> u64;
 
     /// How commits become durable.
     fn sink(&self) -> Sink {

@@ -27,14 +27,14 @@ pub(crate) struct Epochs {
 /// Someone inside, who is to [`Inside::leave`].
 #[derive(Debug)]
 pub(crate) struct Inside<'e> {
-    stripe: usize,
+    thread: u64,
     counter: &'e AtomicU64,
 }
 
 impl Inside<'_> {
-    /// Tells threads apart, roughly.
-    pub(crate) const fn stripe(&self) -> usize {
-        self.stripe
+    /// The thread's number, as it said.
+    pub(crate) const fn thread(&self) -> u64 {
+        self.thread
     }
 
     /// Counts out.
@@ -46,17 +46,17 @@ impl Inside<'_> {
 }
 
 impl Epochs {
-    /// Counts the caller in.
+    /// Counts the caller in, a thread of this number ([`crate::Backend::thread`]).
     #[inline]
-    pub(crate) fn enter(&self) -> Inside<'_> {
-        let stripe = stripe_of_thread();
+    pub(crate) fn enter(&self, thread: u64) -> Inside<'_> {
+        let stripe = one_of(STRIPES, thread);
         loop {
             let now = self.now.load(Ordering::Relaxed);
             let counter = &self.stripes[stripe].inside[(now & 1) as usize];
             // SeqCst: either `has_passed` sees the count, or we see the epoch that it made.
             counter.fetch_add(1, Ordering::SeqCst);
             if self.now.load(Ordering::SeqCst) == now {
-                return Inside { stripe, counter };
+                return Inside { thread, counter };
             }
             counter.fetch_sub(1, Ordering::Relaxed);
         }
@@ -89,24 +89,25 @@ impl Epochs {
     }
 }
 
-/// Threads have stacks of their own, so an address on the stack tells them apart well enough.
-fn stripe_of_thread() -> usize {
-    let here = 0u8;
-    let page = core::ptr::from_ref(&here).addr() >> 16;
-    (page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) % STRIPES
+/// Which of so many parts a thread of this number takes first. Numbers are given in turn, so few threads take one part.
+#[inline]
+pub(crate) const fn one_of(parts: usize, thread: u64) -> usize {
+    (thread / 2) as usize % parts
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
     fn an_epoch_passes_when_all_who_were_inside_have_left() {
         let epochs = Epochs::default();
-        let early = epochs.enter();
+        let early = epochs.enter(2);
         let removed = epochs.now();
         assert!(!epochs.has_passed(removed));
-        let late = epochs.enter();
+        let late = epochs.enter(4);
         assert!(!epochs.has_passed(removed));
         early.leave();
         assert!(epochs.has_passed(removed), "the late one entered in the epoch that follows");
@@ -114,5 +115,13 @@ mod tests {
         assert!(!epochs.has_passed(again));
         late.leave();
         assert!(epochs.has_passed(again));
+    }
+
+    #[test]
+    fn sixteen_threads_count_in_apart() {
+        let epochs = Epochs::default();
+        let inside: Vec<_> = (1..=STRIPES as u64).map(|ordinal| epochs.enter(2 * ordinal)).collect();
+        assert!(epochs.stripes.iter().all(|stripe| stripe.inside[0].load(Ordering::Relaxed) == 1));
+        inside.iter().for_each(Inside::leave);
     }
 }

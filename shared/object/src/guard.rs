@@ -55,7 +55,7 @@ impl<B: Backend> Space<B> {
     /// Enters: from here on, what is resolved through the guard stays mapped, until the guard is dropped. Cheap; nests.
     #[inline]
     pub fn enter(&self) -> Guard<'_, B> {
-        Guard { space: self, inside: self.epochs.enter(), not_send: PhantomData }
+        Guard { space: self, inside: self.epochs.enter(self.backend().thread()), not_send: PhantomData }
     }
 
     /// Runs `change` as [`Guard::transact`] does, within a guard of its own: for changes that open by [`Tx::open`] what they need.
@@ -94,9 +94,9 @@ impl<'s, B: Backend> Guard<'s, B> {
         self.space
     }
 
-    /// Tells threads apart, roughly.
-    pub(crate) const fn stripe(&self) -> usize {
-        self.inside.stripe()
+    /// The number of the thread that entered.
+    pub(crate) const fn thread(&self) -> u64 {
+        self.inside.thread()
     }
 
     /// Opens an object whose base is a `T`.
@@ -304,7 +304,7 @@ impl<'g, B: Backend> Reader<'g> for &'g Guard<'_, B> {
     }
 
     fn keep(&self, version: Ptr<'g, u64>) -> Result<Option<Keep<'g>>, Error> {
-        self.space.keep(version, self.stripe()).map(Some)
+        self.space.keep(version, self.thread()).map(Some)
     }
 
     fn compare(&self, bytes: Bytes<'g>, other: &[u8]) -> Ordering {

@@ -20,6 +20,7 @@ use twizzler_abi::Error;
 
 use crate::backend::{Backend, COORDINATION_BYTES};
 use crate::coordination::KEEPS_AT;
+use crate::epoch::one_of;
 use crate::guard::Guard;
 use crate::memory;
 use crate::pointer::{Area, Ptr};
@@ -29,8 +30,9 @@ use crate::space::Space;
 /// Versions that can be kept at the same time, in all programs.
 pub const KEEPS_MAX: usize = 1024;
 const KEEP_BYTES: u64 = 32;
-/// Keeps that a group of threads looks at first.
+/// Keeps that a group of threads looks at first, and how many groups there are.
 const NEAR: usize = 4;
+const GROUPS: usize = 16;
 const FIRST: u64 = KEEPS_AT + 64;
 
 const _: () = assert!(FIRST + KEEPS_MAX as u64 * KEEP_BYTES <= COORDINATION_BYTES);
@@ -60,7 +62,7 @@ impl<B: Backend> Guard<'_, B> {
     /// # Errors
     /// [`Error::TooMany`] where [`KEEPS_MAX`] are kept, in all programs.
     pub fn keep<'g>(&'g self, area: Area<'g>) -> Result<Keep<'g>, Error> {
-        self.space().keep(version_word(area), self.stripe())
+        self.space().keep(version_word(area), self.thread())
     }
 }
 
@@ -76,8 +78,8 @@ impl<B: Backend> Space<B> {
     }
 
     /// Keeps the version of that whose number is at `version`, or a later one.
-    pub(crate) fn keep(&self, version: Ptr<'_, u64>, hint: usize) -> Result<Keep<'_>, Error> {
-        let near = hint * NEAR;
+    pub(crate) fn keep(&self, version: Ptr<'_, u64>, thread: u64) -> Result<Keep<'_>, Error> {
+        let near = one_of(GROUPS, thread) * NEAR;
         let mut numbers = (near..near + NEAR).chain(0..KEEPS_MAX);
         let take = |&number: &usize| {
             let owner = self.keep_word(number, 0);

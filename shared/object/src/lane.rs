@@ -249,10 +249,10 @@ impl<B: Backend> Space<B> {
         result
     }
 
-    /// A lane for a transaction of this thread, and where the thread is entered as being in one.
+    /// A lane for a transaction of this thread, which has this number, and where the thread is entered as being in one.
     #[inline]
-    pub(crate) fn take_lane(&self, hint: usize) -> Result<(Entered, Box<Lane>), Error> {
-        let (entered, lane) = self.spare.enter(self.backend(), self.backend().thread(), hint)?;
+    pub(crate) fn take_lane(&self, thread: u64) -> Result<(Entered, Box<Lane>), Error> {
+        let (entered, lane) = self.spare.enter(self.backend(), thread)?;
         match lane {
             Some(lane) => Ok((entered, lane)),
             None => self.take_lane_slowly(entered),

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use twizzler_abi::Error;
 
 use crate::backend::{Backend, Waited};
+use crate::epoch::one_of;
 use crate::lane::Lane;
 use crate::volatile::Lock;
 
@@ -83,7 +84,7 @@ pub(crate) enum Entered {
 }
 
 impl Spare {
-    /// Enters a thread, and gives the lane that is there. `thread` is 0 where threads have no numbers; then `hint` tells them apart, roughly.
+    /// Enters a thread, and gives the lane that is there.
     ///
     /// # Errors
     /// [`Error::Nested`] where it is entered already.
@@ -92,15 +93,14 @@ impl Spare {
         &self,
         backend: &impl Backend,
         thread: u64,
-        hint: usize,
     ) -> Result<(Entered, Option<Box<Lane>>), Error> {
-        let number = if thread == 0 { hint } else { place_of(thread) } % PLACES;
+        let number = one_of(PLACES, thread);
         let place = &self.near[number].0;
         let mark = without_provenance_mut((thread | IS_THREAD) as usize);
         // What this thread itself has stored, it sees.
         let seen = place.load(Ordering::Relaxed);
         let is_crowded = self.crowded.load(Ordering::Relaxed) != 0;
-        if thread != 0 && (seen == mark || is_crowded && self.rest.lock(backend).threads.contains(&thread)) {
+        if seen == mark || is_crowded && self.rest.lock(backend).threads.contains(&thread) {
             return Err(Error::Nested);
         }
         // Acquire pairs with the release in `leave`.
@@ -111,9 +111,6 @@ impl Spare {
         }
         let mut rest = self.rest.lock(backend);
         let lane = rest.lanes.pop();
-        if thread == 0 {
-            return Ok((Entered::Apart, lane));
-        }
         rest.threads.push(thread);
         self.crowded.fetch_add(1, Ordering::Relaxed);
         Ok((Entered::Listed(thread), lane))
@@ -215,9 +212,4 @@ fn boxed(taken: *mut Lane) -> Option<Box<Lane>> {
     // SAFETY: not a thread's number, as the callers have checked, so `leave` made the pointer from a box; the exchange took it out, so
     // there is no other.
     Some(unsafe { Box::from_raw(taken) })
-}
-
-/// Numbers of threads are mostly addresses, far apart.
-fn place_of(thread: u64) -> usize {
-    (thread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59) as usize
 }

@@ -123,6 +123,9 @@ unsafe impl Backend for Program<'_> {
     fn coordination(&self) -> u64 {
         self.machine.sim.coordination()
     }
+    fn thread(&self) -> u64 {
+        self.machine.sim.thread()
+    }
     fn stored(&self, address: u64, len_bytes: u64) {
         self.machine.sim.stored(address, len_bytes);
     }

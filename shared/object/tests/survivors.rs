@@ -118,6 +118,9 @@ unsafe impl Backend for Dying<'_> {
     fn coordination(&self) -> u64 {
         self.backend.coordination()
     }
+    fn thread(&self) -> u64 {
+        self.backend.thread()
+    }
     fn stored(&self, address: u64, len_bytes: u64) {
         if len_bytes > LINE {
             let end = address + len_bytes;

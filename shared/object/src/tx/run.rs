@@ -21,7 +21,7 @@ impl<B: Backend> Guard<'_, B> {
     /// says; [`Error::TooMany`] where [`crate::LANES_MAX`] transactions run for 10 seconds.
     pub fn begin(&self) -> Result<Tx<'_, B>, Error> {
         self.backend().may_change()?;
-        let (entered, lane) = self.take_lane(self.stripe())?;
+        let (entered, lane) = self.take_lane(self.thread())?;
         Ok(self.begin_with(entered, lane))
     }
 

@@ -54,6 +54,9 @@ unsafe impl Backend for Nowhere {
     fn coordination(&self) -> u64 {
         unreachable!("nobody attaches")
     }
+    fn thread(&self) -> u64 {
+        unreachable!("nobody enters")
+    }
     unsafe fn flush(&self, _: u64, _: u64) {}
     fn fence(&self) {}
     fn owner(&self) -> u64 {
