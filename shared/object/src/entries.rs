@@ -208,16 +208,20 @@ impl<B: Backend> Space<B> {
         maps.fots.entry(from.number()).or_default().free.insert(index, Idle::Since(epoch));
     }
 
-    /// An entry that may be used anew: nobody who may still have come by its old target is left. Of those that were free before this program looked, other
-    /// programs may know what they were.
+    /// An entry that may be used anew: nobody who may still have come by its old target is left, and no other program that may remember it as free, and would enter
+    /// the new target once more. Of those that were free before this program looked, other programs may know what they were.
     pub(crate) fn take_free(&self, from: Slot, id: ObjId) -> Option<u64> {
         let mut maps = self.maps.lock(self.backend());
         let fot = maps.fots.get_mut(&from.number())?;
-        let passed = |idle: &Idle| matches!(*idle, Idle::Since(epoch) if self.epochs.has_passed(epoch));
-        let first =
-            |is: &dyn Fn(&Idle) -> bool| fot.free.iter().find(|(_, idle)| is(idle)).map(|(&index, _)| index);
-        let found = first(&passed)
-            .or_else(|| first(&|idle| *idle == Idle::Found).filter(|_| self.backend().is_sole(id)))?;
+        let passed = |idle: &Idle| match *idle {
+            Idle::Since(epoch) => self.epochs.has_passed(epoch),
+            Idle::Found => true,
+            Idle::Leaving => false,
+        };
+        let found = fot.free.iter().find(|(_, idle)| passed(idle)).map(|(&index, _)| index)?;
+        if !self.backend().is_sole(id) {
+            return None;
+        }
         fot.free.remove(&found);
         fot.indexes.retain(|_, known| *known != found);
         Some(found)

@@ -19,6 +19,7 @@ use twizzler_abi::pointer::{FOT_ENTRIES_MAX, FotEntry, FotKind, PointerBits};
 use twizzler_abi::{Error, ObjId, Rights};
 
 use crate::backend::Backend;
+use crate::coordination::{StripeWord, stripe_of};
 use crate::guard::Guard;
 use crate::memory;
 use crate::pointer::{Area, Bytes, Ptr};
@@ -176,17 +177,27 @@ impl<B: Backend> Space<B> {
         if let Some(index) = self.known_index(slot, id) {
             return bits(index);
         }
+        // Who holds the object's lock may have begun to free entries before it was mapped here: what is in place is not remembered then.
+        let is_settled = reader.changes(from).is_none() || self.has_no_writer(from);
         let len: u64 = reader.get(header_place(from, offset_of!(Header, fot_len_entries)));
         for index in self.known_entries(slot).max(1)..len.min(FOT_ENTRIES_MAX) {
             let companion =
                 || self.companion(from, reader.get(companion_place(from)), |holder| reader.get(holder));
             let entry = reader.get(entry_place(from, index, companion)?);
             if entry.target == id && matches!(entry.decode(), Ok((FotKind::Id, _))) {
-                self.know_target(slot, index, id);
+                if is_settled {
+                    self.know_target(slot, index, id);
+                }
                 return bits(index);
             }
         }
         Ok(None)
+    }
+
+    /// True where nobody changes a mapped object.
+    fn has_no_writer(&self, area: Area<'_>) -> bool {
+        // SeqCst: after the object was mapped. Who takes the lock later finds that it is.
+        self.stripe_word(stripe_of(self.id_of(area)), StripeWord::Writer).load(Ordering::SeqCst) == 0
     }
 
     /// The object that has this name.

@@ -311,3 +311,85 @@ fn who_clears_a_map_of_bytes_locks_it_first() {
     }
     assert_eq!(runs.into_inner(), 10, "nobody begins again");
 }
+
+/// Makes keys in new objects, as many as there are entries in a header, and takes them out again: what they leave behind is used anew.
+fn come_and_go(space: &Space<B<'_>>, index: ObjId, rounds: u64) -> Vec<ObjId> {
+    let guard = space.enter();
+    let (hashed, ..) = maps(&guard, index);
+    let round = |n| {
+        let id = make::<Things>(space);
+        let key = thing(&guard, id, 0);
+        guard.transact(|tx| hashed.insert(tx, key, n)).expect("put in");
+        guard.transact(|tx| hashed.remove(tx, key)).expect("taken out");
+        id
+    };
+    (0..rounds).map(round).collect()
+}
+
+#[test]
+fn what_one_program_enters_anew_another_one_finds() {
+    let backend = MemoryBackend::new();
+    let (one, other) =
+        (Space::attach(&backend).expect("attached"), Space::attach(&backend).expect("attached"));
+    let index = make::<Index>(&one);
+    come_and_go(&one, index, 125);
+    let of_other = make::<Things>(&one);
+    let guard = other.enter();
+    let (hashed, ordered, _) = maps(&guard, index);
+    guard.transact(|tx| hashed.insert(tx, thing(&guard, of_other, 0), 1)).expect("put in");
+    for n in 0..10 {
+        let of_one = make::<Things>(&one);
+        {
+            let guard = one.enter();
+            let (hashed, ordered, _) = maps(&guard, index);
+            let key = thing(&guard, of_one, 0);
+            guard.transact(|tx| hashed.insert(tx, key, n).and(ordered.insert(tx, key, n))).expect("put in");
+        }
+        let key = thing(&guard, of_one, 0);
+        assert_eq!((hashed.get(&&guard, key), ordered.get(&&guard, key)), (Ok(Some(n)), Ok(Some(n))));
+        let replaced =
+            guard.transact(|tx| Ok::<_, Error>((hashed.insert(tx, key, 7)?, ordered.insert(tx, key, 7)?)));
+        assert_eq!(replaced, Ok((Some(n), Some(n))));
+    }
+}
+
+#[test]
+fn what_is_looked_up_while_its_entry_goes_is_entered_again() {
+    let backend = MemoryBackend::new();
+    let one = Space::attach(&backend).expect("attached");
+    let index = make::<Index>(&one);
+    // Two short of those that the header has room for.
+    let gone = come_and_go(&one, index, 118);
+    let other = Space::attach(&backend).expect("attached");
+    let others = other.enter();
+    {
+        let guard = one.enter();
+        let (hashed, ..) = maps(&guard, index);
+        let more: Vec<_> = (0..3).map(|_| thing(&guard, make::<Things>(&one), 0)).collect();
+        let entered = guard.transact(|tx| {
+            more.iter().try_for_each(|&key| hashed.insert(tx, key, 1).map(drop))?;
+            // It has looked for unused entries by now, and not committed what it has found.
+            let (hashed, ..) = maps(&others, index);
+            for &id in &gone {
+                assert_eq!(hashed.get(&&others, thing(&others, id, 0)), Ok(None));
+            }
+            Ok::<_, Error>(())
+        });
+        entered.expect("put in");
+    }
+    let (hashed, ordered, _) = maps(&others, index);
+    for (n, &id) in (0..).zip(&gone) {
+        let key = thing(&others, id, 0);
+        others.transact(|tx| hashed.insert(tx, key, n).and(ordered.insert(tx, key, n))).expect("put in");
+        assert_eq!(hashed.get(&&others, key), Ok(Some(n)));
+    }
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let (hashed, ordered, _) = maps(&guard, index);
+    for (n, &id) in (0..).zip(&gone) {
+        let key = thing(&guard, id, 0);
+        assert_eq!((hashed.get(&&guard, key), ordered.get(&&guard, key)), (Ok(Some(n)), Ok(Some(n))));
+    }
+    let found: Result<Vec<_>, _> = ordered.iter(&&guard).map(|entry| entry.map(|(key, _)| key)).collect();
+    assert_eq!(found.map(|keys| keys.len()), Ok(gone.len()));
+}

@@ -6,8 +6,8 @@
 //! at worst keeps an entry for a number that looks like a pointer.
 //!
 //! An index never changes meaning for anybody who may have come by a pointer that has it. Other programs: entries are freed only where no other one has
-//! the object mapped, and who maps it later finds no such pointer. This program's own readers: a freed entry is used anew when all guards have gone that were
-//! alive when it was freed.
+//! the object mapped, and who maps it later finds no such pointer; and they are used anew only there, since who has mapped it meanwhile remembers
+//! them as free. This program's own readers: a freed entry is used anew when all guards have gone that were alive when it was freed.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
