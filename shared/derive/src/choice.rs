@@ -2,6 +2,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Path, Result};
 
@@ -32,7 +33,7 @@ fn expand(input: &DeriveInput, krate: &Path) -> Result<TokenStream> {
     let Declaration { name: declared, version, krate } = &Declaration::read(input, krate)?;
     let name = &input.ident;
     let variants: Vec<&Ident> = data.variants.iter().map(|variant| &variant.ident).collect();
-    let texts = variants.iter().map(ToString::to_string);
+    let texts: Vec<String> = variants.iter().map(|variant| variant.unraw().to_string()).collect();
     Ok(quote! {
         #[automatically_derived]
         impl #krate::__stored::StoredEnum for #name {
@@ -44,7 +45,7 @@ fn expand(input: &DeriveInput, krate: &Path) -> Result<TokenStream> {
                 .finish();
             const VERSION: u64 = #version;
             const VARIANTS: &'static [(&'static str, u64)] =
-                &[#((::core::stringify!(#variants), #name::#variants as #number as u64)),*];
+                &[#((#texts, #name::#variants as #number as u64)),*];
 
             fn number(self) -> #number {
                 self as #number

@@ -1,5 +1,6 @@
 //! What a type declares by its attributes: name, version, and the crate that the generated code speaks to.
 
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, DeriveInput, Error, LitInt, LitStr, Path, Result, Token};
 
@@ -72,12 +73,12 @@ pub(crate) fn refuse_on_field(attributes: &[Attribute]) -> Result<()> {
     }
 }
 
-/// The words of all `repr` attributes, without arguments: `C`, `align`, `u8`.
+/// The words of all `repr` attributes, without arguments: `C`, `align`, `u8`. To the compiler `r#packed` is `packed` too.
 pub(crate) fn reprs(attributes: &[Attribute]) -> Result<Vec<syn::Ident>> {
     let mut words = Vec::new();
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("repr")) {
         attribute.parse_nested_meta(|meta| {
-            words.extend(meta.path.get_ident().cloned());
+            words.extend(meta.path.get_ident().map(IdentExt::unraw));
             if meta.input.peek(syn::token::Paren) {
                 let arguments;
                 syn::parenthesized!(arguments in meta.input);

@@ -2,6 +2,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, Data, DeriveInput, Error, Fields, GenericParam, Path, Result, Type, Visibility};
 
@@ -12,8 +13,10 @@ use crate::looks;
 struct Part<'a> {
     /// How the language names it.
     member: syn::Member,
-    /// How its constant and the fingerprint name it.
+    /// How its constant names it.
     name: Ident,
+    /// How the fingerprint names it: `type` for `r#type`, which another edition may write otherwise.
+    text: String,
     visibility: &'a Visibility,
     docs: Vec<&'a Attribute>,
     ty: &'a Type,
@@ -34,6 +37,8 @@ pub(crate) fn derive(input: &DeriveInput, krate: &Path) -> TokenStream {
                 unsafe impl #generics #krate::__stored::Stored for #name #arguments #bounds {
                     const NAME: &'static str = "";
                     const FINGERPRINT: u64 = 0;
+                    // Beyond the end, should the refusal be no error where the struct stands.
+                    const LAYOUT: () = [()][1];
                 }
             }
         });
@@ -165,6 +170,7 @@ fn parts<'a>(input: &'a DeriveInput, fields: &'a Fields) -> Result<Vec<Part<'a>>
         match question {
             Ok(question) => parts.push(Part {
                 member,
+                text: field.ident.as_ref().map_or("inner".to_owned(), |name| name.unraw().to_string()),
                 name: field.ident.clone().unwrap_or_else(|| Ident::new("inner", field.span())),
                 visibility: if field.ident.is_some() { &field.vis } else { &input.vis },
                 docs: field.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).collect(),
@@ -200,8 +206,7 @@ fn layout(krate: &Path, record: &Ident, parts: &[Part<'_>]) -> TokenStream {
     let ends = parts.iter().map(|Part { member, ty, .. }| {
         quote!(::core::mem::offset_of!(Self, #member) + ::core::mem::size_of::<#ty>())
     });
-    let gaps = parts.iter().skip(1).zip(ends.clone()).map(|(Part { member, name, .. }, end)| {
-        let text = name.to_string();
+    let gaps = parts.iter().skip(1).zip(ends.clone()).map(|(Part { member, name, text, .. }, end)| {
         quote_spanned!(at(name) => no_gap_before(#text, #end, ::core::mem::offset_of!(Self, #member));)
     });
     let last = ends.clone().next_back();
@@ -210,19 +215,42 @@ fn layout(krate: &Path, record: &Ident, parts: &[Part<'_>]) -> TokenStream {
         no_gap_at_end_of(#text, #last, ::core::mem::size_of::<Self>());
         no_drop_glue(#text, ::core::mem::needs_drop::<Self>());
     };
+    let proof = proof(krate, parts);
     quote! {
-        use #krate::__stored::{no_drop_glue, no_gap_at_end_of, no_gap_before};
-        // Where a field is not stored, that is all that has to be said.
-        let _ = <Self as #krate::__stored::Stored>::FINGERPRINT;
-        #(#gaps)*
-        #whole
+        {
+            use #krate::__stored::{no_drop_glue, no_gap_at_end_of, no_gap_before};
+            // Where a field is not stored, that is all that has to be said.
+            let _ = <Self as #krate::__stored::Stored>::FINGERPRINT;
+            #(#gaps)*
+            #whole
+        }
+        #proof
+    }
+}
+
+/// What the checks that teach have shown, once more, by the language and the trait that is implemented alone: whatever `core` and the
+/// crate's path lead to where the struct stands, and whatever an attribute behind the derive has made of it.
+fn proof(krate: &Path, parts: &[Part<'_>]) -> TokenStream {
+    let fields = parts.iter().map(|Part { member, ty, .. }| {
+        quote! {
+            // Of what is packed there is no reference.
+            let field = (&it.#member,);
+            ask.field::<#ty>(field);
+        }
+    });
+    let bytes = parts.iter().map(|Part { ty, question, .. }| {
+        quote!(ask.bytes::<#ty>(&<#ty as #krate::__stored::teach::#question>::YES))
+    });
+    quote! {
+        let ask = <Self as #krate::__stored::Stored>::ASK;
+        let _ = |it: &Self| { #(#fields)* };
+        ask.covered::<Self>(0 #(+ #bytes)*);
     }
 }
 
 fn fingerprint(declaration: &Declaration, generics: &syn::Generics, parts: &[Part<'_>]) -> TokenStream {
     let Declaration { name, version, krate } = declaration;
-    let fields = parts.iter().map(|Part { member, name, ty, question, .. }| {
-        let text = name.to_string();
+    let fields = parts.iter().map(|Part { member, text, ty, question, .. }| {
         quote! {
             .text(#text)
             .word(::core::mem::offset_of!(Self, #member) as u64)
@@ -243,8 +271,7 @@ fn fingerprint(declaration: &Declaration, generics: &syn::Generics, parts: &[Par
 /// What it is made of, for those who read objects without the program.
 fn shape(declaration: &Declaration, parts: &[Part<'_>]) -> TokenStream {
     let Declaration { version, krate, .. } = declaration;
-    let fields = parts.iter().map(|Part { member, name, ty, question, .. }| {
-        let text = name.to_string();
+    let fields = parts.iter().map(|Part { member, text, ty, question, .. }| {
         quote! {
             #krate::__stored::FieldShape {
                 name: #text,

@@ -33,6 +33,7 @@ pub(crate) fn word(place: Ptr<'_, u64>) -> &AtomicU64 {
 /// Reads a value.
 #[inline(always)]
 pub(crate) fn load<T: Value>(place: Ptr<'_, T>) -> T {
+    const { T::LAYOUT }
     let mut value = MaybeUninit::<T>::uninit();
     let (from, to) = (place.address(), value.as_mut_ptr().cast());
     if align_of::<T>() == 1 {
@@ -48,6 +49,7 @@ pub(crate) fn load<T: Value>(place: Ptr<'_, T>) -> T {
 
 /// A value of zeros.
 pub(crate) fn zeroed<T: Value>() -> T {
+    const { T::LAYOUT }
     // SAFETY: every bit pattern is a `T`.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }

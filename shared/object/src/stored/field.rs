@@ -31,6 +31,12 @@ impl<T, F> Field<T, F> {
     #[must_use]
     pub const unsafe fn new(offset: usize) -> Self {
         const { assert_has_bytes::<F>() };
+        // Then it lies within any place of a `T`, and is aligned there: what safety needs of it.
+        assert!(offset <= size_of::<T>() && size_of::<F>() <= size_of::<T>() - offset, "no field lies there");
+        assert!(
+            align_of::<F>() <= align_of::<T>() && offset.is_multiple_of(align_of::<F>()),
+            "no field lies so"
+        );
         Self { offset, types: PhantomData }
     }
 

@@ -78,10 +78,13 @@ pub unsafe trait Stored: Sized + 'static {
     const FINGERPRINT: u64;
     /// Identifies the names of a generic type's arguments; 0: it has none.
     const ARGUMENTS: u64 = 0;
-    /// Fails to evaluate, and so to compile, for a type with padding or drop glue. Whoever sees a value as bytes evaluates it.
+    /// Fails to evaluate, and so to compile, for a type with padding or drop glue. Whoever sees a value as bytes, or bytes as a value, evaluates it.
     const LAYOUT: () = ();
     /// What it is made of, for those who read objects without the program.
     const SHAPE: Shape = Shape::Opaque;
+    /// Proves a derived type.
+    #[doc(hidden)]
+    const ASK: teach::Ask = teach::Ask::NEW;
 }
 
 /// A stored type that may be read and written by value.

@@ -3,16 +3,20 @@
 //! `#[derive(Stored)]` sees names, and a name proves nothing: `Box` may be anybody's type. So the name chooses a trait of this module, all of
 //! which hold for exactly the stored types, and each of which explains in its own words why a type is none.
 
+use core::marker::PhantomData;
+
 use super::{Stored, TypeOf, type_of};
 
 macro_rules! questions {
     ($($(#[$meta:meta])+ $name:ident)+) => { $(
         $(#[$meta])+
-        pub trait $name {
+        pub trait $name: Sized {
             /// The stored type's.
             const FINGERPRINT: u64;
             /// Tells of it.
             const TYPE: TypeOf;
+            /// That it is one.
+            const YES: Yes<Self>;
         }
 
         #[diagnostic::do_not_recommend]
@@ -22,8 +26,39 @@ macro_rules! questions {
                 T::FINGERPRINT
             };
             const TYPE: TypeOf = type_of::<T>;
+            const YES: Yes<T> = {
+                let () = T::LAYOUT;
+                Yes(PhantomData)
+            };
         }
     )+ };
+}
+
+/// The answer to a question: there is one for each stored type, and none for others.
+#[derive(Debug)]
+pub struct Yes<T>(PhantomData<fn() -> T>);
+
+/// Asks for what a derived type's safety needs. [`Stored::ASK`] is one, so that what is asked is asked by this crate, wherever the
+/// paths in derived code lead.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask(());
+
+impl Ask {
+    pub(super) const NEW: Self = Self(());
+
+    /// The size of a stored type.
+    #[must_use]
+    pub const fn bytes<T>(self, _: &Yes<T>) -> usize {
+        size_of::<T>()
+    }
+
+    /// A field is of that type. Nothing in a tuple is coerced.
+    pub const fn field<T>(self, _: (&T,)) {}
+
+    /// All bytes of a `T` are in its fields, which have so many together.
+    pub const fn covered<T>(self, bytes: usize) {
+        assert!(bytes == size_of::<T>(), "there are bytes that nobody would initialise");
+    }
 }
 
 questions! {

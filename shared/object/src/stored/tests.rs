@@ -56,6 +56,29 @@ fn fingerprints_are_made_of_name_version_size_and_fields() {
     );
 }
 
+/// An edition with new keywords makes some names raw, and must not make other types of them.
+#[test]
+fn raw_names_are_names() {
+    #[derive(Stored)]
+    #[stored(name = "test.raw", version = 1)]
+    #[repr(C)]
+    struct Raw {
+        r#type: u64,
+    }
+    #[derive(StoredEnum, Clone, Copy)]
+    #[stored(name = "test.raw-choice", version = 1)]
+    #[repr(u8)]
+    #[expect(non_camel_case_types)]
+    enum RawChoice {
+        r#type,
+    }
+    let named = Fingerprint::new("test.raw", 1).word(8).text("type").word(0).word(u64::FINGERPRINT);
+    assert_eq!((Raw::FINGERPRINT, Raw::r#type.offset()), (named.finish(), 0));
+    let choice = Fingerprint::new("test.raw-choice", 1).word(1).text("type").word(0);
+    assert_eq!(RawChoice::FINGERPRINT, choice.finish());
+    assert_eq!(RawChoice::VARIANTS, [("type", 0)]);
+}
+
 /// Objects carry these numbers for ever.
 #[test]
 fn fingerprints_do_not_drift() {

@@ -16,6 +16,13 @@ struct Packed {
 }
 
 #[derive(Stored)]
+#[stored(name = "test.packed-too", version = 1)]
+#[repr(C, r#packed)] //~ a stored type is not packed
+struct PackedToo {
+    a: u64,
+}
+
+#[derive(Stored)]
 #[stored(name = "test.either", version = 1)]
 #[repr(C)]
 union Either { //~ a union can't lie in an object
