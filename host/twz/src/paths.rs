@@ -122,29 +122,9 @@ pub fn walk_by<'s, M: Medium>(
     reader: &impl Reader<'s>,
     directory: &str,
 ) -> Result<Vec<Named>, Failure> {
-    let mut all = Vec::new();
-    let mut rest = vec![(clean(directory).to_owned(), None)];
-    while let Some((path, entry)) = rest.pop() {
-        if let Some(entry) = entry {
-            all.push(Named { path: path.clone(), entry });
-        }
-        if entry.is_none_or(|entry| entry == Entry::Directory) {
-            let listed = names.list_by(reader, &path).map_err(|error| match error {
-                // No path is made that is so long.
-                NameError::TooLong => {
-                    let start: Vec<&str> = path.split('/').take(8).collect();
-                    let what = format!("{}: directories lead into each other without end", start.join("/"));
-                    Failure::new(Status::Damaged, what).advise(
-                        "`twz repair --force` makes the names anew, and names all objects in lost+found",
-                    )
-                }
-                error => Failure::of(shown(&path))(error),
-            })?;
-            let below = listed.into_iter().rev();
-            rest.extend(below.map(|(name, entry)| (join(&path, &name), Some(entry))));
-        }
-    }
-    Ok(all)
+    let directory = clean(directory);
+    let below = names.tree_by(reader, directory).map_err(Failure::of(shown(directory)))?;
+    Ok(below.into_iter().map(|(path, entry)| Named { path: join(directory, &path), entry }).collect())
 }
 
 /// The names of each object.

@@ -158,6 +158,10 @@ fn named(what: &str, error: NameError) -> Failure {
             (Status::Usage, "write names separated by single slashes, such as letters/first")
         }
         NameError::IntoItself => (Status::Usage, "move it elsewhere"),
+        NameError::Tangled => (
+            Status::Damaged,
+            "`twz repair --force` makes the names anew, and names all objects in lost+found",
+        ),
         NameError::System(error) => return system(what, error),
     };
     Failure::new(status, format!("{what}: {error}")).advise(advice)

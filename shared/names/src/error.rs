@@ -23,6 +23,8 @@ pub enum NameError {
     BadName,
     /// A directory can't be moved into itself.
     IntoItself,
+    /// A directory is in two directories, or in itself: somebody wrote what no change of names makes.
+    Tangled,
     /// Anything else.
     System(Error),
 }
@@ -38,6 +40,7 @@ impl fmt::Display for NameError {
             Self::TooLong => "name too long",
             Self::BadName => "a name can't be empty, '.' or '..', or hold control characters",
             Self::IntoItself => "a directory can't be moved into itself",
+            Self::Tangled => "a directory is in two places, or in itself",
             Self::System(error) => return error.fmt(f),
         })
     }

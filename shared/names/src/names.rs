@@ -1,7 +1,9 @@
 //! What can be done with names.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 use core::ops::Bound::{Excluded, Included, Unbounded};
 
 use twizzler_abi::{Error, ObjId};
@@ -10,7 +12,7 @@ use twizzler_object::{Area, Backend, Guard, Locked, Object, Ptr, Reader, Stored,
 
 use crate::entry::{Bound, DirectoryNo, Entry, key};
 use crate::error::NameError;
-use crate::path;
+use crate::path::{self, PATH_NAMES_MAX};
 
 /// Everyone finds the names by this.
 const NONCE: [u8; 16] = *b"twizzler names\0\0";
@@ -121,7 +123,20 @@ impl<'s, B: Backend> Names<'s, B> {
         let (Bound::Directory(directory), _) = self.walk(reader, &path::names(path)?)? else {
             return Err(NameError::NotADirectory);
         };
-        self.entries_of(reader, directory).collect()
+        self.entries_of(reader, directory)
+            .map(|entry| entry.map(|(name, bound)| (name, bound.into())))
+            .collect()
+    }
+
+    /// All that is below a directory, as seen by a transaction, by paths from there: each directory before what is in it.
+    ///
+    /// # Errors
+    /// [`NameError::Tangled`]; otherwise as [`Names::list`].
+    pub fn tree_by(&self, reader: &impl Reader<'s>, path: &str) -> Result<Vec<(String, Entry)>, NameError> {
+        match self.walk(reader, &path::names(path)?)? {
+            (Bound::Directory(directory), way) => self.tree(reader, directory, way),
+            _ => Err(NameError::NotADirectory),
+        }
     }
 
     /// Makes a directory.
@@ -175,7 +190,8 @@ impl<'s, B: Backend> Names<'s, B> {
     /// Gives an object or a directory another name, perhaps elsewhere.
     ///
     /// # Errors
-    /// [`NameError::Exists`] where the new name stands for something, [`NameError::IntoItself`]; otherwise as [`Names::lookup`].
+    /// [`NameError::Exists`] where the new name stands for something, [`NameError::IntoItself`], [`NameError::TooLong`] where no path would
+    /// reach all that is in a directory; otherwise as [`Names::lookup`].
     pub fn rename(&self, tx: &mut Tx<'s, B>, from: &str, to: &str) -> Result<(), NameError> {
         let (old, bound) = self.taken(tx, from)?;
         let new = self.vacant(tx, to)?;
@@ -183,6 +199,15 @@ impl<'s, B: Backend> Names<'s, B> {
             && new.way.contains(&number)
         {
             return Err(NameError::IntoItself);
+        }
+        if let Bound::Directory(number) = bound
+            && new.way.len() > old.way.len()
+        {
+            let below = self.tree(tx, number, old.way.clone())?;
+            let deepest = below.iter().map(|(path, _)| path.split('/').count()).max().unwrap_or(0);
+            if new.way.len() + deepest > PATH_NAMES_MAX {
+                return Err(NameError::TooLong);
+            }
         }
         self.remove(tx, &old)?;
         self.put(tx, &new, bound)
@@ -284,18 +309,45 @@ impl<'s, B: Backend> Names<'s, B> {
         Ok(())
     }
 
+    /// All that is below a directory, which `way` leads to.
+    fn tree(
+        &self,
+        reader: &impl Reader<'s>,
+        top: DirectoryNo,
+        way: Vec<DirectoryNo>,
+    ) -> Result<Vec<(String, Entry)>, NameError> {
+        // One that is met again may be met without end.
+        let mut met: BTreeSet<DirectoryNo> = way.into_iter().collect();
+        let (mut all, mut rest) = (Vec::new(), vec![(String::new(), Bound::Directory(top))]);
+        while let Some((path, bound)) = rest.pop() {
+            if let Bound::Directory(directory) = bound {
+                if !met.insert(directory) {
+                    return Err(NameError::Tangled);
+                }
+                let below = self.entries_of(reader, directory).collect::<Result<Vec<_>, _>>()?;
+                let join = |name| if path.is_empty() { name } else { format!("{path}/{name}") };
+                rest.extend(below.into_iter().rev().map(|(name, bound)| (join(name), bound)));
+            }
+            if !path.is_empty() {
+                all.push((path, bound.into()));
+            }
+        }
+        Ok(all)
+    }
+
     fn entries_of<'r, R: Reader<'s>>(
         &self,
         reader: &'r R,
         directory: DirectoryNo,
-    ) -> impl Iterator<Item = Result<(String, Entry), NameError>> + use<'r, 's, B, R> {
+    ) -> impl Iterator<Item = Result<(String, Bound), NameError>> + use<'r, 's, B, R> {
         let first = key(directory, "");
         let end = directory.checked_add(1).map(|next| key(next, ""));
         let end = end.as_deref().map_or(Unbounded, Excluded);
         self.map().range(reader, (Included(&first[..]), end)).map(|entry| {
             let (key, value) = entry?;
             let name = key.get(8..).and_then(|name| String::from_utf8(name.to_vec()).ok());
-            Ok((name.ok_or(Error::Damaged)?, Bound::decode(&value)?.into()))
+            let name = name.filter(|name| path::is_name(name)).ok_or(Error::Damaged)?;
+            Ok((name, Bound::decode(&value)?))
         })
     }
 }

@@ -19,11 +19,15 @@ pub(crate) fn names(path: &str) -> Result<Vec<&str>, NameError> {
     if names.len() > PATH_NAMES_MAX || names.iter().any(|name| name.len() > NAME_BYTES_MAX) {
         return Err(NameError::TooLong);
     }
-    let bad = |name: &&str| matches!(*name, "" | "." | "..") || name.chars().any(char::is_control);
-    if names.iter().any(bad) {
+    if !names.iter().all(|name| is_name(name)) {
         return Err(NameError::BadName);
     }
     Ok(names)
+}
+
+/// Whether something in a directory can be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.chars().any(|c| c == '/' || c.is_control())
 }
 
 #[cfg(test)]

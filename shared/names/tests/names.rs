@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use twizzler_abi::object::BASE_OFFSET;
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
 use twizzler_names::{Entry, NameError, Names};
+use twizzler_object::collections::{BytesMap, MapRoot};
 use twizzler_object::{Backend, Guard, Space, Tx};
 
 fn change<'s, B: Backend, R>(
@@ -78,6 +80,77 @@ fn a_directory_cant_be_moved_into_itself() {
     change(&guard, names, |n, tx| n.rename(tx, "a/b", "b")).expect("moved");
     assert_eq!(names.lookup("b/c"), Ok(Entry::Directory));
     assert_eq!(names.list("a").expect("listed"), []);
+}
+
+/// Or its names could be neither looked up nor removed.
+#[test]
+fn nothing_is_moved_deeper_than_paths_reach() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
+    let deep = |top: &str, count: usize| format!("{top}{}", "/d".repeat(count));
+    for count in 0..62 {
+        change(&guard, names, |n, tx| n.make_directory(tx, &deep("a", count))).expect("made");
+    }
+    change(&guard, names, |n, tx| n.create_any(tx, &deep("a", 62)).map(drop)).expect("made");
+    for path in ["b", "b/c"] {
+        change(&guard, names, |n, tx| n.make_directory(tx, path)).expect("made");
+    }
+    assert_eq!(change(&guard, names, |n, tx| n.rename(tx, "a", "b/c/a")), Err(NameError::TooLong));
+    change(&guard, names, |n, tx| n.rename(tx, "a", "b/a")).expect("moved");
+    assert!(matches!(names.lookup(&deep("b/a", 62)), Ok(Entry::Object(_))));
+    change(&guard, names, |n, tx| n.rename(tx, "b/a", "b/b")).expect("moved");
+    change(&guard, names, |n, tx| n.rename(tx, "b/b", "a")).expect("moved");
+    let tree = names.tree_by(&&guard, "").expect("listed");
+    assert_eq!(tree.len(), 63 + 2);
+    assert!(tree.iter().all(|(path, entry)| names.lookup(path) == Ok(*entry)));
+    assert_eq!(names.tree_by(&&guard, "b"), Ok(vec![("c".into(), Entry::Directory)]));
+}
+
+/// An entry of the names' map, as anybody may write it.
+fn forge(
+    guard: &Guard<'_, &MemoryBackend>,
+    names: Names<'_, &MemoryBackend>,
+    (within, name): (u64, &str),
+    to: u64,
+) {
+    // Behind the root's first two words.
+    let map = BytesMap::new(names.area().place::<MapRoot>(BASE_OFFSET + 16).expect("there"));
+    let key = [&within.to_be_bytes(), name.as_bytes()].concat();
+    let mut value = [0; 24];
+    (value[0], value[8]) = (2, to as u8);
+    guard.transact(|tx| map.insert(tx, &key, &value).map(drop)).expect("room");
+}
+
+#[test]
+fn directories_in_two_places_are_told_and_cost_no_more() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
+    // 2^40 paths, and none of them goes in a circle.
+    change(&guard, names, |n, tx| n.make_directory(tx, "x")).expect("made");
+    forge(&guard, names, (0, "a"), 10);
+    for number in 10..50 {
+        forge(&guard, names, (number, "a"), number + 1);
+        forge(&guard, names, (number, "b"), number + 1);
+    }
+    assert_eq!(names.tree_by(&&guard, ""), Err(NameError::Tangled));
+    assert_eq!(names.list("a/b").expect("listed").len(), 2);
+    assert_eq!(change(&guard, names, |n, tx| n.rename(tx, "a", "x/a")), Err(NameError::Tangled));
+}
+
+#[test]
+fn entries_that_no_path_can_name_are_damage() {
+    for name in ["", ".", "..", "a/b", "\u{1b}[2J"] {
+        let backend = MemoryBackend::new();
+        let space = Space::attach(&backend).expect("attach");
+        let guard = space.enter();
+        let names = Names::open(&guard).expect("open");
+        forge(&guard, names, (0, name), 7);
+        assert_eq!(names.list(""), Err(NameError::System(Error::Damaged)), "{name:?}");
+    }
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Advise for NameError {
             Self::NotEmpty => "`rm -r` removes it with all that is in it",
             Self::TooLong => "a name has 255 bytes at most, a path 64 names",
             Self::BadName | Self::IntoItself => "choose another",
+            Self::Tangled => return Error::Damaged.advice(),
             Self::System(error) => return error.advice(),
         })
     }
