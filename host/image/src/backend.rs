@@ -129,6 +129,9 @@ impl ImageBackend {
             mapping.note_shown(first, len);
             return Ok(());
         }
+        if writable {
+            self.fill_holes(at..at + len * PAGE_BYTES)?;
+        }
         // SAFETY: the range lies in our reserved slot, which Rust uses for nothing else; the file's pages are reached through
         // atomics alone.
         let shown = unsafe {
@@ -144,6 +147,21 @@ impl ImageBackend {
         shown.map_err(|_| Error::OutOfMemory)?.expose_provenance();
         self.maps.set(self.maps.get() + 1);
         mapping.note_shown(first, len);
+        Ok(())
+    }
+
+    /// Makes room for what is in use and has none: zeros that a copy of the file left out.
+    fn fill_holes(&self, range: Range<u64>) -> Result<(), Error> {
+        let media = self.store.media();
+        let mut at = range.start;
+        while at < range.end {
+            let room = media.next_with_room(at).unwrap_or(range.end..range.end);
+            let hole = at..room.start.min(range.end);
+            if !hole.is_empty() && !media.make_room(hole.start, hole.end - hole.start) {
+                return Err(Error::OutOfNvm);
+            }
+            at = room.end;
+        }
         Ok(())
     }
 
@@ -362,5 +380,50 @@ unsafe impl Backend for ImageBackend {
         }
         let file = random.as_mut().ok_or(Error::NotSupported)?;
         file.read_exact(bytes).map_err(|_| Error::NotSupported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use twizzler_abi::rights::ObjectFlags;
+    use twizzler_store::{Access, FormatOptions, MountOptions};
+
+    use super::*;
+
+    fn mount(file: &File) -> ImageBackend {
+        let media = MediaFile::of(file.try_clone().expect("open")).expect("mapped");
+        let options = MountOptions { access: Access::ReadWrite, base: None };
+        ImageBackend::new(Store::mount(media, &options).expect("a store").0)
+    }
+
+    #[test]
+    fn what_a_copy_left_out_has_room_before_it_is_stored_to() {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.set_len(8 << 20).expect("longer");
+        let media = MediaFile::of(file.try_clone().expect("open")).expect("mapped");
+        Store::format(&media, &FormatOptions { uuid: [1; 16], base: FormatOptions::USUAL_BASE })
+            .expect("made");
+        let image = mount(&file);
+        let spec = CreateSpec {
+            nonce: [0; 16],
+            owner: ObjId::NONE,
+            flags: ObjectFlags::PERSISTENT.bits(),
+            default_rights: (Rights::READ | Rights::WRITE).bits(),
+            fingerprint: 0,
+        };
+        let id = image.create(&spec).expect("room");
+        image.ensure(id, 0x3000, 3 * PAGE_BYTES).expect("room");
+        let tree = Tree::new(image.store.frames(), image.store.root(id).expect("there"));
+        let Ok(Found::Page(frame, ..)) = tree.lookup(4) else { panic!("not there") };
+        let at = image.store.frames().offset(frame, 1).expect("in the file");
+        drop(image);
+        fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, PAGE_BYTES)
+            .expect("a hole");
+        let image = mount(&file);
+        let has_room = || image.store.media().next_with_room(at).is_some_and(|room| room.start == at);
+        assert!(!has_room());
+        image.map(id, Rights::READ | Rights::WRITE).expect("mapped");
+        assert!(has_room());
     }
 }

@@ -9,12 +9,18 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::fs::{SeekFrom, StatVfs, fadvise, fstatvfs, seek};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use twizzler_abi::address::PAGE_BYTES;
 use twizzler_pmem::mapped::{Mapped, Region};
+
+/// Less than this is little room on a disk.
+const SHORT_BYTES: u64 = 256 << 20;
 
 /// A mapped image file.
 #[derive(Debug)]
@@ -77,7 +83,23 @@ impl MediaFile {
         // SAFETY: a new mapping, where the host likes it. Others may change the file: all access is atomic.
         let start = unsafe { mmap(ptr::null_mut(), len_bytes as usize, protection, flags, &file, 0) }?;
         let start = NonNull::new(start.cast()).expect("mappings don't lie at 0");
-        Ok(Mapped::new(Self { file, start, len_bytes, sharing }))
+        let media = Self { file, start, len_bytes, sharing };
+        if sharing == Sharing::Shared {
+            media.expect_full_disk();
+        }
+        Ok(Mapped::new(media))
+    }
+
+    /// Where there is little room left: at the first store to a page, the host finds a place for the whole of the piece of memory that it has made of
+    /// the page and its neighbours when it read ahead, so for holes as well, and on a full disk that is SIGBUS. So pieces are forgotten, and none are made.
+    fn expect_full_disk(&self) {
+        let room_bytes = |disk: StatVfs| disk.f_bavail.saturating_mul(disk.f_frsize);
+        if fstatvfs(&self.file).is_ok_and(|disk| room_bytes(disk) < SHORT_BYTES) {
+            // Refused: it stays as it is.
+            let _ = fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+            // SAFETY: our own mapping, of which no byte changes.
+            let _ = unsafe { madvise(self.start.as_ptr().cast(), self.len_bytes as usize, Advice::Random) };
+        }
     }
 
     /// Where stores go.
@@ -90,6 +112,12 @@ impl MediaFile {
     #[must_use]
     pub const fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Whether nothing was ever written to the file.
+    #[must_use]
+    pub fn is_hole(&self) -> bool {
+        self.next_with_room(0).is_none()
     }
 
     /// Waits until the host has written everything to its disk.
@@ -117,6 +145,27 @@ unsafe impl Region for MediaFile {
 
     fn len_bytes(&self) -> u64 {
         self.len_bytes
+    }
+
+    fn make_room(&self, at: u64, len_bytes: u64) -> bool {
+        assert!(at.checked_add(len_bytes).is_some_and(|end| end <= self.len_bytes), "not in the file");
+        let start = self.start.as_ptr().wrapping_add(at as usize);
+        // SAFETY: the range was checked to lie in our own mapping. The host does what a store to each page would make it do, and changes no byte.
+        let made = unsafe { madvise(start.cast(), len_bytes as usize, Advice::LinuxPopulateWrite) };
+        // Where a store would be SIGBUS. Hosts before Linux 5.14 don't know: nothing is known there.
+        made != Err(Errno::FAULT)
+    }
+
+    fn next_with_room(&self, mut from: u64) -> Option<Range<u64>> {
+        loop {
+            let start = seek(&self.file, SeekFrom::Data(from)).ok()?;
+            from = seek(&self.file, SeekFrom::Hole(start)).ok()?;
+            let pages =
+                start.next_multiple_of(PAGE_BYTES)..from.min(self.len_bytes) / PAGE_BYTES * PAGE_BYTES;
+            if !pages.is_empty() {
+                return Some(pages);
+            }
+        }
     }
 }
 

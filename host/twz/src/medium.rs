@@ -82,6 +82,9 @@ pub trait Medium: Backend + Sized {
     /// As [`Medium::publish`].
     fn replace(&self, id: ObjId) -> Result<(), Error>;
 
+    /// What is stored from now on is stored to remove something: where a store keeps room back for that, it may be used.
+    fn removes(&self) {}
+
     /// Closes the store in order. What was changed is on the host's disk.
     ///
     /// # Errors

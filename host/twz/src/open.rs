@@ -175,6 +175,10 @@ pub fn open_image(path: &Path, access: For, lock: Lock) -> Result<Opened<ImageBa
     let media = media.map_err(|error| unmappable(path, &error))?;
     let options = MountOptions { access: Access::ReadWrite, base: None };
     let (store, report) = Store::mount(media, &options).map_err(|error| unmountable(path, &error))?;
+    if writes {
+        // So that something can be removed when the disk is full.
+        store.frames().keep_reserve();
+    }
     let space = Space::attach(ImageBackend::new(store)).map_err(Failure::of(path.display()))?;
     survey.recovered(&space.recovery());
     if writes {
@@ -354,13 +358,17 @@ pub fn format_image(path: &Path, lock: Lock) -> Result<(), Failure> {
         Lock::Held => None,
     };
     let media = MediaFile::open(path).map_err(|error| unmappable(path, &error))?;
-    let look = MountOptions { access: Access::ReadOnly, base: None };
-    match Store::mount(MediaFile::open(path).map_err(|error| unmappable(path, &error))?, &look) {
-        Err(MountError::Unformatted) => {}
-        Ok(_) => {
-            return Err(Failure::new(Status::Conflict, format!("{} is a store already", path.display())));
+    // A file that is nothing but a hole is not looked at: in a file system that is memory, that takes room too.
+    if !media.region().is_hole() {
+        let look = MountOptions { access: Access::ReadOnly, base: None };
+        match Store::mount(MediaFile::open(path).map_err(|error| unmappable(path, &error))?, &look) {
+            Err(MountError::Unformatted) => {}
+            Ok(_) => {
+                let what = format!("{} is a store already", path.display());
+                return Err(Failure::new(Status::Conflict, what));
+            }
+            Err(error) => return Err(Failure::mount(path, &error)),
         }
-        Err(error) => return Err(Failure::mount(path, &error)),
     }
     let format = FormatOptions { uuid: random_uuid()?, base: FormatOptions::USUAL_BASE };
     Store::format(&media, &format).map_err(|error| Failure::mount(path, &error))?;

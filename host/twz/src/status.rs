@@ -84,8 +84,11 @@ impl Failure {
 
     /// An image could not be mounted.
     pub fn mount(path: &Path, error: &MountError) -> Self {
-        Self::new(Status::Damaged, format!("{}: {error}", path.display()))
-            .advise("nothing was changed; name another file, or restore it from a copy")
+        let (status, advice) = match error {
+            MountError::NoRoom => (Status::Room, "make room on that disk, or take another one"),
+            _ => (Status::Damaged, "nothing was changed; name another file, or restore it from a copy"),
+        };
+        Self::new(status, format!("{}: {error}", path.display())).advise(advice)
     }
 
     /// A store in a directory could not be opened or made.

@@ -1,5 +1,6 @@
 //! Exact counts of what durability costs.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Persist, Unreadable, lines};
@@ -103,6 +104,12 @@ impl<P: Persist> Persist for Counted<P> {
     }
     fn check_readable(&self, at: u64, len_bytes: u64) -> Result<(), Unreadable> {
         self.inner.check_readable(at, len_bytes)
+    }
+    fn make_room(&self, at: u64, len_bytes: u64) -> bool {
+        self.inner.make_room(at, len_bytes)
+    }
+    fn next_with_room(&self, from: u64) -> Option<Range<u64>> {
+        self.inner.next_with_room(from)
     }
 }
 

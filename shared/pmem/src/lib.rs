@@ -18,6 +18,7 @@ pub mod mapped;
 pub mod memory;
 
 use core::fmt;
+use core::ops::Range;
 
 /// Bytes of a cache line.
 pub const LINE_BYTES: u64 = 64;
@@ -83,6 +84,18 @@ pub trait Persist {
         Ok(())
     }
 
+    /// Makes sure that there is room for what will be stored to a range that nobody uses yet. False: there is none. Memory has it; a sparse file has
+    /// it where its disk has.
+    fn make_room(&self, at: u64, len_bytes: u64) -> bool {
+        let _ = (at, len_bytes);
+        true
+    }
+
+    /// The next range, from `from` on, that is known to have room: to be asked where some had none.
+    fn next_with_room(&self, from: u64) -> Option<Range<u64>> {
+        (from < self.len_bytes()).then(|| from..self.len_bytes())
+    }
+
     /// Flushes the range and waits.
     fn persist(&self, at: u64, len_bytes: u64) {
         self.flush(at, len_bytes);
@@ -120,6 +133,12 @@ impl<P: Persist + ?Sized> Persist for &P {
     }
     fn check_readable(&self, at: u64, len_bytes: u64) -> Result<(), Unreadable> {
         (**self).check_readable(at, len_bytes)
+    }
+    fn make_room(&self, at: u64, len_bytes: u64) -> bool {
+        (**self).make_room(at, len_bytes)
+    }
+    fn next_with_room(&self, from: u64) -> Option<Range<u64>> {
+        (**self).next_with_room(from)
     }
 }
 

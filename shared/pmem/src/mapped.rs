@@ -5,6 +5,7 @@
 //! an emulator takes as long for a byte as for a word.
 
 use core::arch::asm;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Persist;
@@ -47,6 +48,17 @@ pub unsafe trait Region {
 
     /// Bytes of the range. It may grow.
     fn len_bytes(&self) -> u64;
+
+    /// As [`Persist::make_room`].
+    fn make_room(&self, at: u64, len_bytes: u64) -> bool {
+        let _ = (at, len_bytes);
+        true
+    }
+
+    /// As [`Persist::next_with_room`].
+    fn next_with_room(&self, from: u64) -> Option<Range<u64>> {
+        (from < self.len_bytes()).then(|| from..self.len_bytes())
+    }
 }
 
 /// Mapped memory as a [`Persist`] region that needs no flushes: DRAM, or a file whose owner syncs it.
@@ -111,6 +123,14 @@ impl<R: Region> Persist for Mapped<R> {
         let to = self.pointer(at, len_bytes);
         // SAFETY: as in `write`.
         unsafe { zero(to, len_bytes as usize) };
+    }
+
+    fn make_room(&self, at: u64, len_bytes: u64) -> bool {
+        self.0.make_room(at, len_bytes)
+    }
+
+    fn next_with_room(&self, from: u64) -> Option<Range<u64>> {
+        self.0.next_with_room(from)
     }
 
     fn flush(&self, at: u64, len_bytes: u64) {

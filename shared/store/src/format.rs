@@ -39,9 +39,13 @@ pub(crate) fn format<P: Persist>(media: &P, options: &FormatOptions) -> Result<(
     if !options.base.is_multiple_of(PAGE_BYTES) {
         return Err(MountError::BadBase { base: options.base });
     }
+    let written = || COPY_FRAMES.into_iter().chain([ROOT_FRAME, BUCKET_FRAME]);
+    if !written().all(|frame| media.make_room(frame * PAGE_BYTES, PAGE_BYTES)) {
+        return Err(MountError::NoRoom);
+    }
     media.store(0, FORMATTING);
     media.persist(0, 8);
-    for frame in COPY_FRAMES.into_iter().chain([ROOT_FRAME, BUCKET_FRAME]) {
+    for frame in written() {
         // All but the magic.
         let at = frame * PAGE_BYTES + if frame == COPY_FRAMES[0] { 8 } else { 0 };
         media.zero(at, (frame + 1) * PAGE_BYTES - at);

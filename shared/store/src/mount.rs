@@ -128,6 +128,8 @@ pub enum MountError {
     },
     /// The heap is too small for the frame counts.
     OutOfMemory,
+    /// What the region lies on has no room for an empty store.
+    NoRoom,
 }
 
 impl fmt::Display for MountError {
@@ -173,6 +175,7 @@ impl fmt::Display for MountError {
                 "the store lies at {base:#x}, its trees count from {recorded:#x}; mount it for writing to relocate it"
             ),
             Self::OutOfMemory => f.write_str("not enough memory to mount the store"),
+            Self::NoRoom => f.write_str("the disk is full"),
         }
     }
 }

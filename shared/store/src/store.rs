@@ -81,7 +81,7 @@ impl<P: Persist, L: RawMutex> Store<P, L> {
     /// Makes an empty store of the whole region. What was there is lost.
     ///
     /// # Errors
-    /// [`MountError::TooSmall`], [`MountError::BadBase`].
+    /// [`MountError::TooSmall`], [`MountError::BadBase`], [`MountError::NoRoom`].
     pub fn format(media: &P, options: &FormatOptions) -> Result<(), MountError> {
         format::format(media, options)
     }

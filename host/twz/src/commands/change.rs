@@ -185,6 +185,7 @@ pub fn ln<M: Medium>(store: &Opened<M>, arguments: &TwoNames) -> Result<Answer, 
 /// # Errors
 /// No such name; a directory, unless told so.
 pub fn rm<M: Medium>(store: &Opened<M>, arguments: &RmArguments) -> Result<Answer, Failure> {
+    store.medium().removes();
     let guard = store.space.enter();
     let names = store.names(&guard)?;
     let plan = guard.transact(|tx| {

@@ -119,6 +119,7 @@ pub fn run<M: Medium>(store: &Opened<M>, arguments: &Arguments) -> Result<Answer
     }
     let all_facts: Vec<Facts> = lost.iter().map(|&id| facts(store.medium(), id)).collect();
     if arguments.delete {
+        store.medium().removes();
         let bar = progress::of_steps(lost.len() as u64, "Deleting objects");
         for batch in lost.chunks_mut(BATCH) {
             let kept = delete(store, batch)?;

@@ -12,21 +12,6 @@ use twizzler_object::{Backend, Space};
 
 use super::{Description, Medium, uuid_text};
 
-/// What else a change may write: tables, names, lanes.
-const MARGIN_BYTES: u64 = 1 << 20;
-
-/// An image is a sparse file that is mapped: where its disk is full, a store to a hole could only stop the program. So that is
-/// asked before.
-fn has_room(image: &ImageBackend, bytes: u64) -> Result<(), Error> {
-    let region = image.store().media().region();
-    if region.sharing() == Sharing::Private {
-        return Ok(());
-    }
-    let disk = rustix::fs::fstatvfs(region.file()).map_err(|_| Error::Unreadable)?;
-    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free_bytes < bytes.saturating_add(MARGIN_BYTES) { Err(Error::OutOfNvm) } else { Ok(()) }
-}
-
 impl Medium for ImageBackend {
     const SHARED: bool = false;
 
@@ -69,12 +54,10 @@ impl Medium for ImageBackend {
     }
 
     fn write_raw(&self, id: ObjId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        has_room(self, bytes.len() as u64)?;
         self.write_raw(id, offset, bytes)
     }
 
     fn reserve_raw(&self, id: ObjId, offset: u64, len_bytes: u64) -> Result<(), Error> {
-        has_room(self, len_bytes)?;
         self.ensure(id, offset, len_bytes)
     }
 
@@ -90,6 +73,10 @@ impl Medium for ImageBackend {
 
     fn replace(&self, _: ObjId) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn removes(&self) {
+        self.store().frames().open_reserve();
     }
 
     fn close(holder: Self::Holder) -> io::Result<()> {

@@ -26,7 +26,11 @@ pub(crate) const KINDS: [&str; 2] = ["image", "directory"];
 
 impl Bed {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary folder") }
+        Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    pub(crate) fn within(folder: &Path) -> Self {
+        Self { folder: tempfile::tempdir_in(folder).expect("temporary folder") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -148,6 +148,16 @@ impl Uses {
         true
     }
 
+    /// Leaves the free frames of a range out: they are never taken, as if they were in use.
+    pub(crate) fn leave_out(&mut self, frames: core::ops::Range<u64>) {
+        for frame in frames.start..frames.end.min(self.counts.total) {
+            if self.get(frame).is_none() {
+                self.occupy(frame);
+                self.counts.free -= 1;
+            }
+        }
+    }
+
     /// Says what a frame, taken before, is used as.
     pub(crate) fn retype(&mut self, frame: u64, kind: FrameKind) {
         match self.get(frame) {

@@ -3,6 +3,9 @@
 //! Nothing about free frames lies on media. A *pool* of frames that are zero, durably, is kept ahead, so that filling a
 //! page costs one fence, not two: [`Nvm::prepare`] fills it when a CPU has nothing else to do. A *reserve* is kept
 //! back from whoever wants to store more, so that deleting and discarding always work.
+//!
+//! Where the region is a sparse file, a free frame may have no room on the disk, which may be full. So room is made for each before it is zeroed; where
+//! there is none, all frames without it are left out until the next mount.
 
 mod bits;
 mod count;
@@ -42,6 +45,16 @@ struct State {
     /// Taken from `uses`, zero, durably.
     pool: [FrameNo; POOL_FRAMES],
     pool_len: usize,
+    /// Frames of the pool that belong to the reserve.
+    kept_len: usize,
+    /// Whoever stores may use the reserve.
+    reserve_is_open: bool,
+}
+
+impl State {
+    const fn need(&self, need: Need) -> Need {
+        if self.reserve_is_open { Need::Free } else { need }
+    }
 }
 
 impl<P, L: RawMutex> fmt::Debug for Nvm<P, L> {
@@ -52,7 +65,8 @@ impl<P, L: RawMutex> fmt::Debug for Nvm<P, L> {
 
 impl<P: Persist, L: RawMutex> Nvm<P, L> {
     pub(crate) fn new(media: P, first: FrameNo, generation: Generation, uses: Uses, access: Access) -> Self {
-        let state = State { uses, pool: [FrameNo(0); POOL_FRAMES], pool_len: 0 };
+        let state =
+            State { uses, pool: [FrameNo(0); POOL_FRAMES], pool_len: 0, kept_len: 0, reserve_is_open: false };
         Self { media, first, generation, access, state: Mutex::new(state) }
     }
 
@@ -70,18 +84,29 @@ impl<P: Persist, L: RawMutex> Nvm<P, L> {
         let mut fresh = [FrameNo(0); REFILL_FRAMES];
         let mut done = 0;
         while done < limit {
-            let mut state = self.state.lock();
-            let room = (POOL_FRAMES - state.pool_len).min(REFILL_FRAMES).min(limit - done);
-            let len = self.take(&mut state, Need::Store, &mut fresh[..room]);
-            drop(state);
+            let room = POOL_FRAMES - self.state.lock().pool_len;
+            let len = self.take_fresh(Need::Store, &mut fresh[..room.min(REFILL_FRAMES).min(limit - done)]);
             if len == 0 {
                 break;
             }
-            self.zero(&fresh[..len]);
             self.put_zeroed(&fresh[..len]);
             done += len;
         }
         done
+    }
+
+    /// Sees to it that frames of the reserve have room, whatever is stored. For whoever mounts what may lie on a full disk.
+    pub fn keep_reserve(&self) {
+        self.prepare(RESERVE_FRAMES as usize);
+        let mut state = self.state.lock();
+        state.kept_len = state.pool_len;
+    }
+
+    /// From now on, storing may use the reserve too: for whoever stores in order to delete.
+    pub fn open_reserve(&self) {
+        let mut state = self.state.lock();
+        state.kept_len = 0;
+        state.reserve_is_open = true;
     }
 
     /// What a frame of the region is used as.
@@ -99,6 +124,7 @@ impl<P: Persist, L: RawMutex> Nvm<P, L> {
 
     /// Takes frames that may hold anything, all as data.
     fn take(&self, state: &mut State, need: Need, into: &mut [FrameNo]) -> usize {
+        let need = state.need(need);
         for (done, place) in into.iter_mut().enumerate() {
             let frame = if self.access == Access::ReadWrite && may_take(state, need) {
                 state.uses.take(FrameKind::Data)
@@ -111,6 +137,57 @@ impl<P: Persist, L: RawMutex> Nvm<P, L> {
             }
         }
         into.len()
+    }
+
+    /// Takes frames and makes them zero.
+    fn take_fresh(&self, need: Need, into: &mut [FrameNo]) -> usize {
+        // Once more where some of those that were taken had no room.
+        for _ in 0..2 {
+            let len = self.take(&mut self.state.lock(), need, into);
+            let with_room = self.make_room(&into[..len]);
+            if with_room < len {
+                let mut state = self.state.lock();
+                into[with_room..len].iter().for_each(|frame| self.put(&mut state, *frame));
+                self.leave_out(&mut state);
+            }
+            if with_room != 0 {
+                self.zero(&into[..with_room]);
+            }
+            if with_room != 0 || len == 0 {
+                return with_room;
+            }
+        }
+        0
+    }
+
+    /// Makes room for frames. Gives how many of them have it.
+    fn make_room(&self, frames: &[FrameNo]) -> usize {
+        let has_room = |run: &[FrameNo]| {
+            let at = (run[0].0 - self.first.0) * PAGE_BYTES;
+            self.media.make_room(at, run.len() as u64 * PAGE_BYTES)
+        };
+        let mut done = 0;
+        for run in frames.chunk_by(|frame, next| frame.0 + 1 == next.0) {
+            if !has_room(run) {
+                return done + run.chunks(1).take_while(|frame| has_room(frame)).count();
+            }
+            done += run.len();
+        }
+        done
+    }
+
+    /// Leaves free frames without room out. Asks the host under the lock, but only where its disk is full.
+    fn leave_out(&self, state: &mut State) {
+        let mut end = 0;
+        while let Some(room) = self.media.next_with_room(end) {
+            state.uses.leave_out(end / PAGE_BYTES..room.start / PAGE_BYTES);
+            end = room.end;
+        }
+        state.uses.leave_out(end / PAGE_BYTES..u64::MAX);
+    }
+
+    fn put(&self, state: &mut State, frame: FrameNo) {
+        state.uses.put(frame.0 - self.first.0, FrameKind::Data);
     }
 
     /// Makes frames zero, durably.
@@ -131,7 +208,7 @@ impl<P: Persist, L: RawMutex> Nvm<P, L> {
                 state.pool[len] = frame;
                 state.pool_len += 1;
             } else {
-                state.uses.put(frame.0 - self.first.0, FrameKind::Data);
+                self.put(&mut state, frame);
             }
         }
     }
@@ -139,9 +216,11 @@ impl<P: Persist, L: RawMutex> Nvm<P, L> {
     /// Zeroed frames from the pool, as `kind`.
     fn take_zeroed(&self, kind: FrameKind, need: Need, into: &mut [FrameNo]) -> usize {
         let mut state = self.state.lock();
+        let need = state.need(need);
         for (done, place) in into.iter_mut().enumerate() {
             // The pool counts as free: it can't be used up by storing either.
-            if state.pool_len == 0 || (need == Need::Store && reserve(&state) <= RESERVE_FRAMES) {
+            let is_last = state.pool_len <= state.kept_len || reserve(&state) <= RESERVE_FRAMES;
+            if state.pool_len == 0 || (need == Need::Store && is_last) {
                 return done;
             }
             state.pool_len -= 1;
@@ -161,7 +240,7 @@ const fn reserve(state: &State) -> u64 {
 
 const fn may_take(state: &State, need: Need) -> bool {
     match need {
-        Need::Store => state.uses.counts().free > RESERVE_FRAMES,
+        Need::Store => state.uses.counts().free + state.kept_len as u64 > RESERVE_FRAMES,
         Need::Free => true,
     }
 }
@@ -192,11 +271,8 @@ impl<P: Persist, L: RawMutex> Frames for Nvm<P, L> {
             // One fence for what is missing, and for some frames ahead.
             let mut fresh = [FrameNo(0); POOL_FRAMES];
             let want = (into.len() - done).clamp(REFILL_FRAMES, POOL_FRAMES);
-            let len = self.take(&mut self.state.lock(), need, &mut fresh[..want]);
-            if len != 0 {
-                self.zero(&fresh[..len]);
-                self.put_zeroed(&fresh[..len]);
-            }
+            let len = self.take_fresh(need, &mut fresh[..want]);
+            self.put_zeroed(&fresh[..len]);
             let got = self.take_zeroed(kind, need, &mut into[done..]);
             if got == 0 {
                 return done;
@@ -218,6 +294,11 @@ impl<P: Persist, L: RawMutex> Frames for Nvm<P, L> {
         let frame = FrameNo(self.first.0 + state.uses.take_huge().ok_or(OutOfFrames)?);
         drop(state);
         let at = (frame.0 - self.first.0) * PAGE_BYTES;
+        if !self.media.make_room(at, HUGE_FRAMES * PAGE_BYTES) {
+            let mut state = self.state.lock();
+            (0..HUGE_FRAMES).for_each(|index| self.put(&mut state, FrameNo(frame.0 + index)));
+            return Err(OutOfFrames);
+        }
         self.media.zero(at, HUGE_FRAMES * PAGE_BYTES);
         self.media.persist(at, HUGE_FRAMES * PAGE_BYTES);
         Ok(frame)
