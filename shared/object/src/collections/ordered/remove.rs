@@ -50,6 +50,9 @@ impl<'s, P: Page> Tree<'s, P> {
         if shrunk.len == 0 {
             return self.set_version(tx, None, Totals::default(), stamp);
         }
+        if level == 0 || shrunk.len > 1 {
+            return self.set_version(tx, Some(shrunk.offset), totals, stamp);
+        }
         // Root nodes that have one child go.
         let mut top = self.open(tx, shrunk.offset, level)?;
         while top.level > 0 && top.len == 1 {
@@ -72,6 +75,9 @@ impl<'s, P: Page> Tree<'s, P> {
         if at.level > 0 {
             let (i, child) = self.seek_child(tx, &at, key, stamp)?;
             let Some(shrunk) = self.remove_below(tx, child, key, stamp, old)? else { return Ok(None) };
+            if shrunk.len > 0 && !shrunk.sparse && shrunk.offset == child.offset {
+                return Ok(Some(Shrunk { offset: at.offset, len: at.len, sparse: false }));
+            }
             let shrunk = self.shrunk_below(tx, at, (i, child), &shrunk, stamp);
             return shrunk.map(Some).map_err(|error| tx.tear(error));
         }

@@ -305,7 +305,10 @@ impl<'s, P: Page> Tree<'s, P> {
         if at.level > 0 {
             let (i, child) = self.seek_child(tx, &at, key, stamp)?;
             let changed = self.insert_below(tx, child, key, content, stamp, old)?;
-            return self.changed_below(tx, at, (i, child), changed, stamp).map_err(|error| tx.tear(error));
+            if changed.split.is_none() && changed.offset == child.offset {
+                return Ok(Changed { offset: at.offset, split: None });
+            }
+            return self.changed_below(tx, at, i, changed, stamp).map_err(|error| tx.tear(error));
         }
         let (i, equal) = match self.change(tx, &at, (key, Some(content)), stamp, old)? {
             Change::Done => return Ok(Changed { offset: at.offset, split: None }),
@@ -326,19 +329,17 @@ impl<'s, P: Page> Tree<'s, P> {
         Ok(changed)
     }
 
-    /// What a change of a child makes of a node.
+    /// What another child, or two, make of a node.
     fn changed_below<B: Backend>(
         &self,
         tx: &mut Tx<'s, B>,
         at: At<'s>,
-        (i, child): (usize, At<'s>),
+        i: usize,
         changed: Changed<P>,
         stamp: u64,
     ) -> Result<Changed<P>, Error> {
         let Some((separator, right)) = changed.split else {
-            if changed.offset != child.offset {
-                self.replace_child(tx, &at, i, changed.offset)?;
-            }
+            self.replace_child(tx, &at, i, changed.offset)?;
             return Ok(Changed { offset: at.offset, split: None });
         };
         let mut page = self.read(tx, at)?;
