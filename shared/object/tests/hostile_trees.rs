@@ -80,3 +80,32 @@ fn a_tree_that_is_wider_than_its_object_ends() {
         });
     }
 }
+
+#[test]
+fn a_cursor_that_meets_damage_is_at_no_entry() {
+    with_map(|guard, root| {
+        let map = OrderedMap::new(root.at(Root::map));
+        guard.transact(|tx| (0..300).try_for_each(|n| map.insert(tx, n, n).map(drop))).expect("filled");
+        let state = if word(guard, root, VERSION) & 1 == 0 { 0 } else { 24 };
+        let top = word(guard, root, state) - root.offset();
+        // Another child than the first leads nowhere.
+        put(guard, root, top + CHILDREN as u64 * 8 + 16, 8);
+        let mut cursor = map.cursor(&guard).expect("whole");
+        assert_eq!((cursor.move_next(), cursor.key()), (Ok(true), Ok(Some(0))));
+        let moved = std::iter::from_fn(|| Some(cursor.move_next())).find(Result::is_err);
+        assert_eq!(moved, Some(Err(Error::Damaged)));
+        assert_eq!((cursor.key(), cursor.value()), (Ok(None), Ok(None)));
+        assert_eq!((cursor.move_next(), cursor.key()), (Ok(true), Ok(Some(0))), "from none, to the first");
+        assert_eq!((cursor.seek(&120), cursor.key()), (Err(Error::Damaged), Ok(None)));
+        assert_eq!((cursor.move_previous(), cursor.key()), (Ok(true), Ok(Some(299))));
+    });
+}
+
+fn word<'g>(guard: &'g G<'_, '_>, root: Ptr<'g, Root>, at: u64) -> u64 {
+    guard.get(root.object().place(root.offset() + at).expect("within"))
+}
+
+fn put<'g>(guard: &'g G<'_, '_>, root: Ptr<'g, Root>, at: u64, word: u64) {
+    let place = root.object().place(root.offset() + at).expect("within");
+    guard.transact(|tx| tx.set(place, word)).expect("put");
+}

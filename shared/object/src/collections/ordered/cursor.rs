@@ -37,7 +37,12 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
     /// [`Error::Damaged`].
     pub fn seek(&mut self, key: &K) -> Result<bool, Error> {
         let found = self.walk.seek(self.reader, key);
-        self.version.whole(self.reader, found)
+        self.arrived(found)
+    }
+
+    /// After an error it is at no entry, and not somewhere on the way to one.
+    fn arrived<T>(&mut self, moved: Result<T, Error>) -> Result<T, Error> {
+        self.version.whole(self.reader, moved).inspect_err(|_| self.walk.leave())
     }
 
     /// Goes to the next entry: from none, to the first. False: there is no next one.
@@ -49,7 +54,7 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
             Some(_) => self.walk.next(self.reader),
             None => self.walk.first(self.reader),
         };
-        self.version.whole(self.reader, moved)?;
+        self.arrived(moved)?;
         Ok(self.walk.here().is_some())
     }
 
@@ -59,7 +64,7 @@ impl<'r, 's, R: Reader<'s>, K: Entries<V> + ?Sized, V: ?Sized> Cursor<'r, 's, R,
     /// [`Error::Damaged`].
     pub fn move_previous(&mut self) -> Result<bool, Error> {
         let moved = self.walk.previous(self.reader);
-        self.version.whole(self.reader, moved)?;
+        self.arrived(moved)?;
         Ok(self.walk.here().is_some())
     }
 

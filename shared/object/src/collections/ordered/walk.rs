@@ -50,6 +50,11 @@ impl<'s, P: Page> Walk<'s, P> {
         self.path.last().map(|&(leaf, place)| (leaf, self.order.number(place)))
     }
 
+    /// Goes to no entry.
+    pub(super) fn leave(&mut self) {
+        self.path.clear();
+    }
+
     pub(super) fn first(&mut self, reader: &impl Reader<'s>) -> Result<(), Error> {
         self.path.clear();
         self.top().map_or(Ok(()), |top| self.descend(reader, top, End::First))
