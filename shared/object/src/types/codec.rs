@@ -1,4 +1,4 @@
-//! Type tables as bytes. Numbers are little-endian; a text is its length in two bytes and as many bytes of UTF-8.
+//! Type tables as bytes. Numbers are little-endian; a text is its length in two bytes and as many bytes of UTF-8, none of them of control characters.
 //!
 //! ```text
 //! table   "TWZTYPES" version:u32=1 types:u32 kind type*
@@ -165,7 +165,8 @@ impl<'a> From<'a> {
     fn text(&mut self) -> Result<String, Error> {
         let len = u16::from_le_bytes(self.take(2)?.try_into().map_err(|_| Error::Damaged)?);
         let text = core::str::from_utf8(self.take(usize::from(len))?).map_err(|_| Error::Damaged)?;
-        Ok(text.to_string())
+        // No name has one, and a terminal would obey it.
+        if text.chars().any(char::is_control) { Err(Error::Damaged) } else { Ok(text.to_string()) }
     }
 
     fn kind(&mut self, depth: u32) -> Result<Kind, Error> {

@@ -10,7 +10,7 @@ use twizzler_abi::{Error, ObjId, Rights};
 
 use super::*;
 use crate::collections::{HashMapRoot, MapRoot, OrderedMapRoot, TextRoot, VectorRoot};
-use crate::{Choice, Flag, InvBytes, InvPtr, InvSpan, Stored, StoredEnum};
+use crate::{Choice, Fingerprint, Flag, InvBytes, InvPtr, InvSpan, Stored, StoredEnum};
 
 #[derive(Stored)]
 #[stored(name = "test.diary", version = 3)]
@@ -210,6 +210,25 @@ fn types_within_types_come_to_an_end() {
     let table = super::table::TypeTable { root: Kind::Named(1), types: [(1, record)].into() };
     assert_eq!(TypeTable::decode(1, &table.encode()), Err(Error::Damaged));
     assert!(dump(&Memory::new(), &table, 10).is_ok());
+}
+
+#[test]
+fn names_that_a_terminal_would_obey_are_refused() {
+    let record = |name: &str| TypeDescription {
+        name: name.into(),
+        version: 1,
+        fingerprint: 0,
+        arguments: 0,
+        size: 1,
+        form: Form::Record(alloc::vec![FieldDescription { name: "a".into(), offset: 0, kind: Kind::Flag }]),
+    };
+    for (name, ok) in [("test.plain", true), ("test.\u{1b}[2J", false), ("test.\n", false)] {
+        let hash = Fingerprint::new(name, 1).word(1).text("a").word(0).word(Flag::FINGERPRINT).finish();
+        let found = TypeDescription { fingerprint: hash, ..record(name) };
+        let table = super::table::TypeTable { root: Kind::Named(hash), types: [(hash, found)].into() };
+        let decoded = TypeTable::decode(hash, &table.encode());
+        assert_eq!(decoded, if ok { Ok(table) } else { Err(Error::Damaged) }, "{name:?}");
+    }
 }
 
 proptest! {
