@@ -144,3 +144,23 @@ fn a_small_object_becomes_a_large_one() {
         assert_eq!(&text, b"far");
     }
 }
+
+#[test]
+fn a_dump_goes_as_far_as_a_large_object() {
+    let backend = MemoryBackend::new();
+    let mut space = Space::attach(&backend).expect("attached");
+    let id = space.transact(|tx| tx.create::<Node>().map(|node| space.id_of(node.area()))).expect("made");
+    space.promote(id).expect("nobody else has it mapped");
+    let guard = space.enter();
+    let root = guard.open::<Node>(id, Access::Write).expect("opens").base();
+    let far = 7 * SLOT_BYTES;
+    let linked = guard.transact(|tx| {
+        tx.write_at(root.object(), far - BASE_OFFSET, &[0; 4096])?;
+        let node = root.object().place::<Node>(far).ok_or(Error::OutOfRange)?;
+        tx.link(root.at(Node::next), Some(node))
+    });
+    linked.expect("there is room");
+    let shown = guard.dump(root.object(), 10).expect("readable").expect("described").to_string();
+    assert!(shown.contains(&format!("next: -> {far:#x}")), "{shown}");
+    assert!(shown.contains(&format!("\n{far:#x} test.far")), "{shown}");
+}

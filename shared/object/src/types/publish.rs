@@ -12,13 +12,12 @@ use twizzler_abi::Error;
 use twizzler_abi::object::{BASE_OFFSET, HEADER_OFFSET};
 
 use super::difference::Difference;
-use super::dump::{Dump, dump};
+use super::dump::{Dump, Source, dump};
 use super::object::{type_object, type_object_spec};
 use super::table::TypeTable;
 use crate::backend::Backend;
 use crate::guard::Guard;
 use crate::pointer::{Area, Bytes};
-use crate::reader::Reader;
 use crate::space::{Access, Space};
 use crate::stored::Stored;
 use crate::volatile::Lock;
@@ -120,14 +119,27 @@ impl<B: Backend> Guard<'_, B> {
     /// As [`Guard::describe`] and [`dump`].
     pub fn dump(&self, area: Area<'_>, places_max: usize) -> Result<Option<Dump>, Error> {
         let Some(table) = self.describe(self.fingerprint(area)?)? else { return Ok(None) };
-        // Pages beyond were never written; reading would make them.
-        let end = BASE_OFFSET + self.len_bytes(area);
-        let read = |offset: u64, buffer: &mut [u8]| {
-            buffer.fill(0);
-            let len = end.saturating_sub(offset).min(buffer.len() as u64);
-            let bytes: Bytes<'_> = area.span_from(HEADER_OFFSET, offset, len).ok_or(Error::OutOfRange)?;
-            (&self).read(bytes, 0, &mut buffer[..len as usize])
-        };
-        dump(&read, &table, places_max).map(Some)
+        let end = BASE_OFFSET.saturating_add(self.len_bytes(area));
+        dump(&Mapped { guard: self, area, end }, &table, places_max).map(Some)
+    }
+}
+
+/// A mapped object. Pages behind its `end` were never written; reading would make them.
+struct Mapped<'s, 'g, B: Backend> {
+    guard: &'g Guard<'s, B>,
+    area: Area<'g>,
+    end: u64,
+}
+
+impl<B: Backend> Source for Mapped<'_, '_, B> {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        buffer.fill(0);
+        let len = self.end.saturating_sub(offset).min(buffer.len() as u64);
+        let bytes: Bytes<'_> = self.area.span_from(HEADER_OFFSET, offset, len).ok_or(Error::OutOfRange)?;
+        self.guard.read(bytes, 0, &mut buffer[..len as usize])
+    }
+
+    fn range_bytes(&self) -> u64 {
+        self.area.range_bytes()
     }
 }
