@@ -238,9 +238,12 @@ impl<'s, B: Backend> Names<'s, B> {
     /// Deletes an object together with its name. A name of an object that is gone already just goes.
     ///
     /// # Errors
-    /// As [`Names::unbind`]; [`Error::AccessDenied`] for an object that grants no delete.
+    /// As [`Names::unbind`]; [`Error::AccessDenied`] for an object that grants no delete, and for the one that holds the names.
     pub fn delete(&self, tx: &mut Tx<'s, B>, path: &str) -> Result<ObjId, NameError> {
         let id = self.unbind(tx, path)?;
+        if id == self.guard.id_of(self.area()) {
+            return Err(Error::AccessDenied.into());
+        }
         match tx.delete(id) {
             Ok(()) | Err(Error::NoSuchObject) => Ok(id),
             Err(error) => Err(error.into()),

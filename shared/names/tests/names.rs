@@ -64,6 +64,21 @@ fn creating_and_deleting_take_the_object_along() {
     assert_eq!(names.lookup("a"), Err(NameError::NoSuchName));
 }
 
+/// All names would go with it.
+#[test]
+fn the_names_are_not_deleted_by_a_name() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attach");
+    let guard = space.enter();
+    let names = Names::open(&guard).expect("open");
+    let id = space.id_of(names.area());
+    change(&guard, names, |n, tx| n.bind(tx, "all", id)).expect("bound");
+    let refused = Err(NameError::System(Error::AccessDenied));
+    assert_eq!(change(&guard, names, |n, tx| n.delete(tx, "all")), refused);
+    assert_eq!(names.object("all"), Ok(id), "it has its name still");
+    assert_eq!(change(&guard, names, |n, tx| n.unbind(tx, "all")), Ok(id));
+}
+
 #[test]
 fn a_directory_cant_be_moved_into_itself() {
     let backend = MemoryBackend::new();
