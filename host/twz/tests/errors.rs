@@ -30,6 +30,22 @@ fn what_is_not_there_is_missing() {
 }
 
 #[test]
+fn the_names_are_not_removed() {
+    let bed = Bed::new();
+    bed.write("f", "content");
+    let id = twz::paths::names_id().to_string();
+    for kind in KINDS {
+        bed.store(kind, kind);
+        bed.ok(&["put", kind, "f"]);
+        bed.fails(4, "holds the names", &["rm", kind, &id]);
+        bed.fails(4, "holds the names", &["rm", kind, &id, "--force"]);
+        bed.ok(&["ln", kind, &id, "all"]);
+        bed.ok(&["rm", kind, "all"]);
+        assert_eq!(bed.ok(&["ls", kind]), "f\n", "{kind}");
+    }
+}
+
+#[test]
 fn wrong_command_lines_are_refused() {
     let bed = Bed::new();
     bed.store("image", "s");

@@ -12,7 +12,7 @@ use twizzler_object::{Backend, Tx};
 use crate::answer::Answer;
 use crate::medium::Medium;
 use crate::open::Opened;
-use crate::paths::{by_id, clean, entry_by, join, last_part, walk_by};
+use crate::paths::{by_id, clean, entry_by, join, last_part, names_id, walk_by};
 use crate::status::{Failure, Status};
 
 /// Arguments of `mkdir`.
@@ -245,6 +245,11 @@ impl Plan {
                     plan.names.push(path.to_owned());
                     losing.push(id);
                 }
+                (Entry::Object(id), false) if id == names_id() => {
+                    let what = format!("{id} holds the names of all objects; it can't be removed");
+                    return Err(Failure::new(Status::Conflict, what)
+                        .advise("`twz repair --force` makes the names anew where they can't be read"));
+                }
                 (Entry::Object(id), false) => {
                     store.medium().stat(id).map_err(Failure::of(text))?;
                     if let Some(names) = all.get(&id) {
@@ -282,6 +287,8 @@ impl Plan {
         losing.dedup();
         let is_removed = |name: &String| plan.names.binary_search(name).is_ok();
         losing.retain(|id| all.get(id).is_none_or(|names| names.iter().all(is_removed)));
+        // It is there without a name, too.
+        losing.retain(|id| *id != names_id());
         plan.objects.extend(losing);
         if arguments.force {
             plan.force(store);
