@@ -331,6 +331,10 @@ impl<B: Backend> Space<B> {
         }
         let writable = granted.contains(Rights::WRITE);
         let slot = self.backend.map(id, granted & (Rights::READ | Rights::WRITE))?;
+        if maps.fots.contains_key(&slot.number()) {
+            // Learnt of what lay there by who went on with that when its mapping had ended.
+            self.forget_fot(maps, slot);
+        }
         self.clear_row(slot);
         maps.by_id.insert(id, slot);
         let mut state = IS_MAPPED;

@@ -393,3 +393,39 @@ fn what_is_looked_up_while_its_entry_goes_is_entered_again() {
     let found: Result<Vec<_>, _> = ordered.iter(&&guard).map(|entry| entry.map(|(key, _)| key)).collect();
     assert_eq!(found.map(|keys| keys.len()), Ok(gone.len()));
 }
+
+#[test]
+fn what_is_learnt_of_an_object_whose_mapping_ends_is_not_believed_later() {
+    let backend = MemoryBackend::new();
+    let (one, other) =
+        (Space::attach(&backend).expect("attached"), Space::attach(&backend).expect("attached"));
+    let (wanted, index) = (make::<Things>(&one), make::<Index>(&one));
+    let put = |space: &Space<B<'_>>, n| {
+        let guard = space.enter();
+        let (hashed, ..) = maps(&guard, index);
+        guard.transact(|tx| hashed.insert(tx, thing(&guard, wanted, 0), n)).expect("put in")
+    };
+    put(&other, 1);
+    {
+        let guard = one.enter();
+        let (hashed, ..) = maps(&guard, index);
+        one.unmap(index);
+        // Who has a guard goes on.
+        assert_eq!(hashed.get(&&guard, thing(&guard, wanted, 0)), Ok(Some(1)));
+    }
+    one.unmap(index);
+    {
+        let guard = other.enter();
+        let (hashed, ..) = maps(&guard, index);
+        guard.transact(|tx| hashed.remove(tx, thing(&guard, wanted, 0))).expect("taken out");
+    }
+    come_and_go(&other, index, 250);
+    other.unmap(index);
+    assert_eq!(put(&one, 2), None);
+    let space = Space::attach(&backend).expect("attached");
+    let guard = space.enter();
+    let (hashed, ..) = maps(&guard, index);
+    let key = thing(&guard, wanted, 0);
+    assert_eq!(hashed.get(&&guard, key), Ok(Some(2)));
+    assert_eq!(hashed.iter(&&guard).collect::<Vec<_>>(), [Ok((key, 2))]);
+}
