@@ -46,7 +46,7 @@ pub(super) fn view(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Outpu
     }
     output.line(format!("view {}", slots::view()));
     let mut table = Table::new(&[">SLOT", "ADDRESS", "RIGHTS", "OBJECT", "WHAT"]);
-    let names = shell.names_by_id();
+    let names = shell.names_by_id().unwrap_or_default();
     for slot in
         (0..SLOTS).filter_map(Slot::new).filter(|slot| matches!(slot.area(), Area::Small | Area::Band))
     {

@@ -48,6 +48,12 @@ impl<'s> Directory<'s> {
         self.names.list(clean(path))
     }
 
+    /// All that is below a directory, each directory before what is in it, by paths from there.
+    pub(super) fn tree(&self, path: &str) -> Result<Vec<(String, Entry)>, NameError> {
+        let _locked = self.names.lock()?;
+        self.names.tree_by(&self.guard, clean(path))
+    }
+
     /// Changes names, wholly or not at all.
     fn change<R>(
         &self,

@@ -43,33 +43,20 @@ impl<'s> Shell<'s> {
     }
 
     /// The names of each object.
-    pub(super) fn names_by_id(&self) -> BTreeMap<ObjId, Vec<String>> {
+    pub(super) fn names_by_id(&self) -> Result<BTreeMap<ObjId, Vec<String>>, Failure> {
         let mut names: BTreeMap<ObjId, Vec<String>> = BTreeMap::new();
-        if let Ok(directory) = self.directory() {
-            walk(directory, "", 0, &mut |path, entry, _| {
-                if let Entry::Object(id) = entry {
-                    names.entry(*id).or_default().push(path.to_string());
-                }
-            });
+        for (path, entry) in self.directory()?.tree("").map_err(Failure::of("/"))? {
+            if let Entry::Object(id) = entry {
+                names.entry(id).or_default().push(path);
+            }
         }
-        names
+        Ok(names)
     }
 
-    /// Whether an object has at most one name.
+    /// Whether an object has at most one name. Not, where not all names can be read.
     pub(super) fn last_name(&self, id: ObjId) -> Last {
-        let names = self.names_by_id();
-        if names.get(&id).is_none_or(|names| names.len() <= 1) { Last::Yes } else { Last::No }
-    }
-}
-
-/// Visits all names below a directory, each directory before what is in it.
-fn walk(directory: &Directory<'_>, path: &str, depth: usize, visit: &mut dyn FnMut(&str, &Entry, usize)) {
-    for (name, entry) in directory.list(path).unwrap_or_default() {
-        let below = if path.is_empty() { name } else { format!("{path}/{name}") };
-        visit(&below, &entry, depth);
-        if entry == Entry::Directory {
-            walk(directory, &below, depth + 1, visit);
-        }
+        let is_last = |names: BTreeMap<_, Vec<_>>| names.get(&id).is_none_or(|names| names.len() <= 1);
+        if self.names_by_id().is_ok_and(is_last) { Last::Yes } else { Last::No }
     }
 }
 
@@ -167,10 +154,11 @@ pub(super) fn tree(shell: &mut Shell<'_>, arguments: &[&str], output: &mut Outpu
         _ => return Err(Failure::Usage),
     };
     let directory = shell.directory()?;
-    directory.list(path).map_err(Failure::of(if path.is_empty() { "/" } else { path }))?;
-    walk(directory, path.trim_matches('/'), 0, &mut |below, entry, depth| {
-        output.line(format!("{}{}{}", "  ".repeat(depth), last_part(below), slash(entry)));
-    });
+    let below = directory.tree(path).map_err(Failure::of(if path.is_empty() { "/" } else { path }))?;
+    for (path, entry) in &below {
+        let depth = path.split('/').count() - 1;
+        output.line(format!("{}{}{}", "  ".repeat(depth), last_part(path), slash(entry)));
+    }
     Ok(0)
 }
 
@@ -219,7 +207,7 @@ fn describe(shell: &Shell<'_>, stat: &ObjectStat, output: &mut Output) {
     let mut table = Table::new(&["", ""]);
     let mut row = |name: &str, value: String| table.row([name.to_string(), value]);
     row("object", stat.id.to_string());
-    if let Some(names) = shell.names_by_id().get(&stat.id) {
+    if let Some(names) = shell.names_by_id().ok().and_then(|mut names| names.remove(&stat.id)) {
         row(if names.len() == 1 { "name" } else { "names" }, names.join(", "));
     }
     row("kind", format!("{life} {}, {size}", kind(stat)));
@@ -359,11 +347,11 @@ fn check_below(shell: &Shell<'_>, name: &str, reach: Reach) -> Result<(), Failur
     let directory = shell.directory()?;
     let mut objects = Vec::new();
     if directory.lookup(name) == Ok(Entry::Directory) {
-        walk(directory, name.trim_matches('/'), 0, &mut |path, entry, _| {
+        for (path, entry) in directory.tree(name).map_err(Failure::of(name))? {
             if let Entry::Object(id) = entry {
-                objects.push((path.to_string(), *id));
+                objects.push((format!("{}/{path}", name.trim_matches('/')), id));
             }
-        });
+        }
     }
     let alone = |(path, id): &(String, ObjId)| match shell.last_name(*id) {
         Last::Yes => check_alone(directory, *id, path, reach),
