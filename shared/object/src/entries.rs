@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use twizzler_abi::ObjId;
 use twizzler_abi::address::Slot;
+use twizzler_abi::pointer::{FotEntry, FotKind};
 
 use crate::backend::Backend;
 use crate::fot::INLINE;
@@ -166,10 +167,23 @@ impl<B: Backend> Space<B> {
         }
     }
 
-    /// Notes that an entry names a target, whatever those before it do.
-    pub(crate) fn know_target(&self, from: Slot, index: u64, target: ObjId) {
+    /// Notes what entries from `first` on are, as they were found while nobody changed them. What has been learnt of some meanwhile is newer.
+    pub(crate) fn know_entries(&self, from: Slot, first: u64, found: &[FotEntry]) {
         let mut maps = self.maps.lock(self.backend());
-        maps.fots.entry(from.number()).or_default().indexes.entry(target).or_insert(index);
+        let fot = maps.fots.entry(from.number()).or_default();
+        let known = fot.len_entries.max(1);
+        if known < first {
+            // Those before have been forgotten.
+            return;
+        }
+        for (index, entry) in (first..).zip(found).skip_while(|&(index, _)| index < known) {
+            match entry.decode() {
+                Ok((FotKind::Id, _)) => drop(fot.indexes.entry(entry.target).or_insert(index)),
+                Ok((FotKind::Free, _)) => drop(fot.free.entry(index).or_insert(Idle::Found)),
+                _ => {}
+            }
+        }
+        fot.len_entries = known.max(first + found.len() as u64);
     }
 
     /// Forgets an entry that was not committed: a new one, and those after it, or one that may be used anew again.

@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering, fence};
 
 use twizzler_abi::address::{Slot, range_start};
 use twizzler_abi::object::{BASE_OFFSET, FOT_INLINE_ENTRIES, FOT_OFFSET, HEADER_OFFSET, Header};
@@ -159,8 +159,8 @@ impl<B: Backend> Space<B> {
         Ok((id, rights, entry.fingerprint))
     }
 
-    /// The bits of a pointer in `from` to an address in a mapped object, if an entry names that. Entries that `reader` finds are remembered one by
-    /// one, since it may not see all of them yet: who knows that it does says so by [`Space::know_entry`].
+    /// The bits of a pointer in `from` to an address in a mapped object, if an entry names that. Entries that `reader` comes by are remembered, so that they are
+    /// looked at once, unless somebody changes them meanwhile.
     pub(crate) fn encoded<'s>(
         &self,
         reader: &impl Reader<'s>,
@@ -177,21 +177,29 @@ impl<B: Backend> Space<B> {
         if let Some(index) = self.known_index(slot, id) {
             return bits(index);
         }
+        let changes = reader.changes(from);
+        // Acquire: pairs with the release at the end of a change.
+        let before = changes.map(|changes| changes.load(Ordering::Acquire));
         // Who holds the object's lock may have begun to free entries before it was mapped here: what is in place is not remembered then.
-        let is_settled = reader.changes(from).is_none() || self.has_no_writer(from);
+        let is_settled = before.is_none_or(|before| before & 1 == 0 && self.has_no_writer(from));
         let len: u64 = reader.get(header_place(from, offset_of!(Header, fot_len_entries)));
-        for index in self.known_entries(slot).max(1)..len.min(FOT_ENTRIES_MAX) {
+        let (first, mut found, mut entries) = (self.known_entries(slot).max(1), None, Vec::new());
+        for index in first..len.min(FOT_ENTRIES_MAX) {
             let companion =
                 || self.companion(from, reader.get(companion_place(from)), |holder| reader.get(holder));
             let entry = reader.get(entry_place(from, index, companion)?);
+            entries.push(entry);
             if entry.target == id && matches!(entry.decode(), Ok((FotKind::Id, _))) {
-                if is_settled {
-                    self.know_target(slot, index, id);
-                }
-                return bits(index);
+                found = Some(index);
+                break;
             }
         }
-        Ok(None)
+        // Acquire: pairs with the release at the beginning of a change.
+        fence(Ordering::Acquire);
+        if is_settled && changes.map(|changes| changes.load(Ordering::Relaxed)) == before {
+            self.know_entries(slot, first, &entries);
+        }
+        found.map_or(Ok(None), bits)
     }
 
     /// True where nobody changes a mapped object.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use twizzler_abi::{Error, ObjId};
@@ -428,4 +428,34 @@ fn what_is_learnt_of_an_object_whose_mapping_ends_is_not_believed_later() {
     let key = thing(&guard, wanted, 0);
     assert_eq!(hashed.get(&&guard, key), Ok(Some(2)));
     assert_eq!(hashed.iter(&&guard).collect::<Vec<_>>(), [Ok((key, 2))]);
+}
+
+/// Who only reads would else look at all entries again for each object.
+#[test]
+fn entries_are_looked_at_once_by_who_only_reads() {
+    let backend = MemoryBackend::new();
+    let index = {
+        let space = Space::attach(&backend).expect("attached");
+        let index = make::<Index>(&space);
+        let things: Vec<ObjId> = (0..3000).map(|_| make::<Things>(&space)).collect();
+        let guard = space.enter();
+        let (hashed, ..) = maps(&guard, index);
+        let fill = guard.transact(|tx| {
+            things.iter().try_for_each(|&id| hashed.insert(tx, thing(&guard, id, 0), 1).map(drop))
+        });
+        fill.expect("filled");
+        index
+    };
+    let space = Space::attach(&backend).expect("attached");
+    let other = make::<Things>(&space);
+    let guard = space.enter();
+    let (hashed, ..) = maps(&guard, index);
+    let key = thing(&guard, other, 0);
+    let look = |times: u32| {
+        let start = Instant::now();
+        (0..times).for_each(|_| assert_eq!(hashed.get(&&guard, key), Ok(None)));
+        start.elapsed()
+    };
+    let first = look(1);
+    assert!(look(1000) < first * 100, "of {first:?} for the first");
 }
