@@ -8,6 +8,9 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::process::Command;
 
 use common::{Bed, KINDS, content};
+use twizzler_abi::ObjId;
+use twizzler_abi::id::IdInputs;
+use twizzler_abi::rights::ObjectFlags;
 
 #[test]
 fn what_is_not_there_is_missing() {
@@ -30,18 +33,28 @@ fn what_is_not_there_is_missing() {
 }
 
 #[test]
-fn the_names_are_not_removed() {
+fn what_is_the_stores_own_is_not_removed() {
     let bed = Bed::new();
     bed.write("f", "content");
-    let id = twz::paths::names_id().to_string();
+    let own = |nonce: &[u8; 16]| {
+        let default_rights = twizzler_abi::call::USUAL_RIGHTS;
+        let flags = ObjectFlags::PERSISTENT;
+        ObjId::derive(&IdInputs { nonce: *nonce, owner: ObjId::NONE, flags, default_rights }).to_string()
+    };
+    let names = own(b"twizzler names\0\0");
+    // A directory has no lanes: its transactions are in a log.
+    let of_images = [own(b"twizzler lanes\0\0"), own(b"twizzler lane 00")];
     for kind in KINDS {
         bed.store(kind, kind);
         bed.ok(&["put", kind, "f"]);
-        bed.fails(4, "holds the names", &["rm", kind, &id]);
-        bed.fails(4, "holds the names", &["rm", kind, &id, "--force"]);
-        bed.ok(&["ln", kind, &id, "all"]);
-        bed.ok(&["rm", kind, "all"]);
+        for id in of_images.iter().filter(|_| kind == "image").chain([&names]) {
+            bed.fails(4, "is the store's own", &["rm", kind, id]);
+            bed.fails(4, "is the store's own", &["rm", kind, id, "--force"]);
+            bed.ok(&["ln", kind, id, "own"]);
+            bed.ok(&["rm", kind, "own"]);
+        }
         assert_eq!(bed.ok(&["ls", kind]), "f\n", "{kind}");
+        bed.ok(&["check", kind]);
     }
 }
 

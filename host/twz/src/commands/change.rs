@@ -10,9 +10,11 @@ use twizzler_names::{Entry, NameError, Names};
 use twizzler_object::{Backend, Tx};
 
 use crate::answer::Answer;
+use crate::graph::is_of_the_system;
 use crate::medium::Medium;
+use crate::object::metadata;
 use crate::open::Opened;
-use crate::paths::{by_id, clean, entry_by, join, last_part, names_id, walk_by};
+use crate::paths::{by_id, clean, entry_by, join, last_part, walk_by};
 use crate::status::{Failure, Status};
 
 /// Arguments of `mkdir`.
@@ -238,6 +240,8 @@ impl Plan {
         let mut plan = Self::default();
         let mut losing = Vec::new();
         let all = by_id(walk_by(names, tx, "")?);
+        let is_stores_own =
+            |id| metadata(store.medium(), id).is_ok_and(|found| is_of_the_system(found.nonce));
         for text in &arguments.names {
             let path = clean(text);
             match (entry_by(names, tx, text)?, names.lookup_by(tx, path).is_ok()) {
@@ -245,10 +249,12 @@ impl Plan {
                     plan.names.push(path.to_owned());
                     losing.push(id);
                 }
-                (Entry::Object(id), false) if id == names_id() => {
-                    let what = format!("{id} holds the names of all objects; it can't be removed");
+                (Entry::Object(id), false) if is_stores_own(id) => {
+                    let what = format!(
+                        "{id} is the store's own, with its names or changes that are not done; it can't be removed"
+                    );
                     return Err(Failure::new(Status::Conflict, what)
-                        .advise("`twz repair --force` makes the names anew where they can't be read"));
+                        .advise("`twz repair` mends such objects where they are damaged"));
                 }
                 (Entry::Object(id), false) => {
                     store.medium().stat(id).map_err(Failure::of(text))?;
@@ -287,8 +293,8 @@ impl Plan {
         losing.dedup();
         let is_removed = |name: &String| plan.names.binary_search(name).is_ok();
         losing.retain(|id| all.get(id).is_none_or(|names| names.iter().all(is_removed)));
-        // It is there without a name, too.
-        losing.retain(|id| *id != names_id());
+        // Those are there without a name, too.
+        losing.retain(|id| !is_stores_own(*id));
         plan.objects.extend(losing);
         if arguments.force {
             plan.force(store);
