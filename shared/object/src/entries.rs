@@ -247,12 +247,13 @@ impl<B: Backend> Space<B> {
         maps.fots.entry(from.number()).or_default().free.insert(index, Idle::Leaving);
     }
 
-    /// Forgets which entries name what: it is looked up again.
-    pub(crate) fn forget_indexes(&self, from: Slot) {
+    /// Notes that the transaction that was to free an entry was undone: it names what it named. Others may be looked for at once.
+    pub(crate) fn know_staying(&self, from: Slot, index: u64) {
         if let Some(fot) = self.maps.lock(self.backend()).fots.get_mut(&from.number()) {
-            (fot.len_entries, fot.patience) = (0, 0);
-            fot.indexes.clear();
-            fot.free.clear();
+            fot.patience = 0;
+            if fot.free.get(&index) == Some(&Idle::Leaving) {
+                fot.free.remove(&index);
+            }
         }
     }
 

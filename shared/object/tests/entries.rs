@@ -180,6 +180,32 @@ fn an_undone_transaction_leaves_entries_as_they_were() {
     }
 }
 
+#[test]
+fn an_undone_transaction_does_not_end_the_wait_for_readers() {
+    let backend = MemoryBackend::new();
+    let space = Space::attach(&backend).expect("attaches");
+    let id = hub(&space);
+    (0..119).for_each(|round| come_and_go(&space, id, round));
+    let reader = space.enter();
+    (0..50).for_each(|round| come_and_go(&space, id, round));
+    assert_eq!(entries(&space, id), 170);
+    // Some of these free entries, in vain.
+    for _ in 0..200 {
+        let undone: Result<(), Error> = space.transact(|tx| {
+            let hub = tx.open::<Hub>(id, Access::Write).map_err(Error::from)?.base();
+            let target = tx.create::<u64>()?.base();
+            tx.link(live(hub), Some(target))?;
+            Err(Error::Interrupted)
+        });
+        assert_eq!(undone, Err(Error::Interrupted));
+    }
+    (0..10).for_each(|round| come_and_go(&space, id, round));
+    assert_eq!(entries(&space, id), 180, "used while somebody may have an old pointer");
+    drop(reader);
+    (0..50).for_each(|round| come_and_go(&space, id, round));
+    assert!(entries(&space, id) <= 181, "{}", entries(&space, id));
+}
+
 /// Pointers that dangle keep their entries, so that they go on being an error.
 #[test]
 fn a_pointer_to_what_is_gone_never_leads_to_something_else() {

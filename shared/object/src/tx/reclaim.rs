@@ -67,6 +67,8 @@ impl<'s, B: Backend> Tx<'s, B> {
         let bytes = self.space.len_bytes(from).max(grown.min(from.range_bytes() - BASE_OFFSET));
         let mut patience = PATIENCE_MIN.max(bytes / BYTES_FOR_ENTRY);
         if self.space.backend().is_sole(self.space.mapped(from)?.id) {
+            // A commit that is not in place yet may write a pointer that the next one has replaced: readers could come by that later.
+            self.in_place()?;
             let unused = self.unused_entries(from, slot, len, bytes)?;
             patience = patience.max(len - 1 - unused.len() as u64);
             for index in unused.into_iter().take(FREED_MAX) {
@@ -121,9 +123,9 @@ impl<'s, B: Backend> Tx<'s, B> {
     /// Takes back what is known of entries that were freed, but for the first so many of them.
     pub(super) fn forget_freed_entries(&mut self, keep: usize) {
         while self.work().freed_entries.len() > keep
-            && let Some((slot, _)) = self.work_mut().freed_entries.pop()
+            && let Some((slot, index)) = self.work_mut().freed_entries.pop()
         {
-            self.space.forget_indexes(slot);
+            self.space.know_staying(slot, index);
         }
     }
 }
