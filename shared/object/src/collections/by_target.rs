@@ -168,10 +168,15 @@ impl<'s, T: Stored, V: Value, M: BitsMap<'s, V>> PointerMap<'s, T, V, M> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn get(&self, reader: &impl Reader<'s>, key: Ptr<'s, T>) -> Result<Option<V>, Error> {
-        match reader.encoded(self.map.object(), key.address())? {
-            Some(bits) => self.map.get(reader, bits),
-            None => Ok(None),
+        let encoded = || reader.encoded(self.map.object(), key.address());
+        while let Some(bits) = encoded()? {
+            let found = self.map.get(reader, bits)?;
+            // If a transaction had entered the key's object and was undone since, its index may name another one by now.
+            if found.is_none() || encoded()? == Some(bits) {
+                return Ok(found);
+            }
         }
+        Ok(None)
     }
 
     /// True if the place has a value.
