@@ -11,8 +11,8 @@ use twizzler_abi::id::IdInputs;
 use twizzler_abi::object::Metadata;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{ObjId, Rights};
+use twizzler_crashsim::heap::Memory;
 use twizzler_pmem::Persist;
-use twizzler_pmem::memory::Memory;
 use twizzler_store::tree::{Batch, Found, Unmapped};
 use twizzler_store::{FrameKind, FrameNo, Frames, Need, OutOfFrames, Root, Tree};
 

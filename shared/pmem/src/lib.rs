@@ -10,12 +10,8 @@
 //! Unsafe code is in two places: the access to mapped memory ([`mapped`]) and the instructions that write cache lines back ([`cache`]).
 #![no_std]
 
-extern crate alloc;
-
 pub mod cache;
-pub mod counted;
 pub mod mapped;
-pub mod memory;
 
 use core::fmt;
 use core::ops::Range;

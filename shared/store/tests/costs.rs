@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use twizzler_pmem::counted::Costs;
+use twizzler_crashsim::counted::Costs;
 use twizzler_store::{Batch, Tree, Unmapped};
 
 /// Flushed lines and fences with frames zeroed ahead.

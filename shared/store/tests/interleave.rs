@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{FORMAT, MIB, WRITE, large};
-use twizzler_pmem::memory::Memory;
+use twizzler_crashsim::heap::Memory;
 use twizzler_pmem::{LINE_BYTES, Persist, lines};
 use twizzler_store::{Batch, Found, Store, Tree};
 

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::{FORMAT, MIB, READ, WRITE, inputs};
 use twizzler_abi::ObjId;
 use twizzler_abi::address::PAGE_BYTES;
+use twizzler_crashsim::heap::Memory;
 use twizzler_pmem::Persist;
-use twizzler_pmem::memory::Memory;
 use twizzler_store::{Error, MountError, Store, Tree, Unmapped};
 
 /// A file of which some pages have room, on a disk that has some left.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::{FORMAT, MIB, READ, WRITE, inputs};
 use twizzler_abi::ObjId;
 use twizzler_abi::id::IdInputs;
+use twizzler_crashsim::heap::Memory;
 use twizzler_pmem::Persist;
-use twizzler_pmem::memory::Memory;
 use twizzler_store::{MountReport, Store};
 
 /// The power goes after so many stores: the rest are lost.

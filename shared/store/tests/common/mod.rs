@@ -4,8 +4,8 @@
 use twizzler_abi::id::IdInputs;
 use twizzler_abi::rights::ObjectFlags;
 use twizzler_abi::{ObjId, Rights};
-use twizzler_pmem::counted::{Costs, Counted};
-use twizzler_pmem::memory::Memory;
+use twizzler_crashsim::counted::{Costs, Counted};
+use twizzler_crashsim::heap::Memory;
 use twizzler_store::{Access, FormatOptions, MountOptions, MountReport, Store};
 
 pub type Media = Counted<Memory>;

@@ -1,9 +1,8 @@
-//! A region in the heap: for tests, simulators and whoever works on a copy of an image.
+//! A region in the heap, for tests.
 
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Persist;
+use twizzler_pmem::Persist;
 
 /// Words in DRAM behind [`Persist`]. Flushes and fences do nothing: what is stored stays.
 #[derive(Debug, Default)]
@@ -113,7 +112,6 @@ impl Persist for Memory {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
     use super::*;
 
     #[test]
@@ -123,7 +121,7 @@ mod tests {
             for len in 0..40 {
                 let memory = Memory::zeroed(128);
                 memory.write(at, &data[..len]);
-                let mut back = std::vec![0xff; len];
+                let mut back = vec![0xff; len];
                 memory.read(at, &mut back);
                 assert_eq!(back, data[..len]);
                 assert_eq!(

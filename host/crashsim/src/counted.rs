@@ -1,9 +1,9 @@
 //! Exact counts of what durability costs.
 
-use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Persist, Unreadable, lines};
+use twizzler_pmem::{Persist, Unreadable, lines};
 
 /// What was done to a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Costs {
     pub written_bytes: u64,
 }
 
-impl core::ops::Sub for Costs {
+impl std::ops::Sub for Costs {
     type Output = Self;
 
     fn sub(self, earlier: Self) -> Self {
@@ -116,7 +116,7 @@ impl<P: Persist> Persist for Counted<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Memory;
+    use crate::heap::Memory;
 
     #[test]
     fn counts_lines_not_calls() {
