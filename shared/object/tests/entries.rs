@@ -2,7 +2,7 @@
 
 use twizzler_abi::{Error, ObjId};
 use twizzler_image::MemoryBackend;
-use twizzler_object::{Access, InvPtr, Ptr, Reader, Space, Stored};
+use twizzler_object::{Access, Guard, InvPtr, Ptr, Reader, Space, Stored};
 
 #[derive(Stored)]
 #[stored(name = "test.hub", version = 1)]
@@ -131,15 +131,21 @@ fn nothing_is_used_anew_while_another_program_has_the_object_mapped() {
     assert!(entries(&space, id) < 350, "{}", entries(&space, id));
 }
 
+/// An object some of whose entries are free, and somebody who has been inside since before they were.
+fn freed_beside_a_reader<'s, 'b>(space: &'s S<'b>) -> (ObjId, Guard<'s, &'b MemoryBackend>) {
+    let id = hub(space);
+    (0..119).for_each(|round| come_and_go(space, id, round));
+    let reader = space.enter();
+    (0..50).for_each(|round| come_and_go(space, id, round));
+    assert_eq!(entries(space, id), 170, "freed, but not used while somebody may have an old pointer");
+    (id, reader)
+}
+
 #[test]
 fn readers_who_are_inside_keep_entries_as_they_are() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attaches");
-    let id = hub(&space);
-    (0..119).for_each(|round| come_and_go(&space, id, round));
-    let reader = space.enter();
-    (0..50).for_each(|round| come_and_go(&space, id, round));
-    assert_eq!(entries(&space, id), 170, "freed, but not used while somebody may have an old pointer");
+    let (id, reader) = freed_beside_a_reader(&space);
     drop(reader);
     (0..50).for_each(|round| come_and_go(&space, id, round));
     assert!(entries(&space, id) <= 171, "{}", entries(&space, id));
@@ -184,11 +190,7 @@ fn an_undone_transaction_leaves_entries_as_they_were() {
 fn an_undone_transaction_does_not_end_the_wait_for_readers() {
     let backend = MemoryBackend::new();
     let space = Space::attach(&backend).expect("attaches");
-    let id = hub(&space);
-    (0..119).for_each(|round| come_and_go(&space, id, round));
-    let reader = space.enter();
-    (0..50).for_each(|round| come_and_go(&space, id, round));
-    assert_eq!(entries(&space, id), 170);
+    let (id, reader) = freed_beside_a_reader(&space);
     // Some of these free entries, in vain.
     for _ in 0..200 {
         let undone: Result<(), Error> = space.transact(|tx| {
